@@ -1,0 +1,5 @@
+"""`python -m dask_classifier`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,126 @@
+"""What a person sees of a run, on standard error: a live bar in a terminal, else a plain line every few seconds."""
+
+import threading
+import time
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from .parts import Receipt
+from .progress import Progress, Snapshot, rows_by_worker
+from .result import Result
+from .units import format_bytes, format_seconds
+
+PLAIN_SECONDS = 5.0  # between plain lines
+_MOST_WORKERS = 16  # in a table that must fit a screen
+
+
+class Display(Progress):
+    """Shows a run. With `quiet`, shows nothing."""
+
+    def __init__(self, *, quiet: bool = False):
+        super().__init__()
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._over = threading.Event()
+
+    def say(self, text: str, style: str = "") -> None:
+        """One line of talk."""
+        self.console.print(text, style=style, soft_wrap=True, markup=False)
+
+    def warn(self, text: str) -> None:
+        """One line of talk that a person should not miss."""
+        self.say(f"Warning: {text}", "yellow")
+
+    def connected(self, dashboard: str | None, processes: int) -> None:
+        """Say what will work, and where it can be watched."""
+        watch = f"; dashboard: {dashboard}" if dashboard else ""
+        self.say(f"{processes} classifier process{'es' if processes > 1 else ''}{watch}")
+
+    def begin(self, rows: int, blocks: int, receipts: tuple[Receipt, ...]) -> None:
+        """Say how much there is to do."""
+        super().begin(rows, blocks, receipts)
+        if receipts:
+            self.say(f"{len(receipts):,} of {blocks:,} blocks are done already; {blocks - len(receipts):,} to go")
+        else:
+            self.say(f"{rows:,} rows in {blocks:,} blocks")
+
+    def died(self, index: int, manner: str, again: bool) -> None:
+        """Say what happened to a process, and to its block."""
+        self.warn(
+            f"a classifier process {manner} on block {index}; {'it is tried again' if again else 'it is given up'}"
+        )
+
+    @contextmanager
+    def shown(self):
+        """Show the run for as long as the block lasts."""
+        if self.console.quiet:
+            yield
+        elif self.console.is_terminal:
+            with Live(get_renderable=self._picture, console=self.console, refresh_per_second=4, transient=True):
+                yield
+        else:
+            talker = threading.Thread(target=self._talk, daemon=True)
+            talker.start()
+            try:
+                yield
+            finally:
+                self._over.set()
+                talker.join()
+
+    def _talk(self) -> None:
+        while not self._over.wait(PLAIN_SECONDS):
+            self.say(describe(self.snapshot()))
+
+    def _picture(self) -> RenderableType:
+        now = self.snapshot()
+        if not now.rows:
+            return f"{now.phase} ..."
+        bar = ProgressBar(total=now.rows, completed=min(now.done, now.rows), width=max(10, self.console.width - 2))
+        return Group(bar, describe(now), *([_workers(now.by_worker)] if now.by_worker else []))
+
+
+def describe(now: Snapshot) -> str:
+    """How far the run is, in one line."""
+    if not now.rows:
+        return f"{now.phase} ..."
+    left = f", {format_seconds(now.seconds_left)} left" if now.seconds_left and now.done < now.rows else ""
+    share = 100 * now.done // now.rows
+    return (
+        f"{now.phase}: {now.done:,} of {now.rows:,} rows ({share} %), {now.rows_a_second:,.0f} rows/s{left}, "
+        f"{now.bad_rows:,} bad, {now.blocks_done:,} of {now.blocks:,} blocks"
+    )
+
+
+def _workers(by_worker: dict[str, int]) -> Table:
+    """Rows per worker, the busiest first."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, rows in sorted(by_worker.items(), key=lambda item: -item[1])[:_MOST_WORKERS]:
+        table.add_row(name, f"{rows:,} rows")
+    if len(by_worker) > _MOST_WORKERS:
+        table.add_row(f"and {len(by_worker) - _MOST_WORKERS} more", "")
+    return table
+
+
+def summary(result: Result, started: float, done_before: int) -> RenderableType:
+    """The run's end: rows in, out and set aside, time, speed, rows per worker, where the result is and how it begins."""
+    manifest, seconds = result.manifest, time.time() - started
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in [
+        ("rows in", f"{manifest['rows_in']:,}"),
+        ("rows out", f"{result.rows:,}"),
+        ("rows set aside", f"{result.bad_rows:,}"),
+        ("parts", f"{len(manifest['parts']):,}, {format_bytes(manifest['bytes'])}"),
+        ("time", format_seconds(seconds)),
+        ("speed", f"{(manifest['rows_in'] - done_before) / seconds:,.0f} rows/s"),
+        *[(f"rows of {name}", f"{rows:,}") for name, rows in rows_by_worker(result.receipts).items()][:_MOST_WORKERS],
+    ]:
+        table.add_row(name, value)
+    return table
+
+
+def first_lines(result: Result, rows: int = 3) -> str:
+    """The first rows of the result, as they are in the parts."""
+    return result.head(rows).to_csv(lineterminator="\n").rstrip("\n")

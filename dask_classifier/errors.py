@@ -1,0 +1,79 @@
+"""Failures that a user can cause or mend: each has a message, a hint and an exit code.
+
+DaskClassifyError        1   the run failed; it can be resumed
+├── UsageError           2   wrong options, or a classifier that cannot be found or imported
+│   └── OutputExists     2   the output folder holds another run
+├── StorageError         1   a file or an object cannot be read or written
+├── SourceError          1   the source is not what the plan says, or cannot be cut into rows
+├── WrongAnswer          1   the classifier's answer does not fit its chunk
+├── BlocksFailed         1   blocks killed their processes again and again
+├── DamagedRun           1   a run on disk is incomplete or does not match its manifest
+├── TooManyBadRows       3   more bad rows than --max-bad allows
+├── ClusterError         4   the cluster could not be had
+└── Interrupted        130   stopped by Ctrl-C or SIGTERM
+"""
+
+
+class DaskClassifyError(Exception):
+    """A failure with a sentence for a person (`message`) and what to do about it (`hint`).
+
+    Both are the exception's args, so that it survives pickling between processes.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = ""):
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self):
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(DaskClassifyError):
+    """Wrong or contradictory options, or a classifier that cannot be found or imported."""
+
+    exit_code = 2
+
+
+class OutputExists(UsageError):
+    """The output folder holds a run that this plan must not touch."""
+
+
+class StorageError(DaskClassifyError):
+    """A file or an object cannot be read or written."""
+
+
+class SourceError(DaskClassifyError):
+    """The source changed, or cannot be cut into rows."""
+
+
+class WrongAnswer(DaskClassifyError):
+    """The classifier's answer does not fit its chunk."""
+
+
+class BlocksFailed(DaskClassifyError):
+    """Blocks that killed a classifier process in each of their tries."""
+
+
+class DamagedRun(DaskClassifyError):
+    """A run on disk is incomplete, or does not match its manifest."""
+
+
+class TooManyBadRows(DaskClassifyError):
+    """More bad rows than `max_bad` allows."""
+
+    exit_code = 3
+
+
+class ClusterError(DaskClassifyError):
+    """The cluster could not be had, or cannot do this work."""
+
+    exit_code = 4
+
+
+class Interrupted(DaskClassifyError):
+    """Stopped by Ctrl-C or SIGTERM."""
+
+    exit_code = 130

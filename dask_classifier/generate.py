@@ -1,0 +1,68 @@
+"""Synthetic rows; row i is the same on every machine, in every cut.
+
+A row depends on the seed and on its number alone: three SplitMix64 values (Steele, Lea and Flood, 'Fast splittable
+pseudorandom number generators', OOPSLA 2014) of seed and row number give SKU, FLUX and DESCRIPTION.
+
+| column            | value                                              |
+|-------------------|----------------------------------------------------|
+| ID                | 0 ... rows - 1                                     |
+| SKU               | integer, 1 to 100,000                              |
+| FLUX              | float, 0 <= FLUX < 1                               |
+| MANUFACTURER_NAME | MD5 of the ID, in hex                              |
+| DESCRIPTION       | MD5 of an integer from 1 to 20,000, in hex, twice  |
+"""
+
+import functools
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+
+COLUMNS = ("ID", "SKU", "FLUX", "MANUFACTURER_NAME", "DESCRIPTION")
+_DESCRIPTIONS = 20_000
+_MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_GAMMA = 0x9E3779B97F4A7C15
+_STREAM_ROWS = 50_000
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@functools.cache
+def _descriptions() -> list[str]:
+    return [_md5(str(number)) * 2 for number in range(_DESCRIPTIONS + 1)]
+
+
+def _splitmix64(seed: int, stream: int, numbers: np.ndarray) -> np.ndarray:
+    """SplitMix64's output for state seed + 3 * number + stream, as uint64."""
+    state = np.uint64(seed % 2**64) + (numbers * np.uint64(3) + np.uint64(stream + 1)) * np.uint64(_GAMMA)
+    state = (state ^ (state >> np.uint64(30))) * _MULTIPLIERS[0]
+    state = (state ^ (state >> np.uint64(27))) * _MULTIPLIERS[1]
+    return state ^ (state >> np.uint64(31))
+
+
+def csv_header() -> bytes:
+    """The header line of generated rows."""
+    return ",".join(COLUMNS).encode() + b"\n"
+
+
+def csv_rows(seed: int, first: int, rows: int) -> bytes:
+    """The rows with the IDs `first` to `first + rows - 1` as CSV, without a header, ASCII, `rows` lines."""
+    numbers = np.arange(first, first + rows, dtype=np.uint64)
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the method
+        sku = (_splitmix64(seed, 0, numbers) % np.uint64(100_000) + np.uint64(1)).tolist()
+        flux = ((_splitmix64(seed, 1, numbers) >> np.uint64(11)) * 2.0**-53).tolist()
+        description = (_splitmix64(seed, 2, numbers) % np.uint64(_DESCRIPTIONS) + np.uint64(1)).tolist()
+    texts = _descriptions()
+    return "".join(
+        f"{i},{s},{f!r},{_md5(str(i))},{texts[d]}\n"
+        for i, s, f, d in zip(range(first, first + rows), sku, flux, description, strict=True)
+    ).encode()
+
+
+def csv_stream(seed: int, rows: int) -> Iterator[bytes]:
+    """The whole file, header first, in pieces that fit in memory."""
+    yield csv_header()
+    for first in range(0, rows, _STREAM_ROWS):
+        yield csv_rows(seed, first, min(_STREAM_ROWS, rows - first))

@@ -1,0 +1,206 @@
+"""What a run promised (plan.json) and what it delivered (receipts, manifest.json); the difference is resume."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+
+from . import storage
+from .errors import DamagedRun, OutputExists
+from .parts import Receipt, part_name, quarantine_name, receipt_name
+from .planning import UNPACKED, Plan
+from .sources import Block, Source
+from .tasks import versions
+
+PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
+FORMAT = 1  # of these files; a change that an older reader would misread makes it 2
+_OURS = (PLAN, MANIFEST, REPORT, "parts/", "quarantine/", f"{UNPACKED}/")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the source was cut: what plan.json adds to a plan."""
+
+    source: Source  # with the sizes of unpacked copies
+    blocks: tuple[Block, ...]
+    seconds_a_row: float  # measured by the trial; 0 where there was none
+
+    @property
+    def rows(self) -> int:
+        """Rows in."""
+        return sum(block.rows for block in self.blocks)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in an output folder of this plan: its cut and the receipts of finished blocks; or nothing yet."""
+
+    cut: Cut | None = None
+    receipts: tuple[Receipt, ...] = ()
+    complete: bool = False
+
+
+def read_json(output: str, name: str) -> dict:
+    """A JSON file of a run. Raises DamagedRun where it is none, StorageError where it is missing."""
+    try:
+        found = json.loads(storage.read(storage.join(output, name)))
+        if found["format"] != FORMAT:
+            raise DamagedRun(
+                f"{name} of {output} has format {found['format']}, not {FORMAT}.", "Use the version that wrote it."
+            )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedRun(f"{name} of {output} is damaged: {error}.", "Start again with --overwrite.") from error
+    return found
+
+
+def _write_json(output: str, name: str, content: dict) -> None:
+    storage.write(storage.join(output, name), json.dumps({"format": FORMAT} | content, indent=1).encode())
+
+
+def look(plan: Plan) -> Found:
+    """What the plan's output folder holds. Raises OutputExists where the plan must not go on there."""
+    sizes = storage.sizes(plan.output)
+    ours = [
+        name
+        for name in sizes
+        if name.startswith(_OURS) and not name.startswith(f"{UNPACKED}/") and not storage.is_unfinished(name)
+    ]
+    if plan.overwrite or not ours:
+        return Found()
+    if PLAN not in sizes:
+        raise OutputExists(
+            f"{plan.output} has {ours[0]}, but no {PLAN}: it is no run.", "Choose another --output, or --overwrite."
+        )
+    stored = read_json(plan.output, PLAN)
+    complete = MANIFEST in sizes
+    if not plan.resume:
+        kind = "a complete run" if complete else "a run that is not complete"
+        raise OutputExists(
+            f"{plan.output} holds {kind}.",
+            "Go on with --resume, start again with --overwrite, or choose another --output.",
+        )
+    _refuse_another(plan, stored)
+    cut = _cut_from_json(plan, stored)
+    return Found(cut, _receipts(plan, cut, sizes), complete)
+
+
+def _refuse_another(plan: Plan, stored: dict) -> None:
+    now = json.loads(json.dumps(plan.identity))
+    changed = [name for name in now | stored["identity"] if now.get(name) != stored["identity"].get(name)]
+    if changed:
+        was, is_now = (_short(each.get(changed[0])) for each in (stored["identity"], now))
+        others = f" (and: {', '.join(changed[1:])})" if changed[1:] else ""
+        raise OutputExists(
+            f"{plan.output} holds another run: its {changed[0]} was {was}, now it is {is_now}{others}.",
+            "Give the same input and options to go on; or start again with --overwrite, or another --output.",
+        )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 160 else f"{text[:160]}..."
+
+
+def _receipts(plan: Plan, cut: Cut, sizes: dict[str, int]) -> tuple[Receipt, ...]:
+    """The receipts of this plan whose parts and quarantine files are there; a block without one is done again."""
+    names = [name for block in cut.blocks if (name := receipt_name(block.index)) in sizes]
+    found = []
+    for text in storage.read_many([storage.join(plan.output, name) for name in names]):
+        try:
+            receipt = Receipt.from_json(text)
+        except ValueError:
+            continue
+        if receipt.fingerprint == plan.fingerprint and not _missing_files(receipt, plan.part_format, sizes):
+            found.append(receipt)
+    return tuple(found)
+
+
+def _missing_files(receipt: Receipt, part_format: str, sizes: dict[str, int]) -> list[str]:
+    """Files of a receipt that are not there, or have another size."""
+    expected = {part_name(receipt.index, part_format): receipt.bytes}
+    if receipt.bad_rows:
+        expected[quarantine_name(receipt.index)] = receipt.quarantine_bytes
+    return [name for name, size in expected.items() if sizes.get(name) != size]
+
+
+def clear(plan: Plan) -> None:
+    """Remove the run that `--overwrite` gives up, the manifest first; nothing that is not a run's."""
+    names = [name for name in storage.sizes(plan.output) if name.startswith(_OURS)]
+    for name in sorted(names, key=lambda name: (name != MANIFEST, name)):
+        storage.delete(storage.join(plan.output, name))
+
+
+def save_plan(plan: Plan, cut: Cut) -> None:
+    """Write plan.json: from now on the output is this run's."""
+    files = [asdict(file) for file in cut.source.files]
+    blocks = [list(asdict(block).values()) for block in cut.blocks]
+    content = {
+        "fingerprint": plan.fingerprint,
+        "identity": plan.identity,
+        "max_bad": plan.max_bad.text,
+        "seconds_a_row": cut.seconds_a_row,
+        "rows": cut.rows,
+        "files": files,
+        "block_fields": list(Block.__dataclass_fields__),
+        "blocks": blocks,
+    }
+    _write_json(plan.output, PLAN, content)
+
+
+def _cut_from_json(plan: Plan, stored: dict) -> Cut:
+    """The stored cut; the files are the plan's, since their identities are equal, with the unpacked copies' sizes."""
+    files = tuple(replace(file, **was) for file, was in zip(plan.source.files, stored["files"], strict=True))
+    blocks = tuple(Block(*values) for values in stored["blocks"])
+    return Cut(replace(plan.source, files=files), blocks, stored["seconds_a_row"])
+
+
+def missing(cut: Cut, receipts: tuple[Receipt, ...]) -> list[Block]:
+    """The blocks without a receipt: what is still to be done."""
+    done = {receipt.index for receipt in receipts}
+    return [block for block in cut.blocks if block.index not in done]
+
+
+def save_manifest(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, started: float, resumed: int) -> None:
+    """Prove that the receipts account for every row of the plan, and write manifest.json: now the run is complete.
+
+    Raises DamagedRun, and writes nothing, where they do not.
+    """
+    _check(plan, cut, receipts)
+    content = {
+        "fingerprint": plan.fingerprint,
+        "rows_in": cut.rows,
+        "rows_out": sum(receipt.rows for receipt in receipts),
+        "bad_rows": sum(receipt.bad_rows for receipt in receipts),
+        "bytes": sum(receipt.bytes for receipt in receipts),
+        "columns": next((list(receipt.columns) for receipt in receipts if receipt.columns), []),
+        "output_format": plan.part_format,
+        "header": plan.header,
+        "started": started,
+        "seconds": time.time() - started,
+        "resumed_parts": resumed,
+        "versions": versions(),
+        "parts": [asdict(receipt) for receipt in receipts],
+    }
+    _write_json(plan.output, MANIFEST, content)
+
+
+def _check(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...]) -> None:
+    rows = {receipt.index: receipt.rows + receipt.bad_rows for receipt in receipts}
+    for block in cut.blocks:
+        if rows.get(block.index) != block.rows:
+            raise DamagedRun(
+                f"Block {block.index} has {block.rows} rows, its receipt {rows.get(block.index)}.", "Use --resume."
+            )
+    columns = {receipt.columns: receipt.index for receipt in receipts if receipt.columns}
+    if len(columns) > 1:
+        (first, at), (other, there) = sorted(columns.items(), key=lambda item: item[1])[:2]
+        raise DamagedRun(
+            f"The classifier's columns changed from {list(first)} (block {at}) to {list(other)} (block {there}).",
+            "Return the same columns for each chunk, then start again with --overwrite.",
+        )
+    sizes = storage.sizes(plan.output)
+    lost = [name for receipt in receipts for name in _missing_files(receipt, plan.part_format, sizes)]
+    if lost:
+        raise DamagedRun(
+            f"{len(lost)} files that the workers wrote are not in {plan.output}, such as {lost[0]}.",
+            "Can all workers and this machine reach the same folder? An s3:// output always is the same.",
+        )

@@ -1,0 +1,163 @@
+"""`run(plan, cluster)`: map blocks over the cluster, collect receipts, write the manifest."""
+
+import time
+from collections.abc import Iterator
+
+from . import manifest, sources, storage, tasks
+from .errors import BlocksFailed, DaskClassifyError
+from .executors import DaskExecutor, InlineExecutor, connect
+from .manifest import Cut
+from .parts import Receipt
+from .planning import Plan, new_run_id, rows_of_next
+from .processes import ProcessDied
+from .progress import Progress
+from .result import Result, open_run
+from .sources import Block, GeneratedRows, Marks, Source
+from .tasks import Settings, Trial
+
+Executor = InlineExecutor | DaskExecutor
+_TRIAL_CHUNKS = 20
+
+
+def run(plan: Plan, cluster=None, *, progress: Progress | None = None) -> Result:
+    """Do what the plan says, on a cluster: a LocalCluster or any other of Dask's, a Client, an address, or None for inline.
+
+    Returns the result. Raises TooManyBadRows, BlocksFailed, WrongAnswer, StorageError, SourceError, ClusterError, OutputExists,
+    or UsageError where the classifier cannot be loaded. Whatever it raises, finished blocks are kept, and a plan with
+    `resume=True` goes on from there.
+    """
+    progress = progress or Progress()
+    started = time.time()
+    found = manifest.look(plan)
+    if found.complete:
+        return open_run(plan.output)
+    with connect(cluster, new_run_id(), plan.package, progress.watcher) as executor:
+        progress.connected(executor.dashboard, executor.processes)
+        cut = found.cut or _prepare(plan, executor, progress)
+        progress.begin(cut.rows, len(cut.blocks), found.receipts)
+        progress.phase("classifying")
+        receipts = _classify(plan, cut, found.receipts, executor, progress)
+    progress.phase("publishing")
+    manifest.save_manifest(plan, cut, receipts, started=started, resumed=len(found.receipts))
+    for _, file in cut.source.packed_files:
+        storage.delete(file.data_url)
+    return open_run(plan.output)
+
+
+# --- before the first block ------------------------------------------------------------------------
+
+
+def _prepare(plan: Plan, executor: Executor, progress: Progress) -> Cut:
+    """Try the classifier out, then unpack, find the rows, cut; the first file is written once the trial is passed."""
+    progress.phase("trying the classifier")
+    name, sample = sources.first_rows(plan.source, _TRIAL_CHUNKS * plan.chunk_rows)
+    settings = plan.settings(plan.max_bad.of(10**9))  # a share of an unknown number of rows is no reason to stop here
+    trial = _try_out(executor, plan, settings, name, sample)
+    if plan.overwrite:
+        manifest.clear(plan)
+    progress.phase("unpacking")
+    source = _unpack(plan.source, executor)
+    progress.phase("finding rows")
+    surveyed = _survey(source, executor)
+    rows = sum(found.rows[-1] for found in surveyed)
+    row_bytes = len(sample) / trial.rows if trial.rows else 0
+    sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
+    cut = Cut(source, tuple(sources.cut(surveyed, sizes)), trial.seconds_a_row)
+    manifest.save_plan(plan, cut)
+    return cut
+
+
+def _try_out(executor: Executor, plan: Plan, settings: Settings, name: str, sample: bytes) -> Trial:
+    """The trial; without a row, it still loads the classifier."""
+    (outcome,) = executor.each(tasks.try_out, [(settings, name, sample)], plan.block_timeout)
+    if isinstance(outcome.error, ProcessDied):
+        raise BlocksFailed(
+            f"The classifier's process, on the first {plan.chunk_rows} rows, {outcome.error.message}.",
+            "Try the classifier on some rows in Python, or with --cluster inline.",
+        )
+    if outcome.error:
+        raise outcome.error
+    return outcome.value
+
+
+def _unpack(source: Source, executor: Executor) -> Source:
+    packed = source.packed_files
+    arguments = [(file, source.layout.encoding) for _, file in packed]
+    return source.unpacked({packed[n][0]: size for n, size in _all(executor.each(tasks.unpack, arguments))})
+
+
+def _survey(source: Source, executor: Executor) -> list[Marks]:
+    pieces = sources.pieces(source)
+    arguments = [(source.files[file], start, source.layout.delimiter) for file, start in pieces]
+    surveyed = sorted(_all(executor.each(tasks.survey, arguments)))
+    return sources.marks(source, [(pieces[n][0], piece) for n, piece in surveyed])
+
+
+def _all(outcomes) -> Iterator[tuple[int, object]]:
+    """The values, numbered; the first failure is raised."""
+    for outcome in outcomes:
+        if outcome.error:
+            raise outcome.error
+        yield outcome.number, outcome.value
+
+
+# --- the blocks ------------------------------------------------------------------------------------
+
+
+def _classify(
+    plan: Plan, cut: Cut, done: tuple[Receipt, ...], executor: Executor, progress: Progress
+) -> tuple[Receipt, ...]:
+    """The receipts of all blocks, in order.
+
+    Stops at the first failure; but blocks that kill their processes are named at the end, when all others are done.
+    """
+    settings = plan.settings(plan.max_bad.of(cut.rows))
+    receipts, lethal = {receipt.index: receipt for receipt in done}, {}
+    bad_rows = _Budget(settings.max_bad_rows, done)
+    arguments = [(settings, cut.source.files[block.file], block) for block in manifest.missing(cut, done)]
+    for outcome in executor.each(tasks.classify_block, arguments, plan.block_timeout):
+        if isinstance(outcome.error, ProcessDied):
+            lethal[outcome.number] = outcome.error
+        elif outcome.error:
+            raise outcome.error
+        else:
+            receipts[outcome.number] = outcome.value
+            progress.finished(outcome.value)
+            bad_rows.spend(outcome.value)
+    if lethal:
+        raise _blocks_failed(cut, lethal)
+    return tuple(receipts[block.index] for block in cut.blocks)
+
+
+class _Budget:
+    """Counts bad rows against what is allowed."""
+
+    def __init__(self, allowed: int, done: tuple[Receipt, ...]):
+        self.allowed, self.spent = allowed, 0
+        for receipt in done:
+            self.spend(receipt)
+
+    def spend(self, receipt: Receipt) -> None:
+        """Raises TooManyBadRows when the receipt's bad rows exceed what is left."""
+        self.spent += receipt.bad_rows
+        if receipt.bad_rows and self.spent > self.allowed:
+            raise tasks.too_many(receipt.first_bad_row, self.allowed)
+
+
+def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError]) -> BlocksFailed:
+    blocks = {block.index: block for block in cut.blocks}
+    named = [
+        f"{_described(blocks[index], cut.source)}, whose process {error.message}"
+        for index, error in sorted(lethal.items())
+    ]
+    rest = f"; and {len(named) - 5} more" if len(named) > 5 else ""
+    return BlocksFailed(
+        f"{len(named)} of {len(blocks)} blocks could not be classified: {'; '.join(named[:5])}{rest}.",
+        "All other blocks are done and kept. Mend the classifier, or give it more memory; then go on with --resume.",
+    )
+
+
+def _described(block: Block, source: Source) -> str:
+    file = source.files[block.file]
+    name = "the generated rows" if isinstance(file, GeneratedRows) else file.url
+    return f"block {block.index} (rows {block.first_row + 1:,} to {block.first_row + block.rows:,} of {name})"

@@ -1,0 +1,205 @@
+"""Options to a `Plan`, and the sizes of its blocks; nothing is written, and of the source only its beginning is read."""
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from . import shipping, storage
+from .errors import UsageError
+from .parts import FORMATS
+from .sources import CsvFile, Layout, Source, csv_files, first_rows, generated, rows_of
+from .tasks import Settings, Trial, versions
+from .units import Allowance, parse_count, parse_seconds
+
+BLOCK_SECONDS = 10.0  # of work in a block, and
+LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
+BLOCKS_A_PROCESS = 8  # at least
+BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process holds a block's text, its frame and its part
+UNPACKED = "unpacked"  # folder of the run for the copies of packed inputs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, before anything is done. Made by `plan`."""
+
+    source: Source
+    package: shipping.Package
+    output: str
+    chunk_rows: int = 100
+    block_rows: int | None = None  # None: by measurement
+    part_format: str = "csv.gz"
+    header: bool = False
+    max_bad: Allowance = field(default_factory=lambda: Allowance.parse(0))
+    block_timeout: float | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """All that shapes the bytes of the result, in names and values for people."""
+        layout = self.source.layout
+        return {
+            "source": [_identity_of(file) for file in self.source.files],
+            "delimiter": layout.delimiter,
+            "encoding": layout.encoding,
+            "header row": layout.header_row,
+            "columns": list(layout.columns),
+            "classifier": self.package.reference,
+            "classifier's code": self.package.digest,
+            "slowness": self.package.slowness,
+            "chunk rows": self.chunk_rows,
+            "block rows": self.block_rows or "auto",
+            "output format": self.part_format,
+            "header": self.header,
+            **{f"version of {name}": version for name, version in versions().items()},
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the identity, in hex."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+    def settings(self, max_bad_rows: int) -> Settings:
+        """What each task must know."""
+        return Settings(
+            output=self.output,
+            fingerprint=self.fingerprint,
+            layout=self.source.data_layout,
+            entry=self.package.entry,
+            slowness=self.package.slowness,
+            chunk_rows=self.chunk_rows,
+            part_format=self.part_format,
+            header=self.header,
+            max_bad_rows=max_bad_rows,
+        )
+
+
+def _identity_of(file: CsvFile | object) -> dict[str, object]:
+    return {name: value for name, value in asdict(file).items() if not name.startswith("data_")}
+
+
+def plan(
+    *,
+    rows: str | int | None = None,
+    input: str | Path | Sequence[str | Path] | None = None,
+    output: str | Path | None = None,
+    classifier: str | Callable = "blackbox",
+    with_file: Sequence[str | Path] = (),
+    slowness: int = 10,
+    seed: int = 0,
+    delimiter: str = ",",
+    encoding: str = "utf-8",
+    header_row: bool = True,
+    chunk_rows: str | int = 100,
+    block_rows: str | int = "auto",
+    output_format: str = "csv.gz",
+    header: bool = False,
+    max_bad: str | int = 0,
+    block_timeout: str | float | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Plan:
+    """Plan a run over `rows` generated rows, or over the CSV files of `input` (URLs or globs).
+
+    The arguments are the options of the command `dask-classify run`, which explains them. `output` is the folder or s3:// URL of
+    the run; without it, a new folder below `runs`. Raises UsageError, and what looking at the source raises: StorageError,
+    SourceError.
+    """
+    if (rows is None) == (input is None):
+        raise UsageError(
+            "Say what to classify: rows to generate, or input files; not both.", "Give --rows 10M or --input FILE."
+        )
+    if resume and overwrite:
+        raise UsageError("A run is either resumed or overwritten.", "Give --resume or --overwrite, not both.")
+    if resume and output is None:
+        raise UsageError("There is no telling which run to resume.", "Name its folder: --output runs/...")
+    if output_format not in FORMATS:
+        raise UsageError(f"{output_format!r} is no output format.", f"Choose one of {', '.join(FORMATS)}.")
+    folder = storage.absolute(str(output)) if output is not None else str(Path("runs", new_run_id()).absolute())
+    if rows is not None:
+        source = generated(parse_count(rows, "number of rows"), seed)
+    else:
+        patterns = [str(each) for each in ([input] if isinstance(input, str | Path) else input)]
+        source = csv_files(
+            patterns, Layout(_unescaped(delimiter), encoding, header_row), storage.join(folder, UNPACKED)
+        )
+    return Plan(
+        source=source,
+        package=shipping.pack(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness")),
+        output=folder,
+        chunk_rows=_positive(chunk_rows, "number of rows"),
+        block_rows=None if block_rows == "auto" else _positive(block_rows, "number of rows, nor 'auto'"),
+        part_format=output_format,
+        header=header,
+        max_bad=Allowance.parse(max_bad),
+        block_timeout=None if block_timeout is None else parse_seconds(block_timeout),
+        resume=resume,
+        overwrite=overwrite,
+    )
+
+
+def new_run_id() -> str:
+    """A name for a run: when, and something to tell it from another of the same second."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def _unescaped(delimiter: str) -> str:
+    return "\t" if delimiter == "\\t" else delimiter
+
+
+def _positive(text: str | int, what: str) -> int:
+    number = parse_count(text, what)
+    if number < 1:
+        raise UsageError(f"{text!r} is not a {what} of at least 1.", "Give a larger number.")
+    return number
+
+
+def rows_of_next(plan: Plan, *, rows: int, row_bytes: float, processes: int, trial: Trial) -> Callable[[int], int]:
+    """How many rows the next block gets, with so many to go, out of `rows` of `row_bytes` bytes each.
+
+    About BLOCK_SECONDS of work, but at least BLOCKS_A_PROCESS blocks for each process and no more than BLOCK_BYTES; toward the end
+    half of each process's share of what is left, down to LAST_BLOCK_SECONDS (guided self-scheduling: Polychronopoulos and Kuck,
+    IEEE Transactions on Computers C-36, 1987). Always whole chunks, so that a chunk's rows do not depend on the blocks.
+    """
+    if plan.block_rows:
+        fixed = -(-plan.block_rows // plan.chunk_rows) * plan.chunk_rows
+        return lambda left: fixed
+    seconds_a_row = max(trial.seconds_a_row, 1e-9)
+    largest = min(BLOCK_SECONDS / seconds_a_row, rows / (BLOCKS_A_PROCESS * processes), BLOCK_BYTES / max(row_bytes, 1))
+    smallest = min(LAST_BLOCK_SECONDS / seconds_a_row, largest)
+
+    def next_rows(left: int) -> int:
+        wanted = min(largest, max(smallest, left / (2 * processes)))
+        return max(1, int(wanted) // plan.chunk_rows) * plan.chunk_rows
+
+    return next_rows
+
+
+def outline(plan: Plan, processes: int) -> dict[str, object]:
+    """Rows, chunks and blocks of a plan, for `dask-classify plan`; of files, only the beginning is read."""
+    name, sample = first_rows(plan.source, 1000)
+    seen = len(rows_of(sample, plan.source.layout.delimiter)) if sample else 0
+    files = [file for file in plan.source.files if isinstance(file, CsvFile)]
+    exact = not files or not seen
+    rows = sum(file.rows for file in plan.source.files if not isinstance(file, CsvFile))
+    if files and seen:
+        rows = round(sum(file.size for file in files) * seen / len(sample))
+    packed = any(file.packed for file in files)
+    chunks = -(-rows // plan.chunk_rows)
+    blocks = -(-rows // rows_of_next(plan, rows=rows, row_bytes=1, processes=1, trial=Trial(0, 0))(rows)) if rows else 0
+    about = "" if exact else "at least " if packed else "about "
+    return {
+        "source": name if len(plan.source.files) == 1 else f"{len(plan.source.files)} files",
+        "rows": f"{about}{rows:,}",
+        "chunks": f"{about}{chunks:,} of {plan.chunk_rows:,} rows",
+        "blocks": f"{about}{blocks:,} of {plan.block_rows:,} rows"
+        if plan.block_rows
+        else f"at least {min(chunks, BLOCKS_A_PROCESS * processes):,}, sized by measurement to about {BLOCK_SECONDS:.0f} s of work",
+        "processes": processes,
+        "classifier": plan.package.reference,
+        "output": plan.output,
+    }

@@ -1,0 +1,221 @@
+"""The classifier processes of one Dask worker: started, fed a block, watched, replaced.
+
+Each thread of the worker that has a task takes one child process, hands it the task through a pipe of the child's own, and waits.
+So nothing else runs where a classifier runs, and a crash, a hang or a memory blow-up costs a child and a block.
+
+Why not a ready-made pool: `concurrent.futures` and loky give up the whole pool when one child dies, and so does pebble 5.2 when
+the child is idle. With one pipe a child there is no shared queue whose lock a killed child could take along.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
+
+from .errors import DaskClassifyError
+from .tasks import Report, Site
+
+PRELOAD = ["dask_classifier.tasks"]  # and with it pandas: imported once, shared by all children
+REPORT_SECONDS = 0.2
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # a core for each child, and no more
+_starting = threading.Lock()
+
+
+class ProcessDied(DaskClassifyError):
+    """A classifier process ended, or was ended, before its task was done."""
+
+
+class TimeoutExpired(Exception):
+    """A task has taken longer than it may."""
+
+
+class TaskFailed(DaskClassifyError):
+    """A task raised what no task should raise; the message holds the traceback."""
+
+
+def start_forkserver() -> None:
+    """Start the process from which the children are forked, so that pandas loads while others still do other things."""
+    with _starting:
+        multiprocessing.set_forkserver_preload(PRELOAD)
+        with _environment(_THREADS, "1"):
+            multiprocessing.forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _environment(names: tuple[str, ...], value: str) -> Iterator[None]:
+    """Set variables that the user has not set, for as long as the block lasts."""
+    added = [name for name in names if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, value))
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep multiprocessing from running the user's script, or the command, again in each child."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+class Child:
+    """One classifier process and the pipe to it."""
+
+    def __init__(self, site: Site):
+        context = multiprocessing.get_context("forkserver")
+        self.pipe, theirs = context.Pipe()
+        with _starting, _without_main():
+            self.process = context.Process(target=_serve, args=(theirs, site), name="classifier", daemon=False)
+            self.process.start()
+        theirs.close()
+
+    def call(self, function: Callable, args: tuple, *, on_report: Report, timeout: float | None) -> object:
+        """Run a task in the child. Raises what it raises, or ProcessDied."""
+        deadline = time.monotonic() + timeout if timeout else None
+        try:
+            self.pipe.send((function, args))
+            while (message := self._next_message(deadline))[0] == "report":
+                on_report(*message[1])
+        except (EOFError, OSError):  # the pipe's other end is gone, perhaps within a message
+            self.process.join()
+            raise ProcessDied(_manner(self.process.exitcode)) from None
+        except TimeoutExpired:
+            self.kill()
+            raise ProcessDied(f"took longer than {timeout:g} s and was ended") from None
+        kind, value = message
+        if kind == "failed":
+            raise value
+        return value
+
+    def _next_message(self, deadline: float | None) -> tuple[str, object]:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not wait([self.pipe, self.process.sentinel], left):
+            raise TimeoutExpired
+        return self.pipe.recv()
+
+    def kill(self) -> None:
+        """End the child, now."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _manner(exitcode: int | None) -> str:
+    """How a process ended, for people."""
+    if exitcode is not None and exitcode < 0:
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(-exitcode).name}"
+    return f"ended with exit code {exitcode}"
+
+
+class ClassifierProcesses:
+    """At most `count` children, started when they are first needed, replaced when they die."""
+
+    def __init__(self, count: int, site: Site):
+        self.site = site
+        self.count = count
+        self.closed = False
+        self._idle: queue.LifoQueue[Child | None] = queue.LifoQueue()
+        self._alive: set[Child] = set()
+        for _ in range(count):
+            self._idle.put(None)
+
+    def call(
+        self, function: Callable, *args, on_report: Report = lambda rows, bad: None, timeout: float | None = None
+    ) -> object:
+        """Run `function(site, report, *args)` in a child, when one is free. Raises what it raises, or ProcessDied."""
+        child = self._idle.get()
+        try:
+            child = self._living(child)
+            return child.call(function, args, on_report=on_report, timeout=timeout)
+        except ProcessDied:
+            self._alive.discard(child)
+            child = None
+            raise
+        finally:
+            self._idle.put(child)
+
+    def _living(self, child: Child | None) -> Child:
+        if self.closed:
+            raise ProcessDied("was ended with its worker")
+        if child is not None and child.process.is_alive():
+            return child
+        self._alive.discard(child)
+        child = Child(self.site)
+        self._alive.add(child)
+        return child
+
+    def pids(self) -> list[int]:
+        """The children's process IDs."""
+        return [child.process.pid for child in tuple(self._alive)]
+
+    def close(self) -> None:
+        """End all children, whatever they are doing."""
+        self.closed = True
+        for child in tuple(self._alive):
+            with contextlib.suppress(OSError, ValueError):
+                child.process.kill()
+        for child in tuple(self._alive):
+            child.process.join(5)
+
+
+# --- in the child ----------------------------------------------------------------------------------
+
+
+def _serve(pipe: Connection, site: Site) -> None:
+    """Do tasks until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
+    os.dup2(2, 1)  # what a classifier prints is talk, not data
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            function, args = pipe.recv()
+        except (EOFError, ConnectionError):
+            return
+        pipe.send(_outcome(function, args, site, pipe))
+
+
+def _end_with_parent() -> None:
+    """Sleeps until the parent is gone, even by SIGKILL; takes no part in anything before."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _outcome(function: Callable, args: tuple, site: Site, pipe: Connection) -> tuple[str, object]:
+    try:
+        return "done", function(site, _reporter(pipe), *args)
+    except DaskClassifyError as error:
+        return "failed", error
+    except BaseException as error:
+        message = f"{type(error).__name__} in {function.__name__}: {error}\n{traceback.format_exc()}"
+        return "failed", TaskFailed(
+            message, "This is a defect of dask-classify, or a process out of memory: please report it."
+        )
+
+
+def _reporter(pipe: Connection) -> Report:
+    """A report function that talks to the parent a few times a second at most."""
+    last = time.monotonic()
+
+    def report(rows: int, bad_rows: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= REPORT_SECONDS:
+            last = time.monotonic()
+            pipe.send(("report", (rows, bad_rows)))
+
+    return report

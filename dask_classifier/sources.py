@@ -1,0 +1,371 @@
+"""Cuts CSV files or generated rows into blocks; reads one block.
+
+A CSV file is surveyed once, in parallel: pieces of some MiB are scanned wherever the workers are, and only the marks come back
+(a row's start and its number, about every 256 KiB). From the marks, blocks are cut at exact rows: a block says from which mark
+to read, how many rows to pass over, and how many to take. Rows never pass through the client.
+
+A packed file (gzip, bz2, zstd, xz), or one in an encoding in which a comma may be part of another character, is unpacked once,
+as UTF-8, into the run's folder, and then is a CSV file like any other.
+"""
+
+import bisect
+import codecs
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from . import generate, storage
+from .borders import Piece, marks_of, scan, survey
+from .errors import SourceError, UsageError
+
+PIECE_BYTES = 16 * 2**20  # what one survey task reads
+MARK_SPACING = 2**18  # bytes between marks: a block reads at most this much too much at either end
+MAX_ROW_BYTES = 64 * 2**20  # a longer row is a quote that was never closed
+_HEAD_BYTES = 2**20
+READ_TEXT = {"dtype": str, "keep_default_na": False, "na_filter": False}  # every value is the text in the file
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of a source are written down."""
+
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    header_row: bool = True
+    columns: tuple[str | int, ...] = ()  # empty: nothing but empty files
+
+
+@dataclass(frozen=True)
+class GeneratedRows:
+    """Synthetic rows: a file that is made where it is read."""
+
+    rows: int
+    seed: int = 0
+    url: str = "generated"
+
+
+@dataclass(frozen=True)
+class CsvFile:
+    """One input file: as the user named it, its version, and where its rows are to be read."""
+
+    url: str
+    size: int
+    version: str
+    data_url: str  # = url, or where it is unpacked
+    data_start: int = 0  # offset of the first byte after byte order mark and header, in data_url
+    data_size: int = 0  # 0 until it is unpacked
+
+    @property
+    def packed(self) -> bool:
+        """Whether the rows are read from an unpacked copy in the run's folder."""
+        return self.data_url != self.url
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from. `layout` is how the user's files are written, `data_layout` what blocks read."""
+
+    layout: Layout
+    files: tuple[CsvFile | GeneratedRows, ...]
+
+    @property
+    def data_layout(self) -> Layout:
+        """Unpacked copies are UTF-8."""
+        return replace(self.layout, encoding="utf-8") if any(self.packed_files) else self.layout
+
+    @property
+    def csv_files(self) -> list[tuple[int, CsvFile]]:
+        """The numbered files that are CSV."""
+        return [(number, file) for number, file in enumerate(self.files) if isinstance(file, CsvFile)]
+
+    @property
+    def packed_files(self) -> list[tuple[int, CsvFile]]:
+        """The numbered files that must be unpacked before they can be cut."""
+        return [(number, file) for number, file in self.csv_files if file.packed]
+
+    def unpacked(self, sizes: dict[int, int]) -> "Source":
+        """The same source, with the sizes of the unpacked copies filled in."""
+        return replace(
+            self,
+            files=tuple(replace(file, data_size=sizes[n]) if n in sizes else file for n, file in enumerate(self.files)),
+        )
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one task reads: rows `first_row` to `first_row + rows - 1` (from 0) of file number `file` of the source.
+
+    In a CSV file they are among the bytes `start` to before `stop`, after `skip` other rows.
+    """
+
+    index: int
+    rows: int
+    first_row: int
+    file: int = 0
+    start: int = 0
+    stop: int = 0
+    skip: int = 0
+
+
+# --- looking at the source: no row leaves the machine that looks, but for the first ones -----------
+
+
+def generated(rows: int, seed: int = 0) -> Source:
+    """A source of `rows` synthetic rows."""
+    return Source(Layout(columns=generate.COLUMNS), (GeneratedRows(rows, seed),))
+
+
+def csv_files(patterns: Iterable[str], layout: Layout, unpack_folder: str) -> Source:
+    """The files that URLs and globs name, in the order given, with the columns of their common header.
+
+    Raises StorageError for a file that cannot be read, UsageError for an unusable layout, SourceError for different headers.
+    """
+    _check_layout(layout)
+    urls = [storage.absolute(url) for pattern in patterns for url in storage.expand(pattern)]
+    if doubles := sorted({url for url in urls if urls.count(url) > 1}):
+        raise UsageError(f"{doubles[0]} is named twice.", "Each file is classified once: name it once.")
+    seen = [_look_at(url, number, layout, unpack_folder) for number, url in enumerate(urls)]
+    headers = [(file, columns) for file, columns in seen if columns]
+    for file, columns in headers[1:]:
+        if columns != headers[0][1]:
+            raise SourceError(
+                f"{headers[0][0].url} and {file.url} have different headers: {_named(headers[0][1])} and {_named(columns)}.",
+                "Classify files of different kinds in different runs.",
+            )
+    columns = headers[0][1] if headers else ()
+    return Source(replace(layout, columns=columns), tuple(file for file, _ in seen))
+
+
+def _named(columns: tuple) -> str:
+    return ",".join(map(str, columns))
+
+
+def _check_layout(layout: Layout) -> None:
+    if len(layout.delimiter) != 1 or not layout.delimiter.isascii() or layout.delimiter in '"\r\n':
+        raise UsageError(
+            f"{layout.delimiter!r} cannot be a delimiter.", "Give one ASCII character, such as ; or a tab ('\\t')."
+        )
+    try:
+        codecs.lookup(layout.encoding)
+        "a,\n".encode(layout.encoding)
+    except (LookupError, TypeError):
+        raise UsageError(f"{layout.encoding!r} is not a text encoding.", "Try utf-8, cp1252 or utf-16.") from None
+
+
+def _keeps_ascii(encoding: str) -> bool:
+    """Whether a byte below 128 always is that ASCII character, so that rows can be found among the bytes."""
+    if _is_utf8(encoding) or codecs.lookup(encoding).name == "ascii":
+        return True
+    every = bytes(range(256)).decode(encoding, "replace")
+    return len(every) == 256 and every[:128] == bytes(range(128)).decode("ascii")
+
+
+def _look_at(url: str, number: int, layout: Layout, unpack_folder: str) -> tuple[CsvFile, tuple]:
+    found = storage.identity(url)
+    packed = bool(storage.compression(url)) or not _keeps_ascii(layout.encoding)
+    data_url = storage.join(unpack_folder, f"{number:05d}.csv") if packed else url
+    file = CsvFile(url, found.size, found.version, data_url, data_size=0 if packed else found.size)
+    head, _ = _head(file, layout.encoding)
+    start, columns = _header(head, replace(layout, encoding="utf-8") if packed else layout, url)
+    return replace(file, data_start=start), columns
+
+
+def _head(file: CsvFile, encoding: str) -> tuple[bytes, bool]:
+    """The first bytes of what blocks will read of a file, and whether they are all of it."""
+    if not file.packed:
+        return storage.read(file.url, 0, min(_HEAD_BYTES, file.data_size)), file.data_size <= _HEAD_BYTES
+    with storage.open_unpacked(file.url) as stream:
+        head = stream.read(_HEAD_BYTES)
+        complete = not stream.read(1)
+    if _is_utf8(encoding):
+        return head, complete
+    return codecs.getincrementaldecoder(encoding)("replace").decode(head).encode("utf-8", "replace"), complete
+
+
+def _is_utf8(encoding: str) -> bool:
+    return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig"}
+
+
+def _header(head: bytes, layout: Layout, url: str) -> tuple[int, tuple]:
+    """Where the rows begin, and the columns' names as pandas gives them: of the header, or 0, 1, 2 ... without one."""
+    mark = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) and layout.encoding.lower().startswith("utf") else 0
+    starts = scan(head[mark:], layout.delimiter).starts
+    if not len(starts):
+        return mark, ()
+    if len(starts) == 1 and len(head) >= _HEAD_BYTES:
+        raise SourceError(
+            f"{url} has no row within its first {_HEAD_BYTES // 2**20} MiB.",
+            "Is it a CSV file, and the encoding right?",
+        )
+    stop = mark + int(starts[1]) if len(starts) > 1 else len(head)
+    first = head[mark + int(starts[0]) : stop]
+    try:
+        options = {"sep": layout.delimiter, "encoding": layout.encoding, "header": 0 if layout.header_row else None}
+        columns = pd.read_csv(io.BytesIO(first), **options, **READ_TEXT).columns
+    except (ValueError, UnicodeError) as error:
+        raise SourceError(
+            f"The first row of {url} cannot be read: {str(error).strip()}.", "Check --delimiter and --encoding."
+        ) from error
+    return (stop if layout.header_row else mark), tuple(columns.tolist())
+
+
+def first_rows(source: Source, rows: int) -> tuple[str, bytes]:
+    """Up to `rows` rows of the first file that has any, as CSV without a header in the data_layout; and the file's name."""
+    for file in source.files:
+        if isinstance(file, GeneratedRows):
+            return file.url, generate.csv_rows(file.seed, 0, min(rows, file.rows))
+        head, complete = _head(file, source.layout.encoding)
+        head = head[file.data_start :]
+        starts = [*scan(head, source.layout.delimiter).starts.tolist(), len(head)]
+        whole = len(starts) - (1 if complete else 2)  # the last may be cut off
+        if whole > 0:
+            return file.url, head[: starts[min(rows, whole)]]
+    return "the source", b""
+
+
+def unpack(file: CsvFile, encoding: str) -> int:
+    """Write the unpacked copy of a file, as UTF-8, in one pass; returns its size in bytes."""
+    decode = codecs.getincrementaldecoder(encoding)()
+    plain = _is_utf8(encoding)  # bytes that are no UTF-8 then make bad rows
+    size = 0
+    check_unchanged(file)
+    with storage.open_unpacked(file.url) as packed, storage.open_whole(file.data_url) as unpacked:
+        while data := packed.read(_HEAD_BYTES):
+            size += unpacked.write(data if plain else _decoded(decode, data, file.url))
+        if not plain:
+            size += unpacked.write(_decoded(decode, b"", file.url))
+    return size
+
+
+def _decoded(decoder, data: bytes, url: str) -> bytes:
+    try:
+        return decoder.decode(data, final=not data).encode("utf-8")
+    except UnicodeError as error:
+        raise SourceError(f"{url} is not in the encoding given: {error}.", "Check --encoding.") from error
+
+
+# --- cutting ---------------------------------------------------------------------------------------
+
+
+def pieces(source: Source) -> list[tuple[int, int]]:
+    """The survey's tasks: (file number, nominal start) of pieces of PIECE_BYTES."""
+    return [
+        (number, start)
+        for number, file in source.csv_files
+        for start in range(file.data_start, file.data_size, PIECE_BYTES)
+    ]
+
+
+def survey_piece(file: CsvFile, nominal: int, delimiter: str) -> Piece:
+    """Scan the piece of a file that begins right after the first line feed at or after its nominal start."""
+    start = nominal if nominal == file.data_start else _after_line_feed(file, nominal - 1)
+    stop = _after_line_feed(file, min(nominal + PIECE_BYTES, file.data_size) - 1)
+    if stop - start > PIECE_BYTES + MAX_ROW_BYTES:
+        raise SourceError(
+            f"{file.url} has no line feed for {MAX_ROW_BYTES // 2**20} MiB after byte {start:,}.", "Is it a CSV file?"
+        )
+    return survey(storage.read(file.data_url, start, stop), start, delimiter, MARK_SPACING)
+
+
+def _after_line_feed(file: CsvFile, offset: int) -> int:
+    """The offset after the first line feed at or after `offset`, or the file's end."""
+    while offset < file.data_size:
+        window = storage.read(file.data_url, offset, min(offset + MARK_SPACING, file.data_size))
+        if (found := window.find(b"\n")) >= 0:
+            return offset + found + 1
+        if not window:
+            raise _changed(file.url)
+        offset += len(window)
+    return file.data_size
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Rows of a file whose place is known: `rows[i]` rows stand before the byte `offsets[i]`; the last is the end."""
+
+    offsets: tuple[int, ...]
+    rows: tuple[int, ...]
+
+
+def marks(source: Source, surveyed: list[tuple[int, Piece]]) -> list[Marks]:
+    """Join the survey's pieces, (file number, piece) in order, to the marks of each file of the source."""
+    result = []
+    for number, file in enumerate(source.files):
+        if isinstance(file, GeneratedRows):
+            result.append(Marks((0, 0), (0, file.rows)))
+            continue
+        found = list(marks_of([piece for of, piece in surveyed if of == number]))
+        offsets = [*(offset for offset, _ in found[:-1]), file.data_size]
+        result.append(Marks(tuple(offsets), tuple(rows for _, rows in found)))
+        _check_row_lengths(file, result[-1])
+    return result
+
+
+def _check_row_lengths(file: CsvFile, found: Marks) -> None:
+    """Marks are about MARK_SPACING apart, but where one row is longer."""
+    for offset, row, following in zip(found.offsets, found.rows, found.offsets[1:], strict=False):
+        if following - offset > MAX_ROW_BYTES + PIECE_BYTES:
+            raise SourceError(
+                f"{file.url}: a row near row {row + 1:,} (byte {offset:,}) is longer than {MAX_ROW_BYTES // 2**20} MiB.",
+                "Is a quote not closed there?",
+            )
+
+
+def cut(surveyed: list[Marks], rows_of_next: Callable[[int], int]) -> Iterator[Block]:
+    """The blocks of a source; `rows_of_next(left)` gives the rows of the next block, with `left` rows of the source to go.
+
+    No block spans two files.
+    """
+    index, left = 0, sum(found.rows[-1] for found in surveyed)
+    for number, found in enumerate(surveyed):
+        first, total = 0, found.rows[-1]
+        while first < total:
+            rows = min(rows_of_next(left), total - first)
+            begin = bisect.bisect_right(found.rows, first, hi=len(found.rows) - 1) - 1
+            end = bisect.bisect_left(found.rows, first + rows)
+            yield Block(index, rows, first, number, found.offsets[begin], found.offsets[end], first - found.rows[begin])
+            index, first, left = index + 1, first + rows, left - rows
+
+
+# --- reading ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rows:
+    """CSV text without a header, and where in it each row begins."""
+
+    text: bytes
+    starts: list[int]  # one more than there are rows: the last is the end
+
+    def __len__(self):
+        return len(self.starts) - 1
+
+
+def read(file: CsvFile | GeneratedRows, block: Block, delimiter: str) -> Rows:
+    """The rows of one block of a file. Raises SourceError where the file is no longer what was surveyed."""
+    if isinstance(file, GeneratedRows):
+        return rows_of(generate.csv_rows(file.seed, block.first_row, block.rows), delimiter)
+    check_unchanged(file)
+    found = rows_of(storage.read(file.data_url, block.start, block.stop), delimiter)
+    if len(found) < block.skip + block.rows:
+        raise _changed(file.url)
+    begin, *_ = wanted = found.starts[block.skip : block.skip + block.rows + 1]
+    return Rows(found.text[begin : wanted[-1]], [start - begin for start in wanted])
+
+
+def rows_of(text: bytes, delimiter: str) -> Rows:
+    """CSV text that begins at a row's start, with its rows found."""
+    return Rows(text, [*scan(text, delimiter).starts.tolist(), len(text)])
+
+
+def check_unchanged(file: CsvFile) -> None:
+    """Raises SourceError where a file is not the version that was looked at."""
+    found = storage.identity(file.url)
+    if (found.size, found.version) != (file.size, file.version):
+        raise _changed(file.url)
+
+
+def _changed(url: str) -> SourceError:
+    return SourceError(f"{url} changed since the run began.", "Start a new run once nobody writes to it any more.")

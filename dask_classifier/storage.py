@@ -1,0 +1,260 @@
+"""The only door to files and objects (fsspec): list, ranged read, whole-object write.
+
+A URL is a local path or anything that fsspec knows, such as s3://bucket/key. What exists under a name is always
+whole: a local file is written under a temporary name, flushed and renamed; an object is one PUT. Failures come out
+as StorageError, with the URL and a hint.
+"""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import fsspec
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import infer_compression
+
+from .errors import StorageError
+
+_TEMPORARY = ".tmp-"  # part of the name of a file that is being written
+_HINTS = {
+    errno.ENOSPC: "The disk is full. Make room, then go on with --resume.",
+    errno.EDQUOT: "The disk quota is used up. Make room, then go on with --resume.",
+    errno.EFBIG: "The file is larger than this system allows.",
+    errno.EROFS: "The file system is read-only. Choose another folder.",
+    errno.ENOTDIR: "A part of the path is a file, not a folder.",
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells one version of a file from another: its size in bytes, and its ETag or time of change."""
+
+    size: int
+    version: str
+
+
+def _filesystem(url: str):
+    """The file system of `url` and the path there. Listings are never cached: workers change them."""
+    try:
+        if "://" in url and not url.startswith("file://"):
+            return fsspec.core.url_to_fs(url, use_listings_cache=False)
+        return fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise StorageError(f"Cannot use {url}: {error}.", "Use a local path or s3://bucket/key.") from error
+
+
+@contextlib.contextmanager
+def _explained(action: str, url: str) -> Iterator[None]:
+    """Turn what a file system raises into one StorageError."""
+    try:
+        yield
+    except (OSError, BotoCoreError, ClientError) as error:
+        raise StorageError(f"Cannot {action} {url}: {_reason(error)}.", _hint(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "the bucket does not exist" if "bucket" in str(error).lower() else "it does not exist"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).rstrip(".") or type(error).__name__
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, NoCredentialsError):
+        return "Give AWS credentials: `aws configure`, AWS_PROFILE, or an instance profile."
+    if isinstance(error, EndpointConnectionError):
+        return "Check the network, AWS_ENDPOINT_URL and the region."
+    if isinstance(error, PermissionError):
+        return "You lack the permission."
+    if isinstance(error, FileNotFoundError):
+        return "Check the spelling; a bucket must exist before the run."
+    return _HINTS.get(getattr(error, "errno", None), "")
+
+
+def is_local(url: str) -> bool:
+    """Whether only this machine (or who shares its disks) can read `url`."""
+    return isinstance(_filesystem(url)[0], LocalFileSystem)
+
+
+def absolute(url: str) -> str:
+    """The URL as any process would have to say it: a local path becomes absolute, others stay."""
+    filesystem, path = _filesystem(url)
+    return path if isinstance(filesystem, LocalFileSystem) else url.rstrip("/")
+
+
+def join(folder: str, *names: str) -> str:
+    """A name below a folder."""
+    return "/".join([folder.rstrip("/"), *names])
+
+
+def compression(url: str) -> str | None:
+    """The compression that the suffix of `url` says, as fsspec names it: gzip, bz2, zstd, xz ..., or None."""
+    return infer_compression(url)
+
+
+def expand(pattern: str) -> list[str]:
+    """The files that a URL or a glob names, sorted; raises StorageError where there is none."""
+    filesystem, path = _filesystem(pattern)
+    with _explained("list", pattern):
+        found = sorted(filesystem.glob(path)) if any(c in path for c in "*?[") else [path]
+    if not found:
+        raise StorageError(f"No file matches {pattern}.", "Quote the pattern, and check it with ls.")
+    return [
+        filesystem.unstrip_protocol(name) if not isinstance(filesystem, LocalFileSystem) else name for name in found
+    ]
+
+
+def identity(url: str) -> Identity:
+    """Size and version of a file. Raises StorageError."""
+    filesystem, path = _filesystem(url)
+    with _explained("read", url):
+        if isinstance(filesystem, LocalFileSystem):
+            status = Path(path).stat()
+            if not Path(path).is_file():
+                raise StorageError(
+                    f"Cannot read {url}: it is not a file.", "Name a file, or a pattern such as 'folder/*.csv'."
+                )
+            return Identity(status.st_size, str(status.st_mtime_ns))
+        info = filesystem.info(path)
+    if info["type"] == "directory":
+        raise StorageError(
+            f"Cannot read {url}: it is a folder.", "Name a file, or a pattern such as 's3://bucket/*.csv'."
+        )
+    version = info.get("ETag") or info.get("LastModified") or info.get("mtime") or info.get("created")
+    return Identity(info["size"], str(version).strip('"'))
+
+
+def exists(url: str) -> bool:
+    """Whether a file or an object has this name."""
+    filesystem, path = _filesystem(url)
+    with _explained("look for", url):
+        return filesystem.exists(path)
+
+
+def sizes(folder: str) -> dict[str, int]:
+    """The files below a folder: name relative to the folder to size in bytes; {} where there is no such folder."""
+    filesystem, path = _filesystem(folder)
+    with _explained("list", folder):
+        try:
+            found = filesystem.find(path, detail=True)
+        except FileNotFoundError:
+            if not isinstance(filesystem, LocalFileSystem):
+                raise  # an object store lists a missing folder as empty: this is a missing bucket
+            return {}
+    return {name[len(path) :].lstrip("/"): info["size"] for name, info in found.items()}
+
+
+def read(url: str, start: int = 0, stop: int | None = None) -> bytes:
+    """The bytes of `url` from `start` to before `stop`, or to the end; fewer where the file ends earlier."""
+    if stop is not None and stop <= start:
+        return b""
+    filesystem, path = _filesystem(url)
+    with _explained("read", url):
+        return filesystem.cat_file(path, start=start, end=stop)
+
+
+def read_many(urls: list[str]) -> list[bytes]:
+    """Whole files, in the order of `urls`; an object store is asked for many at the same time."""
+    if not urls:
+        return []
+    filesystem, _ = _filesystem(urls[0])
+    paths = [_filesystem(url)[1] for url in urls]
+    with _explained("read", urls[0] if len(urls) == 1 else f"{len(urls)} files like {urls[0]}"):
+        found = filesystem.cat(paths)
+    return [found] if isinstance(found, bytes) else [found[path] for path in paths]
+
+
+@contextlib.contextmanager
+def open_unpacked(url: str) -> Iterator[BinaryIO]:
+    """A stream of what `url` holds, decompressed by its suffix. Raises StorageError for a damaged archive too."""
+    filesystem, path = _filesystem(url)
+    try:
+        with _explained("read", url), filesystem.open(path, "rb", compression=compression(url)) as stream:
+            yield stream
+    except (EOFError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise StorageError(f"Cannot unpack {url}: {error}.", "Is the file whole, and its suffix right?") from error
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in {"zlib", "lzma", "_lzma", "zstandard", "backports"}:
+            raise
+        raise StorageError(f"Cannot unpack {url}: {error}.", "Is the file whole, and its suffix right?") from error
+
+
+def write(url: str, data: bytes) -> None:
+    """Write a whole file or object: afterwards `url` holds all of `data`, or what it held before."""
+    with open_whole(url) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def open_whole(url: str) -> Iterator[BinaryIO]:
+    """A stream to a file or an object that comes into being, whole, when the block is left without an error."""
+    filesystem, path = _filesystem(url)
+    with _explained("write", url):
+        with (
+            _local_whole(Path(path))
+            if isinstance(filesystem, LocalFileSystem)
+            else _remote_whole(filesystem, path) as out
+        ):
+            yield out
+
+
+@contextlib.contextmanager
+def _local_whole(path: Path) -> Iterator[BinaryIO]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{_TEMPORARY}")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(descriptor)  # a full disk says so here, not after the rename
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+@contextlib.contextmanager
+def _remote_whole(filesystem, path: str) -> Iterator[BinaryIO]:
+    stream = filesystem.open(path, "wb")
+    try:
+        yield stream
+    except BaseException:
+        stream.discard()
+        stream.closed = True  # closing would complete the upload
+        raise
+    stream.close()
+
+
+def delete(url: str) -> None:
+    """Remove a file or an object; it is no error when it is gone already."""
+    filesystem, path = _filesystem(url)
+    with _explained("delete", url), contextlib.suppress(FileNotFoundError):
+        filesystem.rm_file(path)
+
+
+def delete_unfinished(folder: str) -> None:
+    """Remove what writers that were killed left below a local folder (an object store has nothing of that kind)."""
+    for name in sizes(folder):
+        if _TEMPORARY in Path(name).name:
+            delete(join(folder, name))
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether this is the temporary name of a file that is being written, or that a killed writer left."""
+    return _TEMPORARY in Path(name).name

@@ -1,0 +1,74 @@
+"""Numbers as people write them ("10M", "1%", "90s") to numbers as programs need them, and back."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from dask.utils import format_bytes, parse_timedelta
+
+from .errors import UsageError
+
+_SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgb]?)", re.IGNORECASE)
+
+__all__ = ["Allowance", "format_bytes", "format_seconds", "parse_count", "parse_seconds"]
+
+
+def parse_count(text: str | int, what: str = "number") -> int:
+    """Rows, or another count: 250000, "250_000", "250k", "10M", "1.5M", "2G".
+
+    Raises UsageError where the text is no whole number of at least 0.
+    """
+    clean = str(text).replace("_", "").replace(",", "").strip()
+    match = _COUNT.fullmatch(clean)
+    count = float(match[1]) * _SUFFIXES[match[2].lower()] if match else math.nan
+    if not match or count != int(count):
+        raise UsageError(f"{text!r} is not a {what}.", "Write a whole number: 250000, 250k, 10M.")
+    return int(clean) if clean.isdigit() else round(count)
+
+
+def parse_seconds(text: str | float, what: str = "time") -> float:
+    """A time in seconds: 90, "90s", "10m", "2h". Raises UsageError."""
+    try:
+        seconds = parse_timedelta(text, default="s")
+    except (ValueError, KeyError):
+        seconds = None
+    if not seconds or seconds <= 0:
+        raise UsageError(f"{text!r} is not a {what}.", "Write a number with a unit: 90s, 10m, 2h.")
+    return float(seconds)
+
+
+def format_seconds(seconds: float) -> str:
+    """17.2 to "17.2s", 1043 to "17m23s", 4000 to "1h06m40s"."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m{rest:02d}s" if hours else f"{minutes}m{rest:02d}s"
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How many bad rows a run may have: a count, or a share of all its rows."""
+
+    text: str
+    count: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def parse(cls, text: str | int) -> "Allowance":
+        """From "12", "10k" or "0.5%". Raises UsageError."""
+        text = str(text).strip()
+        if not text.endswith("%"):
+            return cls(text, count=parse_count(text, "number of bad rows"))
+        try:
+            share = float(text[:-1]) / 100
+        except ValueError:
+            share = math.nan
+        if not 0 <= share <= 1:
+            raise UsageError(f"{text!r} is not a share of bad rows.", "Write a number or a percentage: 10, 0.5%.")
+        return cls(text, share=share)
+
+    def of(self, rows: int) -> int:
+        """The number of bad rows allowed among `rows` rows."""
+        return self.count if self.count is not None else int(self.share * rows)
