@@ -14,7 +14,7 @@ from dask.system import CPU_COUNT
 
 from . import __version__, generate, storage
 from .cluster import LocalCluster
-from .display import Display, first_lines, summary
+from .display import Display, summary
 from .errors import DaskClassifyError, Interrupted, OutputExists, UsageError
 from .parts import FORMATS, gzip_member, zstd_frame
 from .pipeline import run as run_plan
@@ -24,6 +24,8 @@ from .result import Result, open_run
 from .units import format_bytes, parse_count
 
 SETTINGS = {"context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100}}
+
+_FIRST_ROWS = 3
 
 
 class RunByDefault(click.Group):
@@ -160,7 +162,8 @@ def run(ctx, workers, cluster, dashboard_address, profile, quiet, as_json, **opt
         result = run_plan(plan, machines, progress=display)
     done_before = _rows_of_resumed_parts(result, started)
     display.console.print(summary(result, started, done_before))
-    display.say(f"The result is in {_short(result.output)}. It begins:\n{first_lines(result)}")
+    display.say(f"The result is in {_short(result.output)}. It begins:")
+    display.lines(result.head(_FIRST_ROWS).to_csv(lineterminator="\n"))
     if result.bad_rows:
         display.warn(f"{result.bad_rows:,} bad rows were set aside in {_short(result.output)}/quarantine.")
     if as_json:

@@ -47,6 +47,7 @@ class LocalCluster(distributed.LocalCluster):
                 processes=False,
                 memory_limit=0,  # Dask holds no rows; it has nothing to spill
                 dashboard_address=dashboard_address,
+                worker_dashboard_address="127.0.0.1:0",
                 silence_logs=silence_logs,
             )
 

@@ -4,10 +4,11 @@ import threading
 import time
 from contextlib import contextmanager
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from .parts import Receipt
 from .progress import Progress, Snapshot, rows_by_worker
@@ -29,6 +30,12 @@ class Display(Progress):
     def say(self, text: str, style: str = "") -> None:
         """One line of talk."""
         self.console.print(text, style=style, soft_wrap=True, markup=False)
+
+    def lines(self, text: str) -> None:
+        """Lines of data: in a terminal, each is cut off at the screen's edge."""
+        crop = self.console.is_terminal
+        for line in text.splitlines():
+            self.console.print(Text(line), no_wrap=True, crop=crop, overflow="ellipsis" if crop else "ignore")
 
     def warn(self, text: str) -> None:
         """One line of talk that a person should not miss."""
@@ -78,8 +85,11 @@ class Display(Progress):
         now = self.snapshot()
         if not now.rows:
             return f"{now.phase} ..."
-        bar = ProgressBar(total=now.rows, completed=min(now.done, now.rows), width=max(10, self.console.width - 2))
-        return Group(bar, describe(now), *([_workers(now.by_worker)] if now.by_worker else []))
+        grid = Table.grid()
+        grid.add_row(ProgressBar(total=now.rows, completed=min(now.done, now.rows), width=self.console.width))
+        grid.add_row(describe(now))
+        grid.add_row(_workers(now.by_worker))
+        return grid
 
 
 def describe(now: Snapshot) -> str:
@@ -119,8 +129,3 @@ def summary(result: Result, started: float, done_before: int) -> RenderableType:
     ]:
         table.add_row(name, value)
     return table
-
-
-def first_lines(result: Result, rows: int = 3) -> str:
-    """The first rows of the result, as they are in the parts."""
-    return result.head(rows).to_csv(lineterminator="\n").rstrip("\n")
