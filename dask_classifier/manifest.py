@@ -165,6 +165,8 @@ def save_manifest(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, starte
     Raises DamagedRun, and writes nothing, where they do not.
     """
     _check(plan, cut, receipts)
+    for folder in ("parts", "quarantine"):
+        storage.delete_unfinished(storage.join(plan.output, folder))
     content = {
         "fingerprint": plan.fingerprint,
         "rows_in": cut.rows,

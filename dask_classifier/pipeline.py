@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 from . import manifest, sources, storage, tasks
 from .errors import BlocksFailed, DaskClassifyError
@@ -17,6 +18,7 @@ from .tasks import Settings, Trial
 
 Executor = InlineExecutor | DaskExecutor
 _TRIAL_CHUNKS = 20
+_LETHAL = 3  # blocks that kill their processes, with none that does not, before the run stops
 
 
 def run(plan: Plan, cluster=None, *, progress: Progress | None = None) -> Result:
@@ -50,7 +52,8 @@ def run(plan: Plan, cluster=None, *, progress: Progress | None = None) -> Result
 def _prepare(plan: Plan, executor: Executor, progress: Progress) -> Cut:
     """Try the classifier out, then unpack, find the rows, cut; the first file is written once the trial is passed."""
     progress.phase("trying the classifier")
-    name, sample = sources.first_rows(plan.source, _TRIAL_CHUNKS * plan.chunk_rows)
+    chunks = 1 if plan.block_rows else _TRIAL_CHUNKS  # with nothing to measure, one shows whether it works
+    name, sample = sources.first_rows(plan.source, chunks * plan.chunk_rows)
     settings = plan.settings(plan.max_bad.of(10**9))  # a share of an unknown number of rows is no reason to stop here
     trial = _try_out(executor, plan, settings, name, sample)
     if plan.overwrite:
@@ -68,13 +71,11 @@ def _prepare(plan: Plan, executor: Executor, progress: Progress) -> Cut:
 
 
 def _try_out(executor: Executor, plan: Plan, settings: Settings, name: str, sample: bytes) -> Trial:
-    """The trial; without a row, it still loads the classifier."""
-    (outcome,) = executor.each(tasks.try_out, [(settings, name, sample)], plan.block_timeout)
+    """The trial; without a row, it still loads the classifier. Rows that kill their process are left to their block."""
+    with closing(executor.each(tasks.try_out, [(settings, name, sample)], plan.block_timeout)) as outcomes:
+        (outcome,) = outcomes
     if isinstance(outcome.error, ProcessDied):
-        raise BlocksFailed(
-            f"The classifier's process, on the first {plan.chunk_rows} rows, {outcome.error.message}.",
-            "Try the classifier on some rows in Python, or with --cluster inline.",
-        )
+        return Trial(0, 0.0)
     if outcome.error:
         raise outcome.error
     return outcome.value
@@ -95,10 +96,11 @@ def _survey(source: Source, executor: Executor) -> list[Marks]:
 
 def _all(outcomes) -> Iterator[tuple[int, object]]:
     """The values, numbered; the first failure is raised."""
-    for outcome in outcomes:
-        if outcome.error:
-            raise outcome.error
-        yield outcome.number, outcome.value
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome.error:
+                raise outcome.error
+            yield outcome.number, outcome.value
 
 
 # --- the blocks ------------------------------------------------------------------------------------
@@ -109,23 +111,27 @@ def _classify(
 ) -> tuple[Receipt, ...]:
     """The receipts of all blocks, in order.
 
-    Stops at the first failure; but blocks that kill their processes are named at the end, when all others are done.
+    Stops at the first failure; but blocks that kill their processes are named at the end, when all others are done, unless the
+    first few all do.
     """
     settings = plan.settings(plan.max_bad.of(cut.rows))
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}
     bad_rows = _Budget(settings.max_bad_rows, done)
     arguments = [(settings, cut.source.files[block.file], block) for block in manifest.missing(cut, done)]
-    for outcome in executor.each(tasks.classify_block, arguments, plan.block_timeout):
-        if isinstance(outcome.error, ProcessDied):
-            lethal[outcome.number] = outcome.error
-        elif outcome.error:
-            raise outcome.error
-        else:
-            receipts[outcome.number] = outcome.value
-            progress.finished(outcome.value)
-            bad_rows.spend(outcome.value)
+    with closing(executor.each(tasks.classify_block, arguments, plan.block_timeout)) as outcomes:
+        for outcome in outcomes:
+            if isinstance(outcome.error, ProcessDied):
+                lethal[outcome.number] = outcome.error
+                if len(lethal) >= _LETHAL and not receipts:
+                    break  # it is the classifier, not the rows
+            elif outcome.error:
+                raise outcome.error
+            else:
+                receipts[outcome.number] = outcome.value
+                progress.finished(outcome.value)
+                bad_rows.spend(outcome.value)
     if lethal:
-        raise _blocks_failed(cut, lethal)
+        raise _blocks_failed(cut, lethal, len(receipts))
     return tuple(receipts[block.index] for block in cut.blocks)
 
 
@@ -144,7 +150,7 @@ class _Budget:
             raise tasks.too_many(receipt.first_bad_row, self.allowed)
 
 
-def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError]) -> BlocksFailed:
+def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError], done: int) -> BlocksFailed:
     blocks = {block.index: block for block in cut.blocks}
     named = [
         f"{_described(blocks[index], cut.source)}, whose process {error.message}"
@@ -153,7 +159,7 @@ def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError]) -> BlocksFail
     rest = f"; and {len(named) - 5} more" if len(named) > 5 else ""
     return BlocksFailed(
         f"{len(named)} of {len(blocks)} blocks could not be classified: {'; '.join(named[:5])}{rest}.",
-        "All other blocks are done and kept. Mend the classifier, or give it more memory; then go on with --resume.",
+        f"{done:,} blocks are done and kept. Mend the classifier, or give it more memory; then go on with --resume.",
     )
 
 

@@ -19,6 +19,7 @@ BLOCK_SECONDS = 10.0  # of work in a block, and
 LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
 BLOCKS_A_PROCESS = 8  # at least
 BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process holds a block's text, its frame and its part
+UNMEASURED_SECONDS = 0.01    # a row, where the trial died
 UNPACKED = "unpacked"  # folder of the run for the copies of packed inputs
 
 
@@ -168,7 +169,7 @@ def rows_of_next(plan: Plan, *, rows: int, row_bytes: float, processes: int, tri
     if plan.block_rows:
         fixed = -(-plan.block_rows // plan.chunk_rows) * plan.chunk_rows
         return lambda left: fixed
-    seconds_a_row = max(trial.seconds_a_row, 1e-9)
+    seconds_a_row = max(trial.seconds_a_row, 1e-9) if trial.rows else UNMEASURED_SECONDS
     largest = min(BLOCK_SECONDS / seconds_a_row, rows / (BLOCKS_A_PROCESS * processes), BLOCK_BYTES / max(row_bytes, 1))
     smallest = min(LAST_BLOCK_SECONDS / seconds_a_row, largest)
 

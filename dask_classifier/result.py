@@ -10,7 +10,6 @@ from typing import BinaryIO
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 from isal import igzip
 
 from . import storage
@@ -259,7 +258,8 @@ def unpacked(data: bytes, part_format: str) -> bytes:
     """The CSV text of a stored part."""
     if part_format == "csv.gz":
         return igzip.decompress(data)
-    return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read()
+    with pa.CompressedInputStream(io.BytesIO(data), "zstd") as stream:
+        return stream.read()
 
 
 def _typed(values: pd.Series) -> pd.Series:

@@ -308,7 +308,7 @@ def _check_row_lengths(file: CsvFile, found: Marks) -> None:
     for offset, row, following in zip(found.offsets, found.rows, found.offsets[1:], strict=False):
         if following - offset > MAX_ROW_BYTES + PIECE_BYTES:
             raise SourceError(
-                f"{file.url}: a row near row {row + 1:,} (byte {offset:,}) is longer than {MAX_ROW_BYTES // 2**20} MiB.",
+                f"{file.url}: a row after byte {offset:,} (row {row + 1:,}) is longer than {MAX_ROW_BYTES // 2**20} MiB.",
                 "Is a quote not closed there?",
             )
 

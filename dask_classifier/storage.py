@@ -7,17 +7,21 @@ as StorageError, with the URL and a hint.
 
 import contextlib
 import errno
+import lzma
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import fsspec
+import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import infer_compression
+from isal import igzip, isal_zlib
 
 from .errors import StorageError
 
@@ -172,18 +176,36 @@ def read_many(urls: list[str]) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def open_unpacked(url: str) -> Iterator[BinaryIO]:
-    """A stream of what `url` holds, decompressed by its suffix. Raises StorageError for a damaged archive too."""
+def open_unpacked(url: str) -> Iterator["Unpacked"]:
+    """A stream of what `url` holds, decompressed by its suffix."""
     filesystem, path = _filesystem(url)
-    try:
-        with _explained("read", url), filesystem.open(path, "rb", compression=compression(url)) as stream:
-            yield stream
-    except (EOFError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise StorageError(f"Cannot unpack {url}: {error}.", "Is the file whole, and its suffix right?") from error
-    except Exception as error:
-        if type(error).__module__.split(".")[0] not in {"zlib", "lzma", "_lzma", "zstandard", "backports"}:
-            raise
-        raise StorageError(f"Cannot unpack {url}: {error}.", "Is the file whole, and its suffix right?") from error
+    kind = compression(url)
+    with _explained("read", url), contextlib.ExitStack() as stack:
+        packed = stack.enter_context(filesystem.open(path, "rb"))
+        yield Unpacked(url, stack.enter_context(_unpacking(packed, kind)) if kind else packed)
+
+
+class Unpacked:
+    """A stream whose `read` raises StorageError for an archive that is damaged or cut off."""
+
+    def __init__(self, url: str, stream: BinaryIO):
+        self.url, self.stream = url, stream
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; b"" at the end."""
+        try:
+            return self.stream.read(size)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError, isal_zlib.error) as error:
+            raise StorageError(
+                f"Cannot unpack {self.url}: {error}.", "Is the file whole, and its suffix right?"
+            ) from error
+
+
+def _unpacking(packed: BinaryIO, kind: str) -> BinaryIO:
+    """A decompressing stream that joins members and notices a missing end (fsspec's zstd does neither)."""
+    if kind == "zstd":
+        return pa.CompressedInputStream(packed, "zstd")
+    return igzip.IGzipFile(fileobj=packed) if kind == "gzip" else fsspec.compression.compr[kind](packed, mode="rb")
 
 
 def write(url: str, data: bytes) -> None:
@@ -249,9 +271,9 @@ def delete(url: str) -> None:
 
 
 def delete_unfinished(folder: str) -> None:
-    """Remove what writers that were killed left below a local folder (an object store has nothing of that kind)."""
+    """Remove what killed writers left in a folder."""
     for name in sizes(folder):
-        if _TEMPORARY in Path(name).name:
+        if is_unfinished(name):
             delete(join(folder, name))
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from dask.utils import format_bytes, parse_timedelta
 
@@ -53,7 +54,7 @@ class Allowance:
 
     text: str
     count: int | None = None
-    share: float | None = None
+    share: Fraction | None = None
 
     @classmethod
     def parse(cls, text: str | int) -> "Allowance":
@@ -62,9 +63,9 @@ class Allowance:
         if not text.endswith("%"):
             return cls(text, count=parse_count(text, "number of bad rows"))
         try:
-            share = float(text[:-1]) / 100
-        except ValueError:
-            share = math.nan
+            share = Fraction(text[:-1].strip()) / 100  # a float would make 2 of 0.03 % of 10,000
+        except (ValueError, ZeroDivisionError):
+            share = Fraction(-1)
         if not 0 <= share <= 1:
             raise UsageError(f"{text!r} is not a share of bad rows.", "Write a number or a percentage: 10, 0.5%.")
         return cls(text, share=share)

@@ -73,11 +73,21 @@ def test_a_block_that_kills_three_processes_is_named_and_the_others_finish(clust
     assert receipts == [f"part-0000{n}.json" for n in (0, 1, 2, 3, 5, 6, 7)]
 
 
-def test_a_classifier_that_kills_its_process_at_once_stops_before_anything_is_written(cluster, tmp_path, classifiers):
-    plan = dc.plan(rows=100, output=tmp_path / "run", classifier=classifiers("killed_by_seven"))
-    with pytest.raises(BlocksFailed, match="on the first 100 rows, was ended by SIGKILL"):
+def test_a_lethal_row_at_the_beginning_costs_its_block_too(cluster, tmp_path, classifiers):
+    """The trial dies of it, and the run goes on without a measurement."""
+    plan = dc.plan(rows=3000, output=tmp_path / "run", classifier=classifiers("killed_by_seven"))
+    with pytest.raises(BlocksFailed, match=r"block 0 \(rows 1 to .* of the generated rows\), whose process was ended by SIGKILL"):
         dc.run(plan, cluster)
-    assert not (tmp_path / "run").exists()
+    receipts = {path.name for path in (tmp_path / "run/parts").glob("*.json")}
+    assert "part-00000.json" not in receipts and len(receipts) >= 15
+
+
+def test_a_classifier_that_always_kills_its_process_is_given_up_soon(cluster, tmp_path, classifiers):
+    deaths = Deaths()
+    plan = dc.plan(rows=100_000, output=tmp_path / "run", classifier=classifiers("kills"), block_rows=100)
+    with pytest.raises(BlocksFailed, match="of 1000 blocks could not be classified"):
+        dc.run(plan, cluster, progress=deaths)
+    assert 12 <= len(deaths.told) <= 40
 
 
 def test_a_hanging_block_is_ended_and_named(cluster, tmp_path, classifiers):
@@ -336,7 +346,7 @@ def test_a_quote_that_is_never_closed_in_a_big_file_is_said_to_be_one(cluster, t
         out.write(b'id,a\n1,x\n2,"oops\n')
         for _ in range(90):
             out.write(line * (2**20 // len(line)))
-    with pytest.raises(SourceError, match=r"row 2 .* is longer than 64 MiB"):
+    with pytest.raises(SourceError, match=r"a row after byte 5 \(row 1\) is longer than 64 MiB"):
         dc.run(dc.plan(input=file, output=tmp_path / "run", classifier=classifiers("lengths")), cluster)
 
 

@@ -1,0 +1,171 @@
+"""The contract of a classifier, and how its code reaches the processes."""
+
+import os
+import sys
+from pathlib import Path
+
+import classifiers as known
+import pytest
+from reference import reference
+
+import dask_classifier as dc
+from dask_classifier import generate, shipping
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def csv_of(rows):
+    return b"".join(generate.csv_stream(0, rows))
+
+
+def classified(cluster, folder, classifier, rows=250, **options):
+    return dc.run(dc.plan(rows=rows, output=folder / "run", classifier=classifier, block_rows=100, **options), cluster)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("series", [len(line.split(b",")[1]) for line in csv_of(250).splitlines()[1:]]),
+        ("numbered_series", [n % 100 for n in range(250)]),
+        ("array", [n % 100 / 3 for n in range(250)]),
+    ],
+)
+def test_a_value_for_each_row_becomes_the_column_classification(cluster, tmp_path, classifiers, name, values):
+    result = classified(cluster, tmp_path, classifiers(name))
+    assert result.columns[-1] == "CLASSIFICATION"
+    assert result.to_pandas().CLASSIFICATION.tolist() == values
+
+
+def test_a_class_is_made_once_in_each_process(tmp_path, classifiers, monkeypatch):
+    monkeypatch.setenv("TEST_MEMORY", str(tmp_path / "memory"))
+    result = inline_free_run(tmp_path, classifiers("Loaded"))
+    made = (tmp_path / "memory").read_text().split()
+    assert len(made) == len(set(made)) <= 2
+    assert set(result.to_pandas().PID.astype(str)) <= set(made)
+    assert len(result.receipts) == 10
+
+
+def inline_free_run(tmp_path, classifier):
+    """In a new interpreter, since the processes take their environment from the first cluster of a process."""
+    import subprocess
+
+    script = (
+        "import sys, dask_classifier as dc\n"
+        "with dc.LocalCluster(2, dashboard_address='127.0.0.1:0') as cluster:\n"
+        "    dc.run(dc.plan(rows=1000, output=sys.argv[1], classifier=sys.argv[2], block_rows=100), cluster)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "run", classifier], check=True, timeout=60)
+    return dc.open_run(tmp_path / "run")
+
+
+def test_a_classifier_may_change_its_chunk_even_when_it_fails_then(cluster, tmp_path, classifiers):
+    result = classified(cluster, tmp_path, classifiers("changes_its_chunk"), max_bad=1)
+    frame = result.to_pandas()
+    assert frame.SKU.unique().tolist() == ["overwritten"] and len(frame) == 249
+    assert result.quarantined().row.tolist() == [14]
+
+
+def test_what_a_classifier_prints_is_talk_and_not_data(tmp_path, classifiers, command):
+    done = command("--rows", 200, "--classifier", classifiers("prints"), "--output", "run", "--json", check=0)
+    assert "a black box that talks" in done.stderr
+    assert done.stdout.startswith("{") and "talks" not in done.stdout
+
+
+def test_local_modules_packages_and_files_travel(tmp_path, cluster):
+    """The code is looked for where the file was, not where the workers are; its folder is gone when they run."""
+    home = tmp_path / "home"
+    (home / "pkg/deep").mkdir(parents=True)
+    (home / "pkg/__init__.py").write_text("")
+    (home / "pkg/deep/__init__.py").write_text("from . import inner\n")
+    (home / "pkg/deep/inner.py").write_text("from pkg.sibling import ADD\n")
+    (home / "pkg/sibling.py").write_text("ADD = 10\n")
+    (home / "helper.py").write_text("import pkg.deep\n")
+    (home / "table.txt").write_text("32")
+    (home / "not-needed.py").write_text("raise SystemExit\n")
+    (home / "my-classifier.py").write_text(
+        "import pathlib, helper\n"
+        "N = int(pathlib.Path(__file__).with_name('table.txt').read_text()) + helper.pkg.deep.inner.ADD\n"
+        "def f(df): return [N] * len(df)\n"
+    )
+    plan = dc.plan(rows=150, output=tmp_path / "run", classifier=f"{home}/my-classifier.py:f", with_file=[home / "table.txt"])
+    files = set(plan.package.files)
+    assert files == {"my-classifier.py", "helper.py", "table.txt", *(f"pkg/{n}" for n in ("__init__.py", "sibling.py", "deep/__init__.py", "deep/inner.py"))}
+    home.rename(tmp_path / "elsewhere")
+    assert dc.run(plan, cluster).to_pandas().CLASSIFICATION.unique().tolist() == [42]
+
+
+def test_a_module_in_the_current_folder_is_found_as_python_would(tmp_path, command):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/__init__.py").write_text("")
+    (tmp_path / "mine/deep.py").write_text("from .value import V\ndef f(df): return [V] * len(df)\n")
+    (tmp_path / "mine/value.py").write_text("V = 5\n")
+    command("--rows", 50, "--classifier", "mine.deep:f", "--output", "run", check=0)
+    assert dc.open_run(tmp_path / "run").to_pandas().CLASSIFICATION.unique().tolist() == [5]
+
+
+def test_a_new_version_of_a_file_is_used_by_the_next_run_of_the_same_cluster(tmp_path, cluster):
+    code = tmp_path / "mine.py"
+    for value in (1, 2):
+        code.write_text(f"def f(df): return [{value}] * len(df)\n")
+        result = dc.run(dc.plan(rows=50, output=tmp_path / f"{value}", classifier=f"{code}:f"), cluster)
+        assert result.to_pandas().CLASSIFICATION.unique().tolist() == [value]
+
+
+def test_callables_travel_by_value(cluster, tmp_path):
+    add = 7
+    result = dc.run(dc.plan(rows=50, output=tmp_path / "a", classifier=lambda df: [add] * len(df)), cluster)
+    assert result.to_pandas().CLASSIFICATION.unique().tolist() == [7]
+    dc.run(dc.plan(rows=50, output=tmp_path / "b", classifier=known.lengths), cluster)
+    result = dc.run(dc.plan(rows=50, output=tmp_path / "c", classifier=known.lengths))
+    assert len(result.to_pandas()) == 50
+
+
+def test_a_script_without_a_main_guard_and_a_function_of_its_own(tmp_path):
+    """Dask and multiprocessing would run such a script again in each child."""
+    import subprocess
+
+    (tmp_path / "script.py").write_text(
+        "import dask_classifier as dc\n"
+        "print('once')\n"
+        "def f(df): return [1] * len(df)\n"
+        "with dc.LocalCluster(2, dashboard_address='127.0.0.1:0') as cluster:\n"
+        "    print(dc.run(dc.plan(rows=200, output='run', classifier=f, block_rows=100), cluster))\n"
+    )
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("once") == 1 and "200 rows" in done.stdout
+
+
+def test_the_digest_follows_the_code():
+    first = shipping.pack(f"{known.__file__}:lengths")
+    assert first.digest == shipping.pack(f"{known.__file__}:series").digest
+    assert first.digest != shipping.pack("blackbox").digest
+    assert first.digest != shipping.pack(f"{known.__file__}:lengths", (__file__,)).digest
+
+
+def test_the_example_with_scikit_learn(tmp_path, command):
+    import subprocess
+
+    import joblib
+    import pandas as pd
+
+    subprocess.run([sys.executable, EXAMPLES / "train.py", tmp_path], check=True, timeout=60)
+    command(
+        "--input", tmp_path / "reviews.csv", "--classifier", EXAMPLES / "sentiment.py:Sentiment",
+        "--with-file", tmp_path / "sentiment.joblib", "--output", "run", check=0,
+    )  # fmt: skip
+    text = (tmp_path / "reviews.csv").read_bytes()
+    assert text.count(b"\n") == 2001, "a header, and 1,000 rows of two lines each"
+
+    def classify(df):
+        model = joblib.load(tmp_path / "sentiment.joblib")
+        probabilities = model.predict_proba(df["text"].tolist())
+        return df.assign(SENTIMENT=model.classes_[probabilities.argmax(axis=1)], CERTAINTY=probabilities.max(axis=1))
+
+    command("fetch", "run", "all.csv", check=0)
+    mine = pd.read_csv(tmp_path / "all.csv", header=None)
+    import io
+
+    theirs = pd.read_csv(io.BytesIO(reference(text, classify)), header=None)
+    pd.testing.assert_frame_equal(mine, theirs)
+    assert mine[3].nunique() == 2 and os.path.getsize(tmp_path / "sentiment.joblib") > 0

@@ -1,0 +1,215 @@
+"""Dask clusters that somebody else runs, and objects in S3 (moto's server, over HTTP)."""
+
+import os
+import subprocess
+import sys
+import time
+
+import classifiers as known
+import psutil
+import pytest
+from distributed import Client
+from moto.server import ThreadedMotoServer
+from reference import reference
+
+import dask_classifier as dc
+from dask_classifier import generate
+from dask_classifier.errors import ClusterError, StorageError
+
+
+def csv_of(rows):
+    return b"".join(generate.csv_stream(0, rows))
+
+
+class Dask:
+    """`dask scheduler` and `dask worker` as their makers start them, with Nannies, on loopback."""
+
+    def __init__(self, folder):
+        self.folder, self.started = folder, []
+        self.file = folder / "scheduler.json"
+        self.start("scheduler", "--scheduler-file", self.file, "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        self.wait_for(self.file.exists)
+
+    def start(self, *args, env=None):
+        log = (self.folder / f"{args[0]}-{len(self.started)}.log").open("w")
+        command = [sys.executable, "-m", f"distributed.cli.dask_{args[0]}", *map(str, args[1:])]
+        process = subprocess.Popen(command, stderr=log, stdout=log, cwd=self.folder, env=os.environ | (env or {}))
+        self.started.append(process)
+        return process
+
+    def worker(self, name, threads=2):
+        return self.start(
+            "worker", "--scheduler-file", self.file, "--name", name, "--nthreads", threads, "--host", "127.0.0.1", "--no-dashboard"
+        )  # fmt: skip
+
+    @staticmethod
+    def wait_for(condition, seconds=30):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    @property
+    def address(self):
+        import json
+
+        return json.loads(self.file.read_text())["address"]
+
+    def close(self):
+        family = [child for process in self.started if process.poll() is None for child in psutil.Process(process.pid).children(recursive=True)]
+        for process in self.started:
+            process.terminate()
+        for process in self.started:
+            process.wait(20)
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert not alive
+
+
+@pytest.fixture
+def dask_cluster(tmp_path):
+    dask = Dask(tmp_path)
+    yield dask
+    dask.close()
+
+
+def test_an_address_of_ordinary_workers(dask_cluster, tmp_path, run_bytes, classifiers, command):
+    dask_cluster.worker("alpha")
+    dask_cluster.worker("beta", threads=1)
+    with Client(dask_cluster.address) as client:
+        client.wait_for_workers(2, timeout=30)
+    args = ["--rows", 3000, "--block-rows", 100, "--classifier", classifiers("slow"), "--output", tmp_path / "run"]
+    done = command(*args, "--cluster", dask_cluster.address, check=0)
+    assert "3 classifier processes" in done.stderr
+    assert "rows of alpha on" in done.stderr and "rows of beta on" in done.stderr
+    assert run_bytes(tmp_path / "run") == reference(csv_of(3000), known.lengths)
+    left = [child.cmdline() for process in dask_cluster.started for child in psutil.Process(process.pid).children(recursive=True)]
+    assert not [line for line in left if "forkserver" in " ".join(line) and "classifier" in " ".join(line)]
+
+
+def test_a_dask_worker_killed_and_another_joining_in_mid_run(dask_cluster, tmp_path, run_bytes, classifiers):
+    dask_cluster.worker("first", threads=2)
+    events = []
+
+    class Disturber(dc.Progress):
+        def finished(self, receipt):
+            super().finished(receipt)
+            if not events:
+                events.append("joined")
+                dask_cluster.worker("second", threads=1)
+            elif receipt.worker == "second" and "killed" not in events:
+                events.append("killed")
+                workers = client.run(os.getpid)
+                client.run_on_scheduler(lambda: None)
+                psutil.Process(client.scheduler_info()["workers"] and workers[by_name("first")]).kill()
+
+    def by_name(name):
+        return next(address for address, info in client.scheduler_info()["workers"].items() if info["name"] == name)
+
+    with Client(dask_cluster.address) as client:
+        client.wait_for_workers(1, timeout=30)
+        plan = dc.plan(rows=20_000, output=tmp_path / "run", classifier=classifiers("slow"), block_rows=200)
+        result = dc.run(plan, client, progress=Disturber())
+    assert events == ["joined", "killed"]
+    assert {receipt.worker for receipt in result.receipts} == {"first", "second"}
+    assert run_bytes(tmp_path / "run") == reference(csv_of(20_000), known.lengths)
+
+
+def test_workers_with_other_versions_are_refused_before_work(cluster, tmp_path, monkeypatch):
+    from dask_classifier import executors
+
+    real = executors.versions()
+    monkeypatch.setattr(executors, "versions", lambda: real | {"pandas": "3.0.0"})
+    answers = iter([real | {"pandas": "9.9.9"}])
+    monkeypatch.setattr(executors, "versions", lambda: next(answers, real))
+    with pytest.raises(ClusterError, match=r"pandas .* \(you have 9\.9\.9\)"):
+        dc.run(dc.plan(rows=10, output=tmp_path / "run"), cluster)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """moto's server with one bucket; the environment points botocore to it."""
+    import boto3
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    added = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    before = dict(os.environ)
+    os.environ.update(added)
+    boto3.client("s3").create_bucket(Bucket="bucket")
+    yield boto3.client("s3")
+    for name in added:
+        os.environ.pop(name)
+    os.environ.update({name: before[name] for name in added if name in before})
+    server.stop()
+
+
+def keys(s3, prefix):
+    return {entry["Key"].removeprefix(prefix) for entry in s3.list_objects_v2(Bucket="bucket", Prefix=prefix).get("Contents", [])}
+
+
+def test_from_s3_to_s3(s3, command, tmp_path, classifiers):
+    text = csv_of(5000)
+    s3.put_object(Bucket="bucket", Key="in/a.csv", Body=text)
+    args = ["--input", "s3://bucket/in/*.csv", "--classifier", classifiers("lengths"), "--output", "s3://bucket/runs/one"]
+    done = command(*args, "--block-rows", 500, check=0)
+    assert "into s3://bucket/runs/one" in done.stderr
+    assert {"plan.json", "manifest.json", "parts/part-00009.csv.gz", "parts/part-00009.json"} <= keys(s3, "runs/one/")
+    command("verify", "s3://bucket/runs/one", check=0)
+    command("fetch", "s3://bucket/runs/one", "out.csv", check=0)
+    expected = reference(text, known.lengths)
+    assert (tmp_path / "out.csv").read_bytes() == expected
+    assert "holds a complete run" in command(*args, "--block-rows", 500, check=2).stderr
+    for key in ("manifest.json", "parts/part-00003.json", "parts/part-00005.csv.gz"):
+        s3.delete_object(Bucket="bucket", Key=f"runs/one/{key}")
+    done = command(*args, "--block-rows", 500, "--resume", check=0)
+    assert "8 of 10 blocks are done already; 2 to go" in done.stderr
+    command("fetch", "s3://bucket/runs/one", "again.csv", check=0)
+    assert (tmp_path / "again.csv").read_bytes() == expected
+
+
+def test_a_packed_object_is_unpacked_beside_the_run_and_removed(s3, command, tmp_path, classifiers):
+    import gzip
+
+    text = csv_of(3000)
+    s3.put_object(Bucket="bucket", Key="packed.csv.gz", Body=gzip.compress(text))
+    args = ["--input", "s3://bucket/packed.csv.gz", "--classifier", classifiers("lengths"), "--output", "s3://bucket/runs/two"]
+    command(*args, check=0)
+    command("fetch", "s3://bucket/runs/two", "out.csv", check=0)
+    assert (tmp_path / "out.csv").read_bytes() == reference(text, known.lengths)
+    assert not [key for key in keys(s3, "runs/two/") if key.startswith("unpacked/")]
+
+
+def test_faults_of_s3_are_one_sentence(s3, command, classifiers):
+    args = ["--rows", 100, "--classifier", classifiers("lengths")]
+    done = command(*args, "--output", "s3://no-such-bucket/run", check=1)
+    assert "the bucket does not exist" in done.stderr and "a bucket must exist before the run" in done.stderr
+    done = command("--input", "s3://bucket/none.csv", check=1)
+    assert "it does not exist" in done.stderr
+    without = {name: "" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")} | {"HOME": "/nonexistent"}
+    done = command(*args, "--output", "s3://bucket/run", env=without, check=1)
+    assert "aws configure" in done.stderr
+    done = command(*args, "--output", "s3://bucket/run", env={"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, check=1)
+    assert "Could not connect" in done.stderr
+
+
+def test_a_whole_object_or_none(s3, tmp_path):
+    from dask_classifier import storage
+
+    for url in ("s3://bucket/whole", str(tmp_path / "whole")):
+        with pytest.raises(RuntimeError), storage.open_whole(url) as out:
+            out.write(b"half")
+            raise RuntimeError
+        assert not storage.exists(url)
+        storage.write(url, b"all")
+        with pytest.raises(StorageError), storage.open_whole(url) as out:
+            out.write(b"half")
+            raise OSError(28, "No space left on device")
+        assert storage.read(url) == b"all"
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]

@@ -1,0 +1,215 @@
+"""The command as a user types it: words, exit codes, what goes where."""
+
+import gzip
+import json
+import os
+
+import pytest
+import zstandard
+from reference import reference
+
+import dask_classifier as dc
+from dask_classifier import generate
+
+
+def test_options_alone_are_a_run(command, tmp_path):
+    done = command("--rows", "0.3k", "--workers", 2, "--slowness", 1, check=0)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert dc.open_run(str(run)).rows == 300
+    assert done.stdout == "", "talk goes to standard error"
+    for text in ("into runs/", "dashboard: http://127.0.0.1:", "rows in", "rows out", "rows set aside", "rows/s", "rows of process", "It begins:", "ID,SKU,FLUX"):
+        assert text in done.stderr
+
+
+def test_10m_rows_on_16_workers_is_accepted_word_for_word(tmp_path):
+    """It would take five hours here: it is let begin, and interrupted once 16 processes work."""
+    import signal
+    import subprocess
+    import sys
+    import time
+    from pathlib import Path
+
+    import psutil
+
+    log = (tmp_path / "log").open("w")
+    command = [Path(sys.executable).parent / "dask-classify", "--rows", "10M", "--workers", "16"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=log, start_new_session=True)
+    deadline = time.monotonic() + 90
+    busy = []
+    while len(busy) < 16 and time.monotonic() < deadline:
+        time.sleep(0.5)
+        busy = [child for child in psutil.Process(process.pid).children(recursive=True) if child.cpu_times().user > 0.3]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    text = (tmp_path / "log").read_text()
+    assert len(busy) >= 16
+    assert "10,000,000 generated rows" in text and "10,000,000 rows in" in text
+    assert "16 processes share" in text if os.cpu_count() < 16 else "share" not in text
+
+
+def test_plain_lines_and_quiet(command, tmp_path, classifiers):
+    args = ["--rows", 20_000, "--workers", 1, "--classifier", classifiers("slow")]
+    talk = command(*args, "--output", "a", check=0).stderr
+    assert "classifying: " in talk and " rows/s" in talk and " left" in talk and "0 bad" in talk
+    assert "\x1b[" not in talk, "no colours or cursor movements where there is no terminal"
+    assert command("--rows", 100, "--slowness", 1, "--output", "b", "-q", check=0).stderr == ""
+
+
+def test_a_terminal_shows_a_bar(tmp_path, classifiers):
+    """A real pseudo-terminal, as a person has."""
+    import pty
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    master, slave = pty.openpty()
+    command = [Path(sys.executable).parent / "dask-classify", "--rows", "6000", "--classifier", classifiers("slow"), "--workers", "1"]
+    process = subprocess.Popen([*command, "--output", "run"], cwd=tmp_path, stderr=slave, stdout=slave, stdin=slave)
+    os.close(slave)
+    seen = b""
+    try:
+        while chunk := os.read(master, 65536):
+            seen += chunk
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    assert process.wait(30) == 0
+    assert "━".encode() in seen and b"rows/s" in seen and b"process " in seen
+
+
+def test_json_for_programs(command):
+    done = command("--rows", 200, "--slowness", 1, "--output", "run", "--json", check=0)
+    told = json.loads(done.stdout)
+    assert (told["rows_in"], told["rows_out"], told["bad_rows"]) == (200, 200, 0)
+    assert told["output"].endswith("/run") and "parts" not in told
+    assert json.loads(command("verify", "run", "--json", check=0).stdout)["rows"] == 200
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--rows", "1x"], "'1x' is not a number of rows"),
+        (["--rows", "10", "--input", "x.csv"], "not both"),
+        (["--workers", "2"], "Say what to classify"),
+        (["--rows", "10", "--resume", "--overwrite", "--output", "x"], "not both"),
+        (["--rows", "10", "--resume"], "which run to resume"),
+        (["--rows", "10", "--workers", "0"], "0 is not in the range"),
+        (["--rows", "10", "--chunk-rows", "0"], "at least 1"),
+        (["--rows", "10", "--block-rows", "many"], "many"),
+        (["--rows", "10", "--max-bad", "200%"], "not a share"),
+        (["--rows", "10", "--cluster", "nowhere"], "is no cluster"),
+        (["--rows", "10", "--cluster", "inline", "--workers", "3"], "says nothing"),
+        (["--rows", "10", "--cluster", "tcp://127.0.0.1:1"], "needs an output"),
+        (["--rows", "10", "--output-format", "xlsx"], "is not one of"),
+        (["--rows", "10", "--classifier", "nope"], "is no classifier"),
+        (["--rows", "10", "--block-timeout", "soon"], "is not a time"),
+        (["--input", "in.csv", "--delimiter", ";;"], "cannot be a delimiter"),
+        (["--input", "in.csv", "--encoding", "klingon"], "is not a text encoding"),
+        (["--input", "in.csv", "--input", "in.csv"], "named twice"),
+        (["--no-such-option"], "No such option"),
+        (["no-such-command"], "No such command"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2_and_writes_nothing(command, tmp_path, args, message):
+    (tmp_path / "in.csv").write_text("id,a\n1,x\n")
+    done = command(*args, check=2)
+    assert message in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--input", "none.csv"], "it does not exist"),
+        (["--input", "none-*.csv"], "No file matches"),
+        (["--input", "."], "it is not a file"),
+        (["--rows", "10", "--slowness", "1", "--output", "in.csv/run"], "Not a directory"),
+        (["verify", "."], "There is no run"),
+        (["verify", "nowhere"], "There is no run"),
+    ],
+)
+def test_what_cannot_be_read_or_written_is_one_sentence_and_exit_code_1(command, tmp_path, args, message):
+    (tmp_path / "in.csv").write_text("id,a\n1,x\n")
+    done = command(*args, check=1)
+    assert message in done.stderr and "Hint:" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]
+
+
+def test_exit_codes_3_and_4(command, tmp_path, classifiers):
+    (tmp_path / "in.csv").write_text("id,a\n1,x\n2,BAD\n")
+    done = command("--input", "in.csv", "--classifier", classifiers("fails_on_bad"), "--output", "run", check=3)
+    assert "row 2 of" in done.stderr and "--max-bad" in done.stderr
+    done = command("--rows", 10, "--cluster", "tcp://127.0.0.1:1", "--output", "run", check=4)
+    assert "There is no Dask cluster at tcp://127.0.0.1:1" in done.stderr
+
+
+def test_bare_command_prints_help(command):
+    done = command()
+    assert "Usage: dask-classify" in done.stdout + done.stderr
+    assert "--max-bad" in command("run", "--help", check=0).stdout
+    assert max(map(len, command("run", "--help", check=0, env={"COLUMNS": "80"}).stdout.splitlines())) <= 80
+
+
+def test_configuration_option_over_environment_over_file(command, tmp_path):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/mine.yaml").write_text("dask-classifier:\n  rows: 300\n  slowness: 1\n  output: from-file\n  workers: 1\n")
+    env = {"DASK_CONFIG": str(tmp_path / "config")}
+    command("run", check=0, env=env)
+    assert dc.open_run(tmp_path / "from-file").rows == 300
+    env["DASK_CLASSIFIER__OUTPUT"] = "from-environment"
+    env["DASK_CLASSIFIER__ROWS"] = "200"
+    command("run", check=0, env=env)
+    assert dc.open_run(tmp_path / "from-environment").rows == 200
+    command("run", "--output", "from-option", "--chunk-rows", "10", check=0, env=env)
+    assert dc.open_run(tmp_path / "from-option").rows == 200
+    (tmp_path / "in.csv").write_text("id,a\n1,x\n")
+    command("--input", "in.csv", "--output", "typed-input", check=0, env=env)  # what is typed comes before configured rows
+    assert dc.open_run(tmp_path / "typed-input").rows == 1
+    done = command("run", check=2, env=env | {"DASK_CLASSIFIER__WORKRES": "3"})
+    assert "dask-classifier.workres" in done.stderr
+
+
+def test_generate_fetch_and_formats(command, tmp_path, classifiers):
+    text = b"".join(generate.csv_stream(2, 500))
+    command("generate", "--rows", 500, "--seed", 2, "a.csv", check=0)
+    command("generate", "--rows", 500, "--seed", 2, "a.csv.gz", check=0)
+    command("generate", "--rows", 500, "--seed", 2, "a.csv.zst", check=0)
+    assert (tmp_path / "a.csv").read_bytes() == text
+    assert gzip.decompress((tmp_path / "a.csv.gz").read_bytes()) == text
+    assert zstandard.ZstdDecompressor().stream_reader((tmp_path / "a.csv.zst").read_bytes(), read_across_frames=True).read() == text
+    assert command("generate", "--rows", 500, "--seed", 2, "-", check=0).stdout.encode() == text
+    command("generate", "--rows", 5, "a.csv", check=2)
+    assert (tmp_path / "a.csv").read_bytes() == text
+    import classifiers as known
+
+    expected = reference(text, known.lengths)
+    for source in (["--rows", 500, "--seed", 2], ["--input", "a.csv"], ["--input", "a.csv.gz"]):
+        command(*source, "--classifier", classifiers("lengths"), "--output", "run", "--overwrite", check=0)
+        command("fetch", "run", "out.csv", "--overwrite", check=0)
+        assert (tmp_path / "out.csv").read_bytes() == expected
+    command("fetch", "run", "out.csv.gz", check=0)
+    assert gzip.decompress((tmp_path / "out.csv.gz").read_bytes()) == expected
+    assert command("fetch", "run", "-", check=0).stdout.encode() == expected
+    command("fetch", "run", "out.csv", check=2)
+    command("fetch", "run", "out.parquet", check=0)
+    import pandas as pd
+
+    assert len(pd.read_parquet(tmp_path / "out.parquet")) == 500
+
+
+def test_plan_touches_nothing(command, tmp_path):
+    (tmp_path / "in.csv").write_bytes(b"".join(generate.csv_stream(0, 30_000)))
+    done = command("plan", "--rows", "10M", "--workers", 16, check=0)
+    assert "10,000,000" in done.stdout and "100,000 of 100 rows" in done.stdout and "at least 128" in done.stdout
+    done = command("plan", "--rows", "10M", "--block-rows", 5000, "--json", check=0)
+    assert json.loads(done.stdout)["blocks"] == "2,000 of 5,000 rows"
+    rows = json.loads(command("plan", "--input", "in.csv", "--json", check=0).stdout)["rows"]
+    assert rows.startswith("about ") and abs(int(rows.removeprefix("about ").replace(",", "")) - 30_000) < 1500
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_python_m(tmp_path):
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-m", "dask_classifier", "--version"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and dc.__version__ in done.stdout

@@ -1,0 +1,52 @@
+"""Reading a finished run in Python."""
+
+import pandas as pd
+import pytest
+
+import dask_classifier as dc
+from dask_classifier.errors import DamagedRun, UsageError
+
+
+@pytest.fixture(scope="module")
+def result(cluster, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("result")
+    return dc.run(dc.plan(rows=950, output=folder / "run", slowness=1, block_rows=300), cluster)
+
+
+def test_head_to_pandas_and_to_dask_agree(result):
+    frame = result.to_pandas()
+    assert list(frame.columns) == ["SKU", "FLUX", "MANUFACTURER_NAME", "DESCRIPTION", "CLASSIFICATION"]
+    assert frame.index.name == "ID" and frame.index.tolist() == [str(n) for n in range(950)]
+    assert frame.CLASSIFICATION.between(0, 1).all() and pd.api.types.is_string_dtype(frame.SKU)
+    pd.testing.assert_frame_equal(result.head(301), frame.head(301))
+    dask_frame = result.to_dask()
+    assert dask_frame.npartitions == 4
+    assert dask_frame.CLASSIFICATION.mean().compute() == pytest.approx(frame.CLASSIFICATION.mean())
+    assert (dask_frame.compute().CLASSIFICATION == frame.CLASSIFICATION).all()
+    assert "950 rows" in repr(result)
+
+
+def test_open_run_another_day(result, tmp_path):
+    assert dc.open_run(result.output).manifest == result.manifest
+    assert len(result.quarantined()) == 0
+    with pytest.raises(DamagedRun, match="There is no run"):
+        dc.open_run(tmp_path)
+
+
+def test_parquet_of_nothing_is_refused(cluster, tmp_path):
+    (tmp_path / "in.csv").write_text("id,a\n")
+    empty = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run"), cluster)
+    with pytest.raises(UsageError):
+        empty.fetch(str(tmp_path / "x.parquet"))
+    assert empty.fetch(str(tmp_path / "x.csv")) == 0
+
+
+def test_bad_rows_of_a_parquet_run(cluster, tmp_path, classifiers):
+    (tmp_path / "in.csv").write_text("id,a\n1,BAD\n2,x\n3,x,x\n")
+    options = {"classifier": classifiers("fails_on_bad"), "output_format": "parquet", "max_bad": 2, "block_rows": 1, "chunk_rows": 1}
+    with pytest.raises(dc.errors.WrongAnswer):  # the first chunk fails altogether: that looks like the classifier's fault
+        dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", **options), cluster)
+    (tmp_path / "in.csv").write_text("id,a\n2,x\n1,BAD\n3,x,x\n")
+    done = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", **options), cluster)
+    assert done.to_pandas().index.tolist() == ["2"] and done.quarantined().row.tolist() == [2, 3]
+    done.verify()
