@@ -8,14 +8,40 @@ with dc.LocalCluster(workers=4) as cluster:
 result.head()
 """
 
+import importlib
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from . import errors
-from .cluster import LocalCluster
-from .pipeline import run
-from .planning import Plan, plan
-from .progress import Progress
-from .result import Result, open_run
+if TYPE_CHECKING:
+    from . import errors
+    from .cluster import LocalCluster
+    from .pipeline import run
+    from .planning import Plan, plan
+    from .progress import Progress
+    from .result import Result, open_run
 
 __version__ = version("dask-classify")
 __all__ = ["LocalCluster", "Plan", "Progress", "Result", "errors", "open_run", "plan", "run"]
+
+_HOME = {
+    "LocalCluster": "cluster",
+    "Plan": "planning",
+    "Progress": "progress",
+    "Result": "result",
+    "open_run": "result",
+    "plan": "planning",
+    "run": "pipeline",
+}
+
+
+def __getattr__(name: str):
+    """Import a public name when it is first used: a classifier process needs pandas, but neither Dask nor a scheduler."""
+    if name == "errors":
+        return importlib.import_module(".errors", __name__)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,31 +1,19 @@
-"""The command `dask-classify`: words to calls."""
+"""The command `dask-classify`: words to calls. What a command then does is in commands.py, which is imported when needed."""
 
-import json
 import os
 import signal
 import sys
-import time
-from contextlib import contextmanager
 
 import click
 import dask.config
 from click.core import ParameterSource
-from dask.system import CPU_COUNT
 
-from . import __version__, generate, storage
-from .cluster import LocalCluster
-from .display import Display, summary
-from .errors import DaskClassifyError, Interrupted, OutputExists, UsageError
-from .parts import FORMATS, gzip_member, zstd_frame
-from .pipeline import run as run_plan
-from .planning import Plan, outline
-from .planning import plan as make_plan
-from .result import Result, open_run
-from .units import format_bytes, parse_count
+from . import __version__
+from .errors import DaskClassifyError, Interrupted, UsageError
+from .processes import start_forkserver
 
 SETTINGS = {"context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100}}
-
-_FIRST_ROWS = 3
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RunByDefault(click.Group):
@@ -108,7 +96,7 @@ def plan_options(command):
             metavar="N",
             help="Rows of a task and of a part; auto: by measurement, about ten seconds of work.",
         ),
-        click.option("--output-format", default="csv.gz", show_default=True, type=click.Choice(FORMATS)),
+        click.option("--output-format", default="csv.gz", show_default=True, metavar="csv.gz|csv.zst|parquet"),
         click.option("--header/--no-header", default=False, help="Whether the first part begins with a header line."),
         click.option(
             "--max-bad",
@@ -149,37 +137,14 @@ def run(ctx, workers, cluster, dashboard_address, profile, quiet, as_json, **opt
     Exit codes: 0 done; 1 failed, can be resumed; 2 wrong usage; 3 too many bad rows; 4 no cluster; 130 interrupted, can be
     resumed.
     """
-    started = time.time()
     _check_cluster(ctx, cluster, workers)
-    plan = _plan(ctx, options)
-    display = Display(quiet=quiet)
-    _announce(ctx, plan, cluster, workers, display)
-    with (
-        _resumable(plan, display),
-        _machines(cluster, workers, dashboard_address, profile) as machines,
-        display.shown(),
-    ):
-        result = run_plan(plan, machines, progress=display)
-    done_before = _rows_of_resumed_parts(result, started)
-    display.console.print(summary(result, started, done_before))
-    display.say(f"The result is in {_short(result.output)}. It begins:")
-    display.lines(result.head(_FIRST_ROWS).to_csv(lineterminator="\n"))
-    if result.bad_rows:
-        display.warn(f"{result.bad_rows:,} bad rows were set aside in {_short(result.output)}/quarantine.")
-    if as_json:
-        click.echo(json.dumps({"output": result.output} | {k: v for k, v in result.manifest.items() if k != "parts"}))
+    options = _settle_source(ctx, options)
+    if cluster == "local":
+        start_forkserver()  # before the imports: it loads pandas at the same time
+    from . import commands
 
-
-def _rows_of_resumed_parts(result: Result, started: float) -> int:
-    return sum(receipt.rows + receipt.bad_rows for receipt in result.receipts if receipt.started < started)
-
-
-def _short(output: str) -> str:
-    """A local path as seen from here, when that is shorter."""
-    if "://" in output:
-        return output
-    relative = os.path.relpath(output)
-    return relative if len(relative) < len(output) else output
+    machines = {"cluster": cluster, "workers": workers, "dashboard_address": dashboard_address, "profile": profile}
+    commands.run(options, machines, quiet=quiet, as_json=as_json)
 
 
 def _check_cluster(ctx: click.Context, cluster: str, workers: int | None) -> None:
@@ -198,53 +163,12 @@ def _check_cluster(ctx: click.Context, cluster: str, workers: int | None) -> Non
         )
 
 
-def _plan(ctx: click.Context, options: dict) -> Plan:
-    """The plan; what was typed about the source comes before what is configured about it."""
+def _settle_source(ctx: click.Context, options: dict) -> dict:
+    """What was typed about the source comes before what is configured about it."""
     typed = {name for name in ("rows", "input") if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE}
-    if typed == {"rows"}:
-        options["input"] = ()
-    if typed == {"input"}:
-        options["rows"] = None
-    return make_plan(**options | {"input": options["input"] or None})
-
-
-def _announce(ctx: click.Context, plan: Plan, cluster: str, workers: int | None, display: Display) -> None:
-    """Say what will be done, before it is."""
-    source = f"{len(plan.source.files):,} files" if len(plan.source.files) > 1 else plan.source.files[0].url
-    what = f"{plan.source.files[0].rows:,} generated rows" if source == "generated" else source
-    display.say(f"Classifying {what} with {plan.package.reference}, into {_short(plan.output)}")
-    if not plan.source.layout.columns:
-        display.warn("the source is empty: there is nothing to classify.")
-    if cluster == "local" and workers and workers > CPU_COUNT:
-        display.warn(f"{workers} processes share {CPU_COUNT} cores; more than {CPU_COUNT} will not make it faster.")
-
-
-@contextmanager
-def _machines(cluster: str, workers: int | None, dashboard_address: str, profile: bool):
-    if cluster == "local":
-        with LocalCluster(workers, dashboard_address=dashboard_address, profile=profile) as machines:
-            yield machines
-    else:
-        yield cluster
-
-
-@contextmanager
-def _resumable(plan: Plan, display: Display):
-    """Turn Ctrl-C and SIGTERM into one sentence, once everything is closed."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        now = display.snapshot()
-        raise Interrupted(
-            f"Interrupted: {now.blocks_done:,} of {now.blocks:,} blocks are done and kept.",
-            f"Go on with the same command and --output {_short(plan.output)} --resume.",
-        ) from None
-    except OutputExists:
-        raise
-    except DaskClassifyError as error:
-        if display.snapshot().blocks_done and error.exit_code != UsageError.exit_code:
-            display.say(f"{display.snapshot().blocks_done:,} finished blocks are kept in {_short(plan.output)}.")
-        raise
+    dropped = {"rows": {"input": ()}, "input": {"rows": None}}[typed.pop()] if len(typed) == 1 else {}
+    options = options | dropped
+    return options | {"input": options["input"] or None}
 
 
 @app.command()
@@ -257,57 +181,38 @@ def plan(ctx, workers, as_json, **options):
 
     Of an input, only the beginning is read: its number of rows is an estimate, marked "about".
     """
-    found = outline(_plan(ctx, options), workers or CPU_COUNT)
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    for name, value in found.items():
-        click.echo(
-            f"{name.replace('_', ' '):<12} {value:,}"
-            if isinstance(value, int)
-            else f"{name.replace('_', ' '):<12} {value}"
-        )
+    from . import commands
+
+    commands.plan(_settle_source(ctx, options), workers, as_json=as_json)
 
 
-@app.command("generate")
+@app.command()
 @click.option("--rows", required=True, metavar="N", help="How many: 250k, 10M.")
 @click.option("--seed", default=0, show_default=True, help="Another seed gives other rows.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
 @click.argument("file")
-def generate_file(rows, seed, overwrite, file):
+def generate(rows, seed, overwrite, file):
     """Write the rows that --rows classifies as a CSV file; - is standard output.
 
     A FILE that ends with .gz or .zst is compressed. It may be an s3:// URL.
     """
-    stream = generate.csv_stream(seed, parse_count(rows, "number of rows"))
-    pack = gzip_member if file.endswith(".gz") else zstd_frame if file.endswith(".zst") else bytes
-    if file == "-":
-        for text in stream:
-            sys.stdout.buffer.write(text)
-        return
-    if storage.exists(file) and not overwrite:
-        raise OutputExists(f"{file} exists.", "Choose another file, or --overwrite.")
-    with storage.open_whole(file) as out:
-        for text in stream:
-            out.write(pack(text))
+    from . import commands
+
+    commands.generate(rows, seed, file, overwrite=overwrite)
 
 
 @app.command()
 @click.argument("run_url", metavar="RUN")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def verify(run_url, as_json):
-    """Read every part of a run again and prove its manifest; exit code 1 if it is wrong.
+    """Read every part of a run again and prove its manifest.
 
-    The digest is of all rows, decompressed, in order, whatever the parts: equal runs have equal digests.
+    Exit code 1 if it is wrong. The digest is of all rows, decompressed, in order, whatever the parts: equal runs have
+    equal digests.
     """
-    found = open_run(run_url).verify()
-    if as_json:
-        click.echo(json.dumps(vars(found)))
-        return
-    click.echo(
-        f"{found.rows:,} rows and {found.bad_rows:,} bad rows in {found.parts:,} parts, {format_bytes(found.bytes)}: all there"
-    )
-    click.echo(f"sha256 {found.sha256}")
+    from . import commands
+
+    commands.verify(run_url, as_json=as_json)
 
 
 @app.command()
@@ -319,18 +224,14 @@ def fetch(run_url, file, overwrite):
 
     The suffix says how: .gz and .zst are compressed, .parquet is Parquet, anything else is plain CSV.
     """
-    result = open_run(run_url)
-    if file == "-":
-        result.write_to(sys.stdout.buffer)
-        return
-    if storage.exists(file) and not overwrite:
-        raise OutputExists(f"{file} exists.", "Choose another file, or --overwrite.")
-    click.echo(f"{file}: {result.rows:,} rows, {format_bytes(result.fetch(file))}", err=True)
+    from . import commands
+
+    commands.fetch(run_url, file, overwrite=overwrite)
 
 
 def main() -> None:
     """The entry point: runs the command, and turns failures into a sentence, a hint and an exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _INTERRUPTS:
         signal.signal(number, _interrupt)
     try:
         sys.exit(app(standalone_mode=False))
@@ -352,4 +253,7 @@ def main() -> None:
 
 
 def _interrupt(number, frame):
+    """One clean-up, which a second signal does not disturb."""
+    for each in _INTERRUPTS:
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -22,10 +22,10 @@ from distributed.scheduler import KilledWorker
 from tornado.ioloop import PeriodicCallback
 
 from .errors import ClusterError, DaskClassifyError
-from .processes import ClassifierProcesses, ProcessDied, start_forkserver
+from .processes import ClassifierProcesses, ProcessDied, Site, start_forkserver
 from .shipping import Package
 from .sources import Block
-from .tasks import Site, versions
+from .tasks import versions
 
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
@@ -337,7 +337,7 @@ def connect(cluster, run_id: str, package: Package, watcher: Watcher) -> Iterato
 
 def _client(cluster: str | Cluster) -> Client:
     try:
-        client = Client(cluster, set_as_default=False, timeout="20s")
+        client = Client(cluster, set_as_default=False, timeout="10s")
     except (OSError, ValueError, TimeoutError) as error:
         raise ClusterError(
             f"There is no Dask cluster at {cluster}: {error}.", "Is its scheduler running, and reachable from here?"

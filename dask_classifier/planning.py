@@ -19,7 +19,7 @@ BLOCK_SECONDS = 10.0  # of work in a block, and
 LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
 BLOCKS_A_PROCESS = 8  # at least
 BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process holds a block's text, its frame and its part
-UNMEASURED_SECONDS = 0.01    # a row, where the trial died
+UNMEASURED_SECONDS = 0.01  # a row, where the trial died
 UNPACKED = "unpacked"  # folder of the run for the copies of packed inputs
 
 

@@ -20,14 +20,22 @@ import traceback
 import types
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
+from typing import NamedTuple
 
 from .errors import DaskClassifyError
-from .tasks import Report, Site
 
+Report = Callable[[int, int], None]  # rows and bad rows so far, of the task at work
 PRELOAD = ["dask_classifier.tasks"]  # and with it pandas: imported once, shared by all children
 REPORT_SECONDS = 0.2
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # a core for each child, and no more
 _starting = threading.Lock()
+
+
+class Site(NamedTuple):
+    """Where a task runs."""
+
+    worker: str  # the Dask worker's name
+    folder: str  # where the classifier's files are
 
 
 class ProcessDied(DaskClassifyError):
@@ -80,7 +88,9 @@ class Child:
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe()
         with _starting, _without_main():
-            self.process = context.Process(target=_serve, args=(theirs, site), name="classifier", daemon=False)
+            # a daemon, so that an interpreter that ends, however hurriedly, ends it and does not wait for it
+            args = (theirs, site, dict(os.environ))
+            self.process = context.Process(target=_serve, args=args, name="classifier", daemon=True)
             self.process.start()
         theirs.close()
 
@@ -129,9 +139,10 @@ class ClassifierProcesses:
     def __init__(self, count: int, site: Site):
         self.site = site
         self.count = count
-        self.closed = False
         self._idle: queue.LifoQueue[Child | None] = queue.LifoQueue()
         self._alive: set[Child] = set()
+        self._closed = False
+        self._lock = threading.Lock()  # of _alive and _closed
         for _ in range(count):
             self._idle.put(None)
 
@@ -144,41 +155,54 @@ class ClassifierProcesses:
             child = self._living(child)
             return child.call(function, args, on_report=on_report, timeout=timeout)
         except ProcessDied:
-            self._alive.discard(child)
+            self._forget(child)
             child = None
             raise
         finally:
             self._idle.put(child)
 
     def _living(self, child: Child | None) -> Child:
-        if self.closed:
-            raise ProcessDied("was ended with its worker")
         if child is not None and child.process.is_alive():
             return child
-        self._alive.discard(child)
+        self._forget(child)
+        if self._closed:
+            raise ProcessDied("was ended with its worker")
         child = Child(self.site)
-        self._alive.add(child)
+        with self._lock:
+            self._alive.add(child)
+            closed = self._closed
+        if closed:  # in the meantime
+            self._forget(child)
+            child.kill()
+            raise ProcessDied("was ended with its worker")
         return child
+
+    def _forget(self, child: Child | None) -> None:
+        with self._lock:
+            self._alive.discard(child)
 
     def pids(self) -> list[int]:
         """The children's process IDs."""
-        return [child.process.pid for child in tuple(self._alive)]
+        with self._lock:
+            return [child.process.pid for child in self._alive]
 
     def close(self) -> None:
-        """End all children, whatever they are doing."""
-        self.closed = True
-        for child in tuple(self._alive):
-            with contextlib.suppress(OSError, ValueError):
-                child.process.kill()
-        for child in tuple(self._alive):
+        """End all children, whatever they are doing; no other starts."""
+        with self._lock:
+            self._closed, children = True, tuple(self._alive)
+        for child in children:
+            child.process.kill()
+        for child in children:
             child.process.join(5)
 
 
 # --- in the child ----------------------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, site: Site) -> None:
+def _serve(pipe: Connection, site: Site, environment: dict[str, str]) -> None:
     """Do tasks until the pipe is closed."""
+    os.environ.update(environment)  # the forkserver has that of the first cluster's time
+    multiprocessing.current_process().daemon = False  # a classifier may have children of its own
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
     os.dup2(2, 1)  # what a classifier prints is talk, not data
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -64,7 +64,7 @@ def _explained(action: str, url: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return "the bucket does not exist" if "bucket" in str(error).lower() else "it does not exist"
+        return "the bucket does not exist" if "bucket does not exist" in str(error) else "it does not exist"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).rstrip(".") or type(error).__name__

@@ -6,7 +6,6 @@ Each task takes small values, returns small values, and tells how far it is by c
 import functools
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import NamedTuple
@@ -17,9 +16,9 @@ from .chunks import Chunk, bad_row, cut
 from .classifier import Classify, classify_chunk
 from .errors import DaskClassifyError, TooManyBadRows, WrongAnswer
 from .parts import PartWriter, Receipt, describe_bad_row
+from .processes import Report, Site
 from .sources import Block, CsvFile, GeneratedRows, Layout
 
-Report = Callable[[int, int], None]
 TRIAL_SECONDS = 0.25  # a trial that has measured this long is enough: its work is done again in the first block
 
 
@@ -36,13 +35,6 @@ class Settings:
     part_format: str
     header: bool  # a header line in the first part
     max_bad_rows: int  # in the whole run
-
-
-class Site(NamedTuple):
-    """Where a task runs."""
-
-    worker: str  # the Dask worker's name
-    folder: str  # where the classifier's files are
 
 
 class Trial(NamedTuple):

@@ -10,9 +10,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-GOOD = "excellent delightful sturdy comfortable quick helpful bright reliable".split()
-BAD = "broken awful flimsy painful slow rude dim leaking".split()
-THINGS = "chair lamp kettle tent bicycle radio jacket".split()
+GOOD = ["excellent", "delightful", "sturdy", "comfortable", "quick", "helpful", "bright", "reliable"]
+BAD = ["broken", "awful", "flimsy", "painful", "slow", "rude", "dim", "leaking"]
+THINGS = ["chair", "lamp", "kettle", "tent", "bicycle", "radio", "jacket"]
 
 
 def review(rng: random.Random) -> tuple[str, str]:
@@ -20,7 +20,10 @@ def review(rng: random.Random) -> tuple[str, str]:
     words, label = rng.choice([(GOOD, "good"), (BAD, "bad")])
     first, second = rng.sample(words, 2)
     thing = rng.choice(THINGS)
-    return f'The {thing} is {first}, "really" {second}.\nI would {"" if label == "good" else "not "}buy this {thing} again.', label
+    return (
+        f'The {thing} is {first}, "really" {second}.\nI would {"" if label == "good" else "not "}buy this {thing} again.',
+        label,
+    )
 
 
 def main(folder: Path) -> None:

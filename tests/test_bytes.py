@@ -35,11 +35,18 @@ def test_generated_rows_on_1_2_and_3_processes(tmp_path, run_bytes, black_box_of
     assert len({receipt.pid for receipt in result.receipts}) == workers
 
 
-@pytest.mark.parametrize(("block_rows", "chunk_rows"), [(100, 100), (1000, 7), (250, 100), (10_000, 100), (1, 1), (700, 333)])
+@pytest.mark.parametrize(
+    ("block_rows", "chunk_rows"), [(100, 100), (1000, 7), (250, 100), (10_000, 100), (1, 1), (700, 333)]
+)
 def test_blocks_and_chunks_do_not_matter(cluster, tmp_path, run_bytes, classifiers, block_rows, chunk_rows):
     rows = 1234 if block_rows > 1 else 40
     plan = dc.plan(
-        rows=rows, seed=5, output=tmp_path, classifier=classifiers("lengths"), block_rows=block_rows, chunk_rows=chunk_rows
+        rows=rows,
+        seed=5,
+        output=tmp_path,
+        classifier=classifiers("lengths"),
+        block_rows=block_rows,
+        chunk_rows=chunk_rows,
     )
     result = dc.run(plan, cluster)
     assert run_bytes(tmp_path) == reference(csv_of(rows, 5), known.lengths)
@@ -52,7 +59,9 @@ def test_inline_gives_the_same(tmp_path, run_bytes, classifiers):
     assert run_bytes(tmp_path) == reference(csv_of(500), known.lengths)
 
 
-def test_a_black_box_that_seeds_the_global_generator_gives_the_reference_scores(cluster, tmp_path, run_bytes, classifiers):
+def test_a_black_box_that_seeds_the_global_generator_gives_the_reference_scores(
+    cluster, tmp_path, run_bytes, classifiers
+):
     plan = dc.plan(rows=20_500, output=tmp_path, classifier=classifiers("seeds_global_random"))
     dc.run(plan, cluster)
     assert run_bytes(tmp_path) == reference(csv_of(20_500), known.seeds_global_random)
@@ -123,13 +132,19 @@ def test_an_empty_file_is_a_run_without_rows(cluster, tmp_path, run_bytes):
         ({"encoding": "cp1252"}, {"encoding": "cp1252"}, "id,ä\n1,€\n2,ß\n".encode("cp1252")),
         ({"encoding": "utf-16"}, {"encoding": "utf-16"}, 'id,ä\n1,"∞\n"\n2,Ċ\n'.encode("utf-16")),
         ({"encoding": "gb18030"}, {"encoding": "gb18030"}, "id,漢\n1,字\n2,丂\n".encode("gb18030")),
-        ({"encoding": "shift_jis", "delimiter": "|"}, {"encoding": "shift_jis", "sep": "|"}, "id|ソ\n1|ポ\n".encode("shift_jis")),
+        (
+            {"encoding": "shift_jis", "delimiter": "|"},
+            {"encoding": "shift_jis", "sep": "|"},
+            "id|ソ\n1|ポ\n".encode("shift_jis"),
+        ),
         ({"header_row": False}, {"header": None}, b"1,x,y\n2,z,\n"),
     ],
 )
 def test_other_layouts(cluster, tmp_path, run_bytes, classifiers, options, pandas_options, text):
     (tmp_path / "in.csv").write_bytes(text)
-    plan = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier=classifiers("lengths"), block_rows=1, **options)
+    plan = dc.plan(
+        input=tmp_path / "in.csv", output=tmp_path / "run", classifier=classifiers("lengths"), block_rows=1, **options
+    )
     dc.run(plan, cluster)
     assert run_bytes(tmp_path / "run") == reference(text, known.lengths, **pandas_options)
 
@@ -151,12 +166,16 @@ def test_packed_inputs(cluster, tmp_path, run_bytes, classifiers, suffix, pack):
 
 
 def test_several_files_and_globs_keep_their_order(cluster, tmp_path, run_bytes, classifiers):
-    texts = {name: b"id,a\n" + b"".join(b"%s%d,x\n" % (name.encode(), i) for i in range(150)) for name in ("b", "a2", "a1")}
+    texts = {
+        name: b"id,a\n" + b"".join(b"%s%d,x\n" % (name.encode(), i) for i in range(150)) for name in ("b", "a2", "a1")
+    }
     for name, text in texts.items():
         (tmp_path / f"{name}.csv").write_bytes(text)
     (tmp_path / "a0.csv").write_bytes(b"")  # an empty file has no rows and no header to differ
     inputs = [tmp_path / "b.csv", tmp_path / "a*.csv"]
-    result = dc.run(dc.plan(input=inputs, output=tmp_path / "run", classifier=classifiers("lengths"), block_rows=100), cluster)
+    result = dc.run(
+        dc.plan(input=inputs, output=tmp_path / "run", classifier=classifiers("lengths"), block_rows=100), cluster
+    )
     expected = b"".join(reference(texts[name], known.lengths) for name in ("b", "a1", "a2"))
     assert run_bytes(tmp_path / "run") == expected
     assert [receipt.rows for receipt in result.receipts] == [100, 50] * 3
@@ -164,7 +183,13 @@ def test_several_files_and_globs_keep_their_order(cluster, tmp_path, run_bytes, 
 
 @pytest.mark.parametrize("output_format", ["csv.zst", "parquet"])
 def test_other_output_formats(cluster, tmp_path, classifiers, output_format):
-    plan = dc.plan(rows=1000, output=tmp_path / "run", classifier=classifiers("lengths"), output_format=output_format, block_rows=300)
+    plan = dc.plan(
+        rows=1000,
+        output=tmp_path / "run",
+        classifier=classifiers("lengths"),
+        output_format=output_format,
+        block_rows=300,
+    )
     result = dc.run(plan, cluster)
     result.verify()
     result.fetch(str(tmp_path / "all.csv"))
@@ -194,7 +219,9 @@ PLAIN = st.text(alphabet='abé0 "', max_size=5).map(lambda value: "a" + value)
     st.integers(20, 300),
     st.booleans(),
 )
-def test_any_csv_in_any_blocks_and_pieces(tmp_path_factory, rows, line_break, block_rows, chunk_rows, piece_bytes, final):
+def test_any_csv_in_any_blocks_and_pieces(
+    tmp_path_factory, rows, line_break, block_rows, chunk_rows, piece_bytes, final
+):
     """The survey's pieces and marks are made tiny, so that their borders fall everywhere."""
     from dask_classifier import sources
 
@@ -204,7 +231,13 @@ def test_any_csv_in_any_blocks_and_pieces(tmp_path_factory, rows, line_break, bl
     before = sources.PIECE_BYTES, sources.MARK_SPACING
     sources.PIECE_BYTES, sources.MARK_SPACING = piece_bytes, max(1, piece_bytes // 3)
     try:
-        plan = dc.plan(input=folder / "in.csv", output=folder / "run", classifier=known.lengths, block_rows=block_rows, chunk_rows=chunk_rows)
+        plan = dc.plan(
+            input=folder / "in.csv",
+            output=folder / "run",
+            classifier=known.lengths,
+            block_rows=block_rows,
+            chunk_rows=chunk_rows,
+        )
         result = dc.run(plan)
     finally:
         sources.PIECE_BYTES, sources.MARK_SPACING = before

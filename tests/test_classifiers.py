@@ -36,26 +36,13 @@ def test_a_value_for_each_row_becomes_the_column_classification(cluster, tmp_pat
     assert result.to_pandas().CLASSIFICATION.tolist() == values
 
 
-def test_a_class_is_made_once_in_each_process(tmp_path, classifiers, monkeypatch):
-    monkeypatch.setenv("TEST_MEMORY", str(tmp_path / "memory"))
-    result = inline_free_run(tmp_path, classifiers("Loaded"))
+def test_a_class_is_made_once_in_each_process(cluster, tmp_path, classifiers, monkeypatch):
+    monkeypatch.setenv("TEST_MEMORY", str(tmp_path / "memory"))  # and processes have their worker's environment of the day
+    result = classified(cluster, tmp_path, classifiers("Loaded"), rows=1000)
     made = (tmp_path / "memory").read_text().split()
     assert len(made) == len(set(made)) <= 2
     assert set(result.to_pandas().PID.astype(str)) <= set(made)
     assert len(result.receipts) == 10
-
-
-def inline_free_run(tmp_path, classifier):
-    """In a new interpreter, since the processes take their environment from the first cluster of a process."""
-    import subprocess
-
-    script = (
-        "import sys, dask_classifier as dc\n"
-        "with dc.LocalCluster(2, dashboard_address='127.0.0.1:0') as cluster:\n"
-        "    dc.run(dc.plan(rows=1000, output=sys.argv[1], classifier=sys.argv[2], block_rows=100), cluster)\n"
-    )
-    subprocess.run([sys.executable, "-c", script, tmp_path / "run", classifier], check=True, timeout=60)
-    return dc.open_run(tmp_path / "run")
 
 
 def test_a_classifier_may_change_its_chunk_even_when_it_fails_then(cluster, tmp_path, classifiers):
@@ -87,9 +74,16 @@ def test_local_modules_packages_and_files_travel(tmp_path, cluster):
         "N = int(pathlib.Path(__file__).with_name('table.txt').read_text()) + helper.pkg.deep.inner.ADD\n"
         "def f(df): return [N] * len(df)\n"
     )
-    plan = dc.plan(rows=150, output=tmp_path / "run", classifier=f"{home}/my-classifier.py:f", with_file=[home / "table.txt"])
+    plan = dc.plan(
+        rows=150, output=tmp_path / "run", classifier=f"{home}/my-classifier.py:f", with_file=[home / "table.txt"]
+    )
     files = set(plan.package.files)
-    assert files == {"my-classifier.py", "helper.py", "table.txt", *(f"pkg/{n}" for n in ("__init__.py", "sibling.py", "deep/__init__.py", "deep/inner.py"))}
+    assert files == {
+        "my-classifier.py",
+        "helper.py",
+        "table.txt",
+        *(f"pkg/{n}" for n in ("__init__.py", "sibling.py", "deep/__init__.py", "deep/inner.py")),
+    }
     home.rename(tmp_path / "elsewhere")
     assert dc.run(plan, cluster).to_pandas().CLASSIFICATION.unique().tolist() == [42]
 

@@ -43,8 +43,16 @@ def test_parquet_of_nothing_is_refused(cluster, tmp_path):
 
 def test_bad_rows_of_a_parquet_run(cluster, tmp_path, classifiers):
     (tmp_path / "in.csv").write_text("id,a\n1,BAD\n2,x\n3,x,x\n")
-    options = {"classifier": classifiers("fails_on_bad"), "output_format": "parquet", "max_bad": 2, "block_rows": 1, "chunk_rows": 1}
-    with pytest.raises(dc.errors.WrongAnswer):  # the first chunk fails altogether: that looks like the classifier's fault
+    options = {
+        "classifier": classifiers("fails_on_bad"),
+        "output_format": "parquet",
+        "max_bad": 2,
+        "block_rows": 1,
+        "chunk_rows": 1,
+    }
+    with pytest.raises(
+        dc.errors.WrongAnswer
+    ):  # the first chunk fails altogether: that looks like the classifier's fault
         dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", **options), cluster)
     (tmp_path / "in.csv").write_text("id,a\n2,x\n1,BAD\n3,x,x\n")
     done = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", **options), cluster)

@@ -1,0 +1,56 @@
+# `make run` and `make test` do all the set-up that they need, on a machine with Python 3.11 or later and no more.
+
+PYTHON ?= python3
+ENV := .venv
+BIN := $(ENV)/bin
+ROWS ?= 10k
+
+.PHONY: help run test lint bench-processes bench-memory constraints clean
+
+help:
+	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
+	@echo "make test              lint, then all tests"
+	@echo "make bench-processes   classifier processes against one Dask worker for each core"
+	@echo "make bench-memory      peak memory of 30M rows with a trivial classifier (a quarter of an hour)"
+	@echo "make constraints       the newest versions of everything that is pinned"
+
+run: $(ENV)/installed
+	$(BIN)/dask-classify --rows $(ROWS)
+
+test: $(ENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n 2
+
+lint: $(ENV)/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-processes: $(ENV)/installed
+	$(BIN)/python benchmarks/processes.py
+
+bench-memory: $(ENV)/installed
+	$(BIN)/python benchmarks/memory.py
+
+$(ENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dask-classify needs Python 3.11 or later: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(ENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+
+$(ENV)/installed: $(ENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(ENV)/installed-test: $(ENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test --group lint
+	@touch $@
+
+# In an environment of its own, so that nothing stale is pinned; without URLs or local paths, so that it works with any index.
+constraints:
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	build/constraints/bin/python -m pip install --quiet . --group test --group lint
+	build/constraints/bin/python -m pip freeze --exclude dask-classify --exclude pip | grep -E '^[A-Za-z0-9._-]+==' > constraints.txt
+
+clean:
+	rm -rf $(ENV) build dist .pytest_cache .ruff_cache .hypothesis

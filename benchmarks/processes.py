@@ -1,0 +1,149 @@
+"""Where should the classifier run? Classifier processes of one Dask worker, against one single-threaded Dask worker for each core.
+
+Both do the same blocks with the same code and leave the same parts; rounds are interleaved, and each is a new interpreter, so that
+start-up counts. Also counts the rows that come out wrong when a black box seeds Python's global random generator.
+
+    python benchmarks/processes.py [--rounds 5]
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+WAYS = ("classifier processes", "a Dask worker a core")
+WORK = {"blackbox": 8_000, "free": 1_000_000, "seeding": 40_000}
+BLOCKS = {"blackbox": 500, "free": 20_000, "seeding": 1_000}
+CORES = 2
+
+
+class Free:
+    """Near-free: a number from two columns."""
+
+    def __call__(self, chunk):
+        return chunk["SKU"].str.len() * 0.5
+
+
+class Seeding:
+    """Seeds the global generator, as the demo's black box did."""
+
+    def __call__(self, chunk):
+        import random
+
+        def score(row):
+            random.seed(row.name)
+            return random.random() + random.random()
+
+        return chunk.apply(score, axis=1)
+
+
+def plan_for(kind, output):
+    import dask_classifier as dc
+
+    classifier = "blackbox" if kind == "blackbox" else f"{__file__}:{kind.title()}"
+    return dc.plan(rows=WORK[kind], output=output, classifier=classifier, block_rows=BLOCKS[kind])
+
+
+def run_processes(plan):
+    import dask_classifier as dc
+
+    with dc.LocalCluster(CORES, dashboard_address="127.0.0.1:0") as cluster:
+        dc.run(plan, cluster)
+        return cpu_seconds()
+
+
+def run_workers(plan):
+    """The usual answer to the GIL, with Dask's profiler off, as ours is."""
+    import dask
+    from distributed import Client, LocalCluster, wait
+
+    from dask_classifier import sources, tasks
+    from dask_classifier.cluster import DASK_SETTINGS
+    from dask_classifier.processes import Site
+
+    settings = plan.settings(0)
+    blocks = sources.cut(sources.marks(plan.source, []), lambda left: plan.block_rows)
+    with dask.config.set(DASK_SETTINGS):
+        with LocalCluster(CORES, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0) as cluster, Client(cluster) as client:
+            futures = [
+                client.submit(tasks.classify_block, Site("", plan.package.home), _silent, settings, plan.source.files[0], block)
+                for block in blocks
+            ]
+            wait(futures)
+            [future.result() for future in futures]
+            return cpu_seconds()
+
+
+def _silent(rows, bad):
+    pass
+
+
+def cpu_seconds():
+    """Of this process and all its children, alive or reaped."""
+    import psutil
+
+    me = psutil.Process()
+    times = [me.cpu_times(), *(child.cpu_times() for child in me.children(recursive=True))]
+    return sum(each.user + each.system for each in times) + times[0].children_user + times[0].children_system
+
+
+def one(way, kind):
+    """One measurement, as JSON."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        plan = plan_for(kind, folder)
+        cpu = (run_processes if way == WAYS[0] else run_workers)(plan)
+        seconds = time.perf_counter() - started
+        parts = [part.read_bytes() for part in sorted(Path(folder, "parts").glob("*.gz"))]
+        print(json.dumps({"wall": seconds, "cpu": cpu, "wrong": wrong_rows(kind, parts), "digest": hashlib.sha256(b"".join(parts)).hexdigest()}))
+
+
+def wrong_rows(kind, parts):
+    """Rows that are not what a process in which nothing else runs makes of them."""
+    if kind != "seeding":
+        return 0
+    import gzip
+    import random
+
+    lines = b"".join(map(gzip.decompress, parts)).decode().splitlines()
+    wrong = 0
+    for line in lines:
+        name, *_, score = line.split(",")
+        random.seed(name)
+        wrong += float(score) != random.random() + random.random()
+    return wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--one", nargs=2)
+    arguments = parser.parse_args()
+    if arguments.one:
+        return one(*arguments.one)
+    print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {CORES} processes, Python {platform.python_version()}, {arguments.rounds} rounds")
+    for kind in WORK:
+        found = {way: [] for way in WAYS}
+        for _ in range(arguments.rounds):
+            for way in WAYS:
+                done = subprocess.run([sys.executable, __file__, "--one", way, kind], capture_output=True, text=True, check=True)
+                found[way].append(json.loads(done.stdout))
+        for way, each in found.items():
+            wall, cpu = ([result[what] for result in each] for what in ("wall", "cpu"))
+            print(
+                f"{kind:9} {WORK[kind]:>9,} rows  {way:21} wall {statistics.median(wall):6.2f} s ({min(wall):.2f} to {max(wall):.2f}), "
+                f"CPU {statistics.median(cpu):6.2f} s, wrong rows {sum(result['wrong'] for result in each)}"
+            )
+        if kind != "seeding":
+            assert len({result["digest"] for each in found.values() for result in each}) == 1
+    return None
+
+
+if __name__ == "__main__":
+    main()

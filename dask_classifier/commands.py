@@ -1,0 +1,139 @@
+"""What each command does, once its words are understood."""
+
+import json
+import os
+import sys
+import time
+from contextlib import contextmanager
+
+import click
+from dask.system import CPU_COUNT
+
+from . import generate as generated_rows
+from . import pipeline, planning, storage
+from .cluster import LocalCluster
+from .display import Display, summary
+from .errors import DaskClassifyError, Interrupted, OutputExists, UsageError
+from .parts import gzip_member, zstd_frame
+from .result import Result, open_run
+from .units import format_bytes, parse_count
+
+_FIRST_ROWS = 3
+
+
+def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
+    """`dask-classify run`: plan, announce, run, sum up."""
+    started = time.time()
+    plan = planning.plan(**options)
+    display = Display(quiet=quiet)
+    _announce(plan, machines["cluster"], machines["workers"], display)
+    with _resumable(plan, display), _machines(**machines) as cluster, display.shown():
+        result = pipeline.run(plan, cluster, progress=display)
+    display.console.print(summary(result, started, _rows_of_resumed_parts(result, started)))
+    display.say(f"The result is in {_short(result.output)}. It begins:")
+    display.lines(result.head(_FIRST_ROWS).to_csv(lineterminator="\n"))
+    if result.bad_rows:
+        display.warn(f"{result.bad_rows:,} bad rows were set aside in {_short(result.output)}/quarantine.")
+    if as_json:
+        click.echo(json.dumps({"output": result.output} | {k: v for k, v in result.manifest.items() if k != "parts"}))
+
+
+def _rows_of_resumed_parts(result: Result, started: float) -> int:
+    return sum(receipt.rows + receipt.bad_rows for receipt in result.receipts if receipt.started < started)
+
+
+def _short(output: str) -> str:
+    """A local path as seen from here, when that is shorter."""
+    if "://" in output:
+        return output
+    relative = os.path.relpath(output)
+    return relative if len(relative) < len(output) else output
+
+
+def _announce(plan: planning.Plan, cluster: str, workers: int | None, display: Display) -> None:
+    """Say what will be done, before it is."""
+    source = f"{len(plan.source.files):,} files" if len(plan.source.files) > 1 else plan.source.files[0].url
+    what = f"{plan.source.files[0].rows:,} generated rows" if source == "generated" else source
+    display.say(f"Classifying {what} with {plan.package.reference}, into {_short(plan.output)}")
+    if not plan.source.layout.columns:
+        display.warn("the source is empty: there is nothing to classify.")
+    if cluster == "local" and workers and workers > CPU_COUNT:
+        display.warn(f"{workers} processes share {CPU_COUNT} cores; more than {CPU_COUNT} will not make it faster.")
+
+
+@contextmanager
+def _machines(cluster: str, workers: int | None, dashboard_address: str, profile: bool):
+    if cluster == "local":
+        with LocalCluster(workers, dashboard_address=dashboard_address, profile=profile) as machines:
+            yield machines
+    else:
+        yield cluster
+
+
+@contextmanager
+def _resumable(plan: planning.Plan, display: Display):
+    """Turn Ctrl-C and SIGTERM into one sentence, once everything is closed."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        now = display.snapshot()
+        raise Interrupted(
+            f"Interrupted: {now.blocks_done:,} of {now.blocks:,} blocks are done and kept.",
+            f"Go on with the same command and --output {_short(plan.output)} --resume.",
+        ) from None
+    except OutputExists:
+        raise
+    except DaskClassifyError as error:
+        if display.snapshot().blocks_done and error.exit_code != UsageError.exit_code:
+            display.say(f"{display.snapshot().blocks_done:,} finished blocks are kept in {_short(plan.output)}.")
+        raise
+
+
+def plan(options: dict, workers: int | None, *, as_json: bool) -> None:
+    """`dask-classify plan`: rows, chunks and blocks."""
+    found = planning.outline(planning.plan(**options), workers or CPU_COUNT)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for name, value in found.items():
+        click.echo(f"{name:<12} {value}")
+
+
+def generate(rows: str, seed: int, file: str, *, overwrite: bool) -> None:
+    """`dask-classify generate`: the synthetic rows as a file."""
+    stream = generated_rows.csv_stream(seed, parse_count(rows, "number of rows"))
+    pack = gzip_member if file.endswith(".gz") else zstd_frame if file.endswith(".zst") else bytes
+    if file == "-":
+        for text in stream:
+            sys.stdout.buffer.write(text)
+        return
+    _refuse_existing(file, overwrite)
+    with storage.open_whole(file) as out:
+        for text in stream:
+            out.write(pack(text))
+
+
+def verify(run_url: str, *, as_json: bool) -> None:
+    """`dask-classify verify`: the run's proof, or DamagedRun."""
+    found = open_run(run_url).verify()
+    if as_json:
+        click.echo(json.dumps(vars(found)))
+        return
+    size = format_bytes(found.bytes)
+    click.echo(f"{found.rows:,} rows and {found.bad_rows:,} bad rows in {found.parts:,} parts, {size}: all there")
+    click.echo(f"sha256 {found.sha256}")
+
+
+def fetch(run_url: str, file: str, *, overwrite: bool) -> None:
+    """`dask-classify fetch`: one file from a run."""
+    result = open_run(run_url)
+    if file == "-":
+        result.write_to(sys.stdout.buffer)
+        return
+    _refuse_existing(file, overwrite)
+    click.echo(f"{file}: {result.rows:,} rows, {format_bytes(result.fetch(file))}", err=True)
+
+
+def _refuse_existing(file: str, overwrite: bool) -> None:
+    if storage.exists(file) and not overwrite:
+        raise OutputExists(f"{file} exists.", "Choose another file, or --overwrite.")
