@@ -1,6 +1,6 @@
 """Peak memory of a run: the client's process (with scheduler and Dask worker) and each classifier process.
 
-    python benchmarks/memory.py [--rows 30M] [--workers 2] [--input FILE]
+python benchmarks/memory.py [--rows 30M] [--workers 2] [--input FILE]
 """
 
 import argparse
@@ -47,8 +47,14 @@ def main():
         started = time.perf_counter()
         verified = result.verify()
         verifying = time.perf_counter() - started
-    print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}, {arguments.workers} processes")
-    print(f"{result.rows:,} rows in {seconds:.0f} s, {result.rows / seconds:,.0f} rows/s; {verified.parts:,} parts verified in {verifying:.0f} s")
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}, "
+        f"{arguments.workers} processes"
+    )
+    print(
+        f"{result.rows:,} rows in {seconds:.0f} s, {result.rows / seconds:,.0f} rows/s; "
+        f"{verified.parts:,} parts verified in {verifying:.0f} s"
+    )
     for name, peak in peaks.items():
         print(f"peak of {name}: {peak / 2**20:.0f} MiB")
 

@@ -1,7 +1,9 @@
-"""Where should the classifier run? Classifier processes of one Dask worker, against one single-threaded Dask worker for each core.
+"""Where should the classifier run? Classifier processes of one Dask worker, against one single-threaded Dask
+worker for each core.
 
-Both do the same blocks with the same code and leave the same parts; rounds are interleaved, and each is a new interpreter, so that
-start-up counts. Also counts the rows that come out wrong when a black box seeds Python's global random generator.
+Both do the same blocks with the same code and leave the same parts; rounds are interleaved, and each is a new
+interpreter, so that start-up counts. Also counts the rows that come out wrong when a black box seeds Python's
+global random generator.
 
     python benchmarks/processes.py [--rounds 5]
 """
@@ -70,9 +72,14 @@ def run_workers(plan):
     settings = plan.settings(0)
     blocks = sources.cut(sources.marks(plan.source, []), lambda left: plan.block_rows)
     with dask.config.set(DASK_SETTINGS):
-        with LocalCluster(CORES, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0) as cluster, Client(cluster) as client:
+        with (
+            LocalCluster(CORES, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0) as cluster,
+            Client(cluster) as client,
+        ):
             futures = [
-                client.submit(tasks.classify_block, Site("", plan.package.home), _silent, settings, plan.source.files[0], block)
+                client.submit(
+                    tasks.classify_block, Site("", plan.package.home), _silent, settings, plan.source.files[0], block
+                )
                 for block in blocks
             ]
             wait(futures)
@@ -89,8 +96,8 @@ def cpu_seconds():
     import psutil
 
     me = psutil.Process()
-    times = [me.cpu_times(), *(child.cpu_times() for child in me.children(recursive=True))]
-    return sum(each.user + each.system for each in times) + times[0].children_user + times[0].children_system
+    times = [each.cpu_times() for each in (me, *me.children(recursive=True))]
+    return sum(each.user + each.system + each.children_user + each.children_system for each in times)
 
 
 def one(way, kind):
@@ -101,7 +108,16 @@ def one(way, kind):
         cpu = (run_processes if way == WAYS[0] else run_workers)(plan)
         seconds = time.perf_counter() - started
         parts = [part.read_bytes() for part in sorted(Path(folder, "parts").glob("*.gz"))]
-        print(json.dumps({"wall": seconds, "cpu": cpu, "wrong": wrong_rows(kind, parts), "digest": hashlib.sha256(b"".join(parts)).hexdigest()}))
+        print(
+            json.dumps(
+                {
+                    "wall": seconds,
+                    "cpu": cpu,
+                    "wrong": wrong_rows(kind, parts),
+                    "digest": hashlib.sha256(b"".join(parts)).hexdigest(),
+                }
+            )
+        )
 
 
 def wrong_rows(kind, parts):
@@ -127,17 +143,23 @@ def main():
     arguments = parser.parse_args()
     if arguments.one:
         return one(*arguments.one)
-    print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {CORES} processes, Python {platform.python_version()}, {arguments.rounds} rounds")
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {CORES} processes, "
+        f"Python {platform.python_version()}, {arguments.rounds} rounds"
+    )
     for kind in WORK:
         found = {way: [] for way in WAYS}
         for _ in range(arguments.rounds):
             for way in WAYS:
-                done = subprocess.run([sys.executable, __file__, "--one", way, kind], capture_output=True, text=True, check=True)
+                done = subprocess.run(
+                    [sys.executable, __file__, "--one", way, kind], capture_output=True, text=True, check=True
+                )
                 found[way].append(json.loads(done.stdout))
         for way, each in found.items():
             wall, cpu = ([result[what] for result in each] for what in ("wall", "cpu"))
             print(
-                f"{kind:9} {WORK[kind]:>9,} rows  {way:21} wall {statistics.median(wall):6.2f} s ({min(wall):.2f} to {max(wall):.2f}), "
+                f"{kind:9} {WORK[kind]:>9,} rows  {way:21} "
+                f"wall {statistics.median(wall):6.2f} s ({min(wall):.2f} to {max(wall):.2f}), "
                 f"CPU {statistics.median(cpu):6.2f} s, wrong rows {sum(result['wrong'] for result in each)}"
             )
         if kind != "seeding":

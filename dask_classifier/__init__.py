@@ -35,7 +35,9 @@ _HOME = {
 
 
 def __getattr__(name: str):
-    """Import a public name when it is first used: a classifier process needs pandas, but neither Dask nor a scheduler."""
+    """Import a public name when it is first used: a classifier process needs pandas, but neither Dask nor a
+    scheduler.
+    """
     if name == "errors":
         return importlib.import_module(".errors", __name__)
     if name not in _HOME:

@@ -1,15 +1,18 @@
 """Finds where rows begin in CSV bytes, exactly as pandas' C tokenizer does.
 
-A line break ends a row unless it stands inside quotes, and a quote opens a quoted field only at the start of a field:
-in `5" pipe,x` it is an ordinary character. What a run of quotes does to the state follows from three facts:
+A line break ends a row unless it stands inside quotes, and a quote opens a quoted field only at the start of
+a field: in `5" pipe,x` it is an ordinary character. What a run of quotes does to the state follows from three
+facts:
 
 - an even run (`""`, an escaped quote, or an empty field) leaves the state as it was;
-- an odd run at the start of a field turns the state round: it opens, or (inside quotes, after a comma in the text) it closes;
+- an odd run at the start of a field turns the state round: it opens, or (inside quotes, after a comma in the
+  text) it closes;
 - an odd run elsewhere leaves us outside: it closes a quoted field, or it is a character of an unquoted one.
 
-So the state after any run is known from the runs since the last one of the third kind, and a piece of a file can be scanned
-without knowing what stands before it, once for each of the two states in which it may begin. That is what makes the scan
-parallel and exact. A piece begins right after a line feed, so it never cuts a run of quotes or a CRLF.
+So the state after any run is known from the runs since the last one of the third kind, and a piece of a file
+can be scanned without knowing what stands before it, once for each of the two states in which it may begin.
+That is what makes the scan parallel and exact. A piece begins right after a line feed, so it never cuts a run
+of quotes or a CRLF.
 
 Blank rows (only spaces and tabs) are no rows, as in pandas.
 """
@@ -32,7 +35,9 @@ class Scan:
 
 
 class Anatomy:
-    """The line breaks and quotes of a piece of CSV, found once and good for both states in which it may begin."""
+    """The line breaks and quotes of a piece of CSV, found once and good for both states in which it may
+    begin.
+    """
 
     def __init__(self, piece: bytes, delimiter: str = ","):
         self.piece, self.delimiter = piece, delimiter
@@ -42,7 +47,9 @@ class Anatomy:
         self.breaks_after = np.searchsorted(self.runs, self.breaks) if len(self.runs) else None
 
     def scan(self, *, inside: bool = False) -> Scan:
-        """The rows that begin in the piece, which itself begins at a row's start or, with `inside`, within quotes."""
+        """The rows that begin in the piece, which itself begins at a row's start or, with `inside`, within
+        quotes.
+        """
         breaks, inside_at_end = self.breaks, inside
         if self.breaks_after is not None:
             states = np.where(self.reset >= 0, self.turns - self.reset, self.turns + inside) % 2
@@ -65,7 +72,9 @@ class Anatomy:
         return np.sort(np.concatenate([feeds, returns[after != LINE_FEED]]))
 
     def _odd_runs_of_quotes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where odd runs begin; how often the state has turned by then; that count at the last reset, or -1 before any."""
+        """Where odd runs begin; how often the state has turned by then; that count at the last reset, or -1
+        before any.
+        """
         quotes = np.flatnonzero(self.data == QUOTE) if QUOTE in self.piece else np.empty(0, np.int64)
         first_of_run = np.flatnonzero(np.diff(quotes, prepend=-2) != 1)
         lengths = np.diff(first_of_run, append=len(quotes))
@@ -93,7 +102,9 @@ def scan(piece: bytes, delimiter: str = ",") -> Scan:
 
 @dataclass(frozen=True)
 class Piece:
-    """What one piece of a file may hold, for each state in which it may begin: a row's start (0), within quotes (1)."""
+    """What one piece of a file may hold, for each state in which it may begin: a row's start (0), within
+    quotes (1).
+    """
 
     start: int  # the piece's offset in the file
     rows: tuple[int, int]  # rows that begin in the piece
@@ -102,7 +113,9 @@ class Piece:
 
 
 def survey(piece: bytes, start: int, delimiter: str, spacing: int) -> Piece:
-    """Scan a piece that begins at offset `start` of its file, for both states; a mark about every `spacing` bytes."""
+    """Scan a piece that begins at offset `start` of its file, for both states; a mark about every `spacing`
+    bytes.
+    """
     anatomy = Anatomy(piece, delimiter)
     scans = [anatomy.scan(inside=inside) for inside in (False, True)]
     marks = tuple(
@@ -119,7 +132,8 @@ def _mark_rows(starts: np.ndarray, spacing: int) -> list[int]:
 
 
 def marks_of(pieces: list[Piece]) -> Iterator[tuple[int, int]]:
-    """Offsets of rows' starts and the number of rows before each, through a whole file; the last is (-1, all rows).
+    """Offsets of rows' starts and the number of rows before each, through a whole file; the last is (-1, all
+    rows).
 
     `pieces` are in order; the first begins at a row's start, so each state follows from the one before.
     """

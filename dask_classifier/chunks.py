@@ -1,8 +1,8 @@
 """CSV text to DataFrames of at most 100 rows, and bad rows with reasons.
 
-A block's text is parsed once and cut in views, at a twentieth of the cost of parsing every chunk. Chunk k of a file always is its
-rows 100 k to 100 k + 99, however the file was cut into blocks; malformed rows are missing from it. Only where pandas refuses a
-text is it halved, until the rows that are to blame stand alone.
+A block's text is parsed once and cut in views, at a twentieth of the cost of parsing every chunk. Chunk k of
+a file always is its rows 100 k to 100 k + 99, however the file was cut into blocks; malformed rows are
+missing from it. Only where pandas refuses a text is it halved, until the rows that are to blame stand alone.
 """
 
 import io
@@ -25,7 +25,9 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Chunk:
-    """At most `chunk_rows` rows as a DataFrame (index: first column; all text), and the malformed rows between them."""
+    """At most `chunk_rows` rows as a DataFrame (index: first column; all text), and the malformed rows
+    between them.
+    """
 
     frame: pd.DataFrame
     numbers: list[int]  # of each row of the frame: its place in the block's rows, from 0
@@ -50,7 +52,8 @@ def cut(rows: Rows, layout: Layout, chunk_rows: int) -> Iterator[Chunk]:
 def _parse(rows: Rows, first: int, stop: int, layout: Layout) -> pd.DataFrame:
     """Rows `first` to before `stop` as pandas reads them. Raises ValueError where it refuses.
 
-    A first line of the right width makes pandas refuse every wider row; without it, it would take a first column for an index.
+    A first line of the right width makes pandas refuse every wider row; without it, it would take a first
+    column for an index.
     """
     width = len(layout.columns)
     text = layout.delimiter.join("0" * width).encode() + b"\n" + rows.text[rows.starts[first] : rows.starts[stop]]

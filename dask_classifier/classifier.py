@@ -1,11 +1,12 @@
 """The contract of a classifier, DataFrame to DataFrame; the built-in one; checking answers.
 
-A classifier is a callable. It gets a chunk: a DataFrame of 1 to 100 rows (`--chunk-rows`) whose index is the source's first column
+A classifier is a callable. It gets a chunk: a DataFrame of 1 to 100 rows (`--chunk-rows`) whose index is the
+source's first column
 and whose values all are text. It returns one of
 - a DataFrame with the chunk's index, usually the chunk with more columns,
-- a Series, an array or a list with one value a row, which becomes the column CLASSIFICATION.
-A class is made once in each classifier process, so that a model is loaded once, and its instance is called with each chunk.
-What it raises makes bad rows: the chunk is halved until the rows that are to blame stand alone.
+- a Series, an array or a list with one value a row, which becomes the column CLASSIFICATION. A class is made
+  once in each classifier process, so that a model is loaded once, and its instance is called with each chunk.
+  What it raises makes bad rows: the chunk is halved until the rows that are to blame stand alone.
 """
 
 import hashlib
@@ -22,9 +23,11 @@ Classify = Callable[[pd.DataFrame], object]
 
 
 class BlackBox:
-    """The demo's stand-in for a slow classifier that nobody may look into: about 3.5 ms a row at the slowness of 10.
+    """The demo's stand-in for a slow classifier that nobody may look into: about 3.5 ms a row at the slowness
+    of 10.
 
-    For each row, feeds `str(row)` into one SHA-256 `slowness` times; the score is `random.Random(repr(row)).uniform(0, 1)`.
+    For each row, feeds `str(row)` into one SHA-256 `slowness` times; the score is
+    `random.Random(repr(row)).uniform(0, 1)`.
     """
 
     def __init__(self, slowness: int = 10):
@@ -42,7 +45,8 @@ class BlackBox:
 
 
 def classify_chunk(classify: Classify, chunk: pd.DataFrame) -> tuple[list[pd.DataFrame], list[tuple[int, str]]]:
-    """The classified rows, in order, in one frame or several; and the rows on which the classifier raises: (place, reason).
+    """The classified rows, in order, in one frame or several; and the rows on which the classifier raises:
+    (place, reason).
 
     Raises WrongAnswer where an answer does not fit.
     """

@@ -1,4 +1,6 @@
-"""The command `dask-classify`: words to calls. What a command then does is in commands.py, which is imported when needed."""
+"""The command `dask-classify`: words to calls. What a command then does is in commands.py, which is imported
+when needed.
+"""
 
 import os
 import signal
@@ -17,7 +19,9 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RunByDefault(click.Group):
-    """A group in which options without a command are those of `run`, and whose defaults come from Dask's configuration."""
+    """A group in which options without a command are those of `run`, and whose defaults come from Dask's
+    configuration.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Insert `run` before a first option that is not the group's own."""
@@ -31,10 +35,11 @@ class RunByDefault(click.Group):
         return super().make_context(info_name, args, parent, default_map=self.configured(), **extra)
 
     def configured(self) -> dict[str, dict[str, object]]:
-        """The settings of Dask's configuration, for each command that has them. Raises UsageError for one that none has.
+        """The settings of Dask's configuration, for each command that has them. Raises UsageError for one
+        that none has.
 
-        Files have `dask-classifier: {output: ...}`; the environment has DASK_CLASSIFIER__OUTPUT, which Dask reads as
-        `classifier.output`, and which comes before the files.
+        Files have `dask-classifier: {output: ...}`; the environment has DASK_CLASSIFIER__OUTPUT, which Dask
+        reads as `classifier.output`, and which comes before the files.
         """
         found = {**(dask.config.get("dask-classifier", None) or {}), **(dask.config.get("classifier", None) or {})}
         found = {name.replace("-", "_"): value for name, value in found.items()}
@@ -43,7 +48,8 @@ class RunByDefault(click.Group):
         if unknown:
             raise UsageError(
                 f"Dask's configuration has dask-classifier.{unknown[0]}, which is no option of dask-classify.",
-                f"Look at the YAML files in {', '.join(map(str, dask.config.paths))}, and at DASK_CLASSIFIER__* in the environment.",
+                f"Look at the YAML files in {', '.join(map(str, dask.config.paths))}, "
+                "and at DASK_CLASSIFIER__* in the environment.",
             )
         return {name: {key: value for key, value in found.items() if key in params} for name, params in known.items()}
 
@@ -134,8 +140,8 @@ def plan_options(command):
 def run(ctx, workers, cluster, dashboard_address, profile, quiet, as_json, **options):
     """Classify every row and leave a run: compressed parts, receipts, a manifest.
 
-    Exit codes: 0 done; 1 failed, can be resumed; 2 wrong usage; 3 too many bad rows; 4 no cluster; 130 interrupted, can be
-    resumed.
+    Exit codes: 0 done; 1 failed, can be resumed; 2 wrong usage; 3 too many bad rows; 4 no cluster; 130
+    interrupted, can be resumed.
     """
     _check_cluster(ctx, cluster, workers)
     options = _settle_source(ctx, options)
@@ -207,8 +213,8 @@ def generate(rows, seed, overwrite, file):
 def verify(run_url, as_json):
     """Read every part of a run again and prove its manifest.
 
-    Exit code 1 if it is wrong. The digest is of all rows, decompressed, in order, whatever the parts: equal runs have
-    equal digests.
+    Exit code 1 if it is wrong. The digest is of all rows, decompressed, in order, whatever the parts: equal
+    runs have equal digests.
     """
     from . import commands
 

@@ -10,10 +10,11 @@ from dask.system import CPU_COUNT
 from .errors import UsageError
 from .processes import start_forkserver
 
-# Dask's defaults serve thousands of small tasks in threads of the worker. Here a task is a block of seconds, and its thread waits.
+# Dask's defaults serve thousands of small tasks in threads of the worker. Here a task is a block of seconds, and
+# its thread waits.
 DASK_SETTINGS = {
     "distributed.worker.profile.enabled": False,  # samples every thread 100 times a second: 8 % of a core, of waiting
-    "distributed.admin.system-monitor.gil.enabled": False,  # a thread that takes the GIL every millisecond, to see who has it
+    "distributed.admin.system-monitor.gil.enabled": False,  # takes the GIL each ms, to see who has it
     "distributed.worker.daemon": False,  # a daemonic worker may have no classifier processes
     "distributed.scheduler.worker-saturation": 1.0,  # no block waits at a busy worker while another is idle
 }
@@ -22,8 +23,8 @@ DASK_SETTINGS = {
 class LocalCluster(distributed.LocalCluster):
     """A scheduler and one worker in this process, with `workers` classifier processes as its children.
 
-    Everything else is Dask's LocalCluster: `Client(cluster)`, `cluster.dashboard_link`, `cluster.close()`, `with`.
-    The dashboard listens on loopback only; when its port is taken, on another one.
+    Everything else is Dask's LocalCluster: `Client(cluster)`, `cluster.dashboard_link`, `cluster.close()`,
+    `with`. The dashboard listens on loopback only; when its port is taken, on another one.
     """
 
     def __init__(

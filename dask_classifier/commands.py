@@ -29,17 +29,24 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
     _announce(plan, machines["cluster"], machines["workers"], display)
     with _resumable(plan, display), _machines(**machines) as cluster, display.shown():
         result = pipeline.run(plan, cluster, progress=display)
-    display.console.print(summary(result, started, _rows_of_resumed_parts(result, started)))
-    display.say(f"The result is in {_short(result.output)}. It begins:")
-    display.lines(result.head(_FIRST_ROWS).to_csv(lineterminator="\n"))
+    worked = display.snapshot().phase != "complete already"
+    if not worked:
+        display.say("The run was complete already: nothing was done.")
+    display.console.print(summary(result, _speed(result, started) if worked else None))
+    display.say(f"The result is in {_short(result.output)}. It begins:" if result.rows else "There were no rows.")
+    if result.rows:
+        display.lines(result.head(_FIRST_ROWS).to_csv(lineterminator="\n"))
     if result.bad_rows:
         display.warn(f"{result.bad_rows:,} bad rows were set aside in {_short(result.output)}/quarantine.")
     if as_json:
         click.echo(json.dumps({"output": result.output} | {k: v for k, v in result.manifest.items() if k != "parts"}))
 
 
-def _rows_of_resumed_parts(result: Result, started: float) -> int:
-    return sum(receipt.rows + receipt.bad_rows for receipt in result.receipts if receipt.started < started)
+def _speed(result: Result, started: float) -> tuple[float, float]:
+    """Seconds since the command began, and rows a second of what was done in them."""
+    seconds = time.time() - started
+    new = sum(receipt.rows + receipt.bad_rows for receipt in result.receipts if receipt.started >= started)
+    return seconds, new / seconds
 
 
 def _short(output: str) -> str:

@@ -1,7 +1,8 @@
-"""What a person sees of a run, on standard error: a live bar in a terminal, else a plain line every few seconds."""
+"""What a person sees of a run, on standard error: a live bar in a terminal, else a plain line every few
+seconds.
+"""
 
 import threading
-import time
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
@@ -44,7 +45,7 @@ class Display(Progress):
     def connected(self, dashboard: str | None, processes: int) -> None:
         """Say what will work, and where it can be watched."""
         watch = f"; dashboard: {dashboard}" if dashboard else ""
-        self.say(f"{processes} classifier process{'es' if processes > 1 else ''}{watch}")
+        self.say(f"{processes} classifier process{'' if processes == 1 else 'es'}{watch}")
 
     def begin(self, rows: int, blocks: int, receipts: tuple[Receipt, ...]) -> None:
         """Say how much there is to do."""
@@ -52,7 +53,7 @@ class Display(Progress):
         if receipts:
             self.say(f"{len(receipts):,} of {blocks:,} blocks are done already; {blocks - len(receipts):,} to go")
         else:
-            self.say(f"{rows:,} rows in {blocks:,} blocks")
+            self.say(f"{rows:,} rows in {blocks:,} block{'' if blocks == 1 else 's'}")
 
     def died(self, index: int, manner: str, again: bool) -> None:
         """Say what happened to a process, and to its block."""
@@ -114,18 +115,22 @@ def _workers(by_worker: dict[str, int]) -> Table:
     return table
 
 
-def summary(result: Result, started: float, done_before: int) -> RenderableType:
-    """The run's end: rows in, out and set aside, time, speed, rows per worker, where the result is and how it begins."""
-    manifest, seconds = result.manifest, time.time() - started
+def summary(result: Result, speed: tuple[float, float] | None) -> RenderableType:
+    """Rows in, out and set aside; seconds and rows a second, when given; rows of each worker."""
+    manifest = result.manifest
+    lines = {
+        "rows in": f"{manifest['rows_in']:,}",
+        "rows out": f"{result.rows:,}",
+        "rows set aside": f"{result.bad_rows:,}",
+        "parts": f"{len(manifest['parts']):,}, {format_bytes(manifest['bytes'])}",
+    }
+    if speed:
+        lines |= {"time": format_seconds(speed[0]), "speed": f"{speed[1]:,.0f} rows/s"}
+    workers = sorted(rows_by_worker(result.receipts).items(), key=lambda item: -item[1])
+    lines |= {f"rows of {name}": f"{rows:,}" for name, rows in workers[:_MOST_WORKERS]}
+    if len(workers) > _MOST_WORKERS:
+        lines[f"and {len(workers) - _MOST_WORKERS} more"] = ""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in [
-        ("rows in", f"{manifest['rows_in']:,}"),
-        ("rows out", f"{result.rows:,}"),
-        ("rows set aside", f"{result.bad_rows:,}"),
-        ("parts", f"{len(manifest['parts']):,}, {format_bytes(manifest['bytes'])}"),
-        ("time", format_seconds(seconds)),
-        ("speed", f"{(manifest['rows_in'] - done_before) / seconds:,.0f} rows/s"),
-        *[(f"rows of {name}", f"{rows:,}") for name, rows in rows_by_worker(result.receipts).items()][:_MOST_WORKERS],
-    ]:
+    for name, value in lines.items():
         table.add_row(name, value)
     return table

@@ -1,13 +1,16 @@
-"""Where tasks run: in this process, or in the classifier processes of a Dask cluster. The pipeline does not know which.
+"""Where tasks run: in this process, or in the classifier processes of a Dask cluster. The pipeline does not
+know which.
 
-Both offer `each`: run a task for each of many arguments, a window of them at a time, and give outcomes as they come. A failure is
-an outcome like another, so that Dask neither repeats nor logs it; a task whose process died is given to another one, three times.
+Both offer `each`: run a task for each of many arguments, a window of them at a time, and give outcomes as
+they come. A failure is an outcome like another, so that Dask neither repeats nor logs it; a task whose
+process died is given to another one, three times.
 """
 
 import contextlib
 import itertools
 import multiprocessing
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +28,7 @@ from .errors import ClusterError, DaskClassifyError
 from .processes import ClassifierProcesses, ProcessDied, Site, start_forkserver
 from .shipping import Package
 from .sources import Block
-from .tasks import versions
+from .tasks import forget_classifiers, versions
 
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
@@ -65,12 +68,20 @@ class InlineExecutor:
 
     def __init__(self, package: Package, watcher: Watcher):
         self.watcher = watcher
-        self.site = Site("inline", package.home)
-        self._folder = None
-        if package.files and package.entry.endswith(".pickle"):
-            self._folder = tempfile.mkdtemp(prefix="dask-classify-")
-            package.unpack(Path(self._folder))
-            self.site = Site("inline", self._folder)
+        self._package = package
+        self._folder = tempfile.mkdtemp(prefix="dask-classify-")
+        package.unpack(Path(self._folder))
+        by_value = package.entry.endswith(".pickle")
+        # modules are imported from where they are, so that a debugger shows the user's own file
+        self.site = Site("inline", self._folder if by_value else package.home)
+        self._path = list(sys.path)
+        self._forget_code()
+
+    def _forget_code(self) -> None:
+        """An earlier run in this process may have imported an earlier version of the classifier."""
+        forget_classifiers()
+        for name in self._package.modules:
+            sys.modules.pop(name, None)
 
     def each(self, function: Callable, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments, when the outcome is asked for."""
@@ -86,9 +97,10 @@ class InlineExecutor:
             self.watcher.on_rows("inline", {})
 
     def close(self) -> None:
-        """Remove what was laid down for the run."""
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove what was laid down, and imported, for the run."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._forget_code()
+        sys.path[:] = self._path
 
 
 class DaskExecutor:
@@ -151,7 +163,9 @@ class _Flight:
         self.completed = as_completed([], loop=self.executor.client.loop, with_results=True, raise_errors=False)
 
     def room(self) -> int:
-        """How many more tasks may be under way; asks for the cluster's size every few seconds, since workers come and go."""
+        """How many more tasks may be under way; asks for the cluster's size every few seconds, since workers
+        come and go.
+        """
         asked, size = self._window
         if time.monotonic() - asked > 5:
             size = max(1, self.executor.processes) * _TASKS_A_PROCESS
@@ -231,7 +245,9 @@ def in_classifier_process(
 
 
 class ClassifierPlugin(WorkerPlugin):
-    """Gives a Dask worker its classifier processes and the classifier's files, also a worker that joins later."""
+    """Gives a Dask worker its classifier processes and the classifier's files, also a worker that joins
+    later.
+    """
 
     def __init__(self, name: str, package: Package, expected: dict[str, str]):
         self.name, self.package, self.expected = name, package, expected
@@ -287,7 +303,9 @@ def _explain_versions(mine: dict[str, str], expected: dict[str, str]) -> tuple[s
 
 
 class Family:
-    """A worker's process together with its classifier processes, as psutil shows one process: the dashboard then tells the truth."""
+    """A worker's process together with its classifier processes, as psutil shows one process: the dashboard
+    then tells the truth.
+    """
 
     def __init__(self, proc: psutil.Process, pool: ClassifierProcesses):
         self._proc, self._pool = proc, pool
@@ -324,7 +342,9 @@ def _zero_if_gone(measure: Callable[[], float]) -> float:
 
 @contextlib.contextmanager
 def connect(cluster, run_id: str, package: Package, watcher: Watcher) -> Iterator[InlineExecutor | DaskExecutor]:
-    """An executor on a cluster: None or "inline", an address, a Dask cluster, or a Client. Raises ClusterError."""
+    """An executor on a cluster: None or "inline", an address, a Dask cluster, or a Client. Raises
+    ClusterError.
+    """
     with contextlib.ExitStack() as stack:
         if cluster is None or cluster == "inline":
             executor = InlineExecutor(package, watcher)

@@ -1,7 +1,8 @@
 """Synthetic rows; row i is the same on every machine, in every cut.
 
-A row depends on the seed and on its number alone: three SplitMix64 values (Steele, Lea and Flood, 'Fast splittable
-pseudorandom number generators', OOPSLA 2014) of seed and row number give SKU, FLUX and DESCRIPTION.
+A row depends on the seed and on its number alone: three SplitMix64 values (Steele, Lea and Flood, 'Fast
+splittable pseudorandom number generators', OOPSLA 2014) of seed and row number give SKU, FLUX and
+DESCRIPTION.
 
 | column            | value                                              |
 |-------------------|----------------------------------------------------|

@@ -101,7 +101,9 @@ def _short(value: object) -> str:
 
 
 def _receipts(plan: Plan, cut: Cut, sizes: dict[str, int]) -> tuple[Receipt, ...]:
-    """The receipts of this plan whose parts and quarantine files are there; a block without one is done again."""
+    """The receipts of this plan whose parts and quarantine files are there; a block without one is done
+    again.
+    """
     names = [name for block in cut.blocks if (name := receipt_name(block.index)) in sizes]
     found = []
     for text in storage.read_many([storage.join(plan.output, name) for name in names]):
@@ -147,7 +149,9 @@ def save_plan(plan: Plan, cut: Cut) -> None:
 
 
 def _cut_from_json(plan: Plan, stored: dict) -> Cut:
-    """The stored cut; the files are the plan's, since their identities are equal, with the unpacked copies' sizes."""
+    """The stored cut; the files are the plan's, since their identities are equal, with the unpacked copies'
+    sizes.
+    """
     files = tuple(replace(file, **was) for file, was in zip(plan.source.files, stored["files"], strict=True))
     blocks = tuple(Block(*values) for values in stored["blocks"])
     return Cut(replace(plan.source, files=files), blocks, stored["seconds_a_row"])
@@ -160,7 +164,8 @@ def missing(cut: Cut, receipts: tuple[Receipt, ...]) -> list[Block]:
 
 
 def save_manifest(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, started: float, resumed: int) -> None:
-    """Prove that the receipts account for every row of the plan, and write manifest.json: now the run is complete.
+    """Prove that the receipts account for every row of the plan, and write manifest.json: now the run is
+    complete.
 
     Raises DamagedRun, and writes nothing, where they do not.
     """

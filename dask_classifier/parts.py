@@ -1,6 +1,8 @@
-"""What one block leaves: a part, a quarantine file when it had bad rows, and a receipt, written in this order.
+"""What one block leaves: a part, a quarantine file when it had bad rows, and a receipt, written in this
+order.
 
-Their bytes depend on the block and the settings alone, so doing a block twice, or on two workers at once, is harmless.
+Their bytes depend on the block and the settings alone, so doing a block twice, or on two workers at once, is
+harmless.
 """
 
 import hashlib
@@ -26,7 +28,9 @@ QUARANTINE_COLUMNS = ("source", "row", "reason", "raw")
 
 
 def gzip_member(data: bytes) -> bytes:
-    """One gzip member without a time stamp. ISA-L level 1: 330 MB/s and smaller than zlib's level 6 at 19 MB/s."""
+    """One gzip member without a time stamp. ISA-L level 1: 330 MB/s and smaller than zlib's level 6 at 19
+    MB/s.
+    """
     return igzip_lib.compress(data, 1, flag=igzip_lib.COMP_GZIP)
 
 

@@ -22,16 +22,18 @@ _LETHAL = 3  # blocks that kill their processes, with none that does not, before
 
 
 def run(plan: Plan, cluster=None, *, progress: Progress | None = None) -> Result:
-    """Do what the plan says, on a cluster: a LocalCluster or any other of Dask's, a Client, an address, or None for inline.
+    """Do what the plan says, on a cluster: a LocalCluster or any other of Dask's, a Client, an address, or
+    None for inline.
 
-    Returns the result. Raises TooManyBadRows, BlocksFailed, WrongAnswer, StorageError, SourceError, ClusterError, OutputExists,
-    or UsageError where the classifier cannot be loaded. Whatever it raises, finished blocks are kept, and a plan with
-    `resume=True` goes on from there.
+    Returns the result. Raises TooManyBadRows, BlocksFailed, WrongAnswer, StorageError, SourceError,
+    ClusterError, OutputExists, or UsageError where the classifier cannot be loaded. Whatever it raises,
+    finished blocks are kept, and a plan with `resume=True` goes on from there.
     """
     progress = progress or Progress()
     started = time.time()
     found = manifest.look(plan)
     if found.complete:
+        progress.phase("complete already")
         return open_run(plan.output)
     with connect(cluster, new_run_id(), plan.package, progress.watcher) as executor:
         progress.connected(executor.dashboard, executor.processes)
@@ -50,7 +52,9 @@ def run(plan: Plan, cluster=None, *, progress: Progress | None = None) -> Result
 
 
 def _prepare(plan: Plan, executor: Executor, progress: Progress) -> Cut:
-    """Try the classifier out, then unpack, find the rows, cut; the first file is written once the trial is passed."""
+    """Try the classifier out, then unpack, find the rows, cut; the first file is written once the trial is
+    passed.
+    """
     progress.phase("trying the classifier")
     chunks = 1 if plan.block_rows else _TRIAL_CHUNKS  # with nothing to measure, one shows whether it works
     name, sample = sources.first_rows(plan.source, chunks * plan.chunk_rows)
@@ -71,7 +75,9 @@ def _prepare(plan: Plan, executor: Executor, progress: Progress) -> Cut:
 
 
 def _try_out(executor: Executor, plan: Plan, settings: Settings, name: str, sample: bytes) -> Trial:
-    """The trial; without a row, it still loads the classifier. Rows that kill their process are left to their block."""
+    """The trial; without a row, it still loads the classifier. Rows that kill their process are left to their
+    block.
+    """
     with closing(executor.each(tasks.try_out, [(settings, name, sample)], plan.block_timeout)) as outcomes:
         (outcome,) = outcomes
     if isinstance(outcome.error, ProcessDied):
@@ -111,8 +117,8 @@ def _classify(
 ) -> tuple[Receipt, ...]:
     """The receipts of all blocks, in order.
 
-    Stops at the first failure; but blocks that kill their processes are named at the end, when all others are done, unless the
-    first few all do.
+    Stops at the first failure; but blocks that kill their processes are named at the end, when all others are
+    done, unless the first few all do.
     """
     settings = plan.settings(plan.max_bad.of(cut.rows))
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}

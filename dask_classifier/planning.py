@@ -1,4 +1,6 @@
-"""Options to a `Plan`, and the sizes of its blocks; nothing is written, and of the source only its beginning is read."""
+"""Options to a `Plan`, and the sizes of its blocks; nothing is written, and of the source only its beginning
+is read.
+"""
 
 import hashlib
 import json
@@ -106,9 +108,9 @@ def plan(
 ) -> Plan:
     """Plan a run over `rows` generated rows, or over the CSV files of `input` (URLs or globs).
 
-    The arguments are the options of the command `dask-classify run`, which explains them. `output` is the folder or s3:// URL of
-    the run; without it, a new folder below `runs`. Raises UsageError, and what looking at the source raises: StorageError,
-    SourceError.
+    The arguments are the options of the command `dask-classify run`, which explains them. `output` is the
+    folder or s3:// URL of the run; without it, a new folder below `runs`. Raises UsageError, and what looking
+    at the source raises: StorageError, SourceError.
     """
     if (rows is None) == (input is None):
         raise UsageError(
@@ -162,9 +164,10 @@ def _positive(text: str | int, what: str) -> int:
 def rows_of_next(plan: Plan, *, rows: int, row_bytes: float, processes: int, trial: Trial) -> Callable[[int], int]:
     """How many rows the next block gets, with so many to go, out of `rows` of `row_bytes` bytes each.
 
-    About BLOCK_SECONDS of work, but at least BLOCKS_A_PROCESS blocks for each process and no more than BLOCK_BYTES; toward the end
-    half of each process's share of what is left, down to LAST_BLOCK_SECONDS (guided self-scheduling: Polychronopoulos and Kuck,
-    IEEE Transactions on Computers C-36, 1987). Always whole chunks, so that a chunk's rows do not depend on the blocks.
+    About BLOCK_SECONDS of work, but at least BLOCKS_A_PROCESS blocks for each process and no more than
+    BLOCK_BYTES; toward the end half of each process's share of what is left, down to LAST_BLOCK_SECONDS
+    (guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on Computers C-36, 1987). Always
+    whole chunks, so that a chunk's rows do not depend on the blocks.
     """
     if plan.block_rows:
         fixed = -(-plan.block_rows // plan.chunk_rows) * plan.chunk_rows
@@ -182,25 +185,31 @@ def rows_of_next(plan: Plan, *, rows: int, row_bytes: float, processes: int, tri
 
 def outline(plan: Plan, processes: int) -> dict[str, object]:
     """Rows, chunks and blocks of a plan, for `dask-classify plan`; of files, only the beginning is read."""
-    name, sample = first_rows(plan.source, 1000)
-    seen = len(rows_of(sample, plan.source.layout.delimiter)) if sample else 0
-    files = [file for file in plan.source.files if isinstance(file, CsvFile)]
-    exact = not files or not seen
-    rows = sum(file.rows for file in plan.source.files if not isinstance(file, CsvFile))
-    if files and seen:
-        rows = round(sum(file.size for file in files) * seen / len(sample))
-    packed = any(file.packed for file in files)
+    rows, about = _estimated_rows(plan)
     chunks = -(-rows // plan.chunk_rows)
-    blocks = -(-rows // rows_of_next(plan, rows=rows, row_bytes=1, processes=1, trial=Trial(0, 0))(rows)) if rows else 0
-    about = "" if exact else "at least " if packed else "about "
+    if plan.block_rows:
+        blocks = f"{about}{-(-rows // plan.block_rows):,} of {plan.block_rows:,} rows"
+    else:
+        fewest = min(chunks, BLOCKS_A_PROCESS * processes)
+        blocks = f"at least {fewest:,}, sized by measurement to about {BLOCK_SECONDS:.0f} s of work"
     return {
-        "source": name if len(plan.source.files) == 1 else f"{len(plan.source.files)} files",
+        "source": plan.source.files[0].url if len(plan.source.files) == 1 else f"{len(plan.source.files)} files",
         "rows": f"{about}{rows:,}",
         "chunks": f"{about}{chunks:,} of {plan.chunk_rows:,} rows",
-        "blocks": f"{about}{blocks:,} of {plan.block_rows:,} rows"
-        if plan.block_rows
-        else f"at least {min(chunks, BLOCKS_A_PROCESS * processes):,}, sized by measurement to about {BLOCK_SECONDS:.0f} s of work",
+        "blocks": blocks,
         "processes": processes,
         "classifier": plan.package.reference,
         "output": plan.output,
     }
+
+
+def _estimated_rows(plan: Plan) -> tuple[int, str]:
+    """Rows of the source, and how sure that is: "", "about", or "at least" where files are packed."""
+    files = [file for _, file in plan.source.csv_files]
+    if not files:
+        return sum(file.rows for file in plan.source.files), ""
+    _, sample = first_rows(plan.source, 1000)
+    if not sample:
+        return 0, "" if not plan.source.packed_files else "at least "
+    row_bytes = len(sample) / len(rows_of(sample, plan.source.layout.delimiter))
+    return round(sum(file.size for file in files) / row_bytes), "at least " if plan.source.packed_files else "about "

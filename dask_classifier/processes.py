@@ -1,10 +1,12 @@
 """The classifier processes of one Dask worker: started, fed a block, watched, replaced.
 
-Each thread of the worker that has a task takes one child process, hands it the task through a pipe of the child's own, and waits.
-So nothing else runs where a classifier runs, and a crash, a hang or a memory blow-up costs a child and a block.
+Each thread of the worker that has a task takes one child process, hands it the task through a pipe of the
+child's own, and waits. So nothing else runs where a classifier runs, and a crash, a hang or a memory blow-up
+costs a child and a block.
 
-Why not a ready-made pool: `concurrent.futures` and loky give up the whole pool when one child dies, and so does pebble 5.2 when
-the child is idle. With one pipe a child there is no shared queue whose lock a killed child could take along.
+Why not a ready-made pool: `concurrent.futures` and loky give up the whole pool when one child dies, and so
+does pebble 5.2 when the child is idle. With one pipe a child there is no shared queue whose lock a killed
+child could take along.
 """
 
 import contextlib
@@ -51,7 +53,9 @@ class TaskFailed(DaskClassifyError):
 
 
 def start_forkserver() -> None:
-    """Start the process from which the children are forked, so that pandas loads while others still do other things."""
+    """Start the process from which the children are forked, so that pandas loads while others still do other
+    things.
+    """
     with _starting:
         multiprocessing.set_forkserver_preload(PRELOAD)
         with _environment(_THREADS, "1"):
@@ -149,7 +153,9 @@ class ClassifierProcesses:
     def call(
         self, function: Callable, *args, on_report: Report = lambda rows, bad: None, timeout: float | None = None
     ) -> object:
-        """Run `function(site, report, *args)` in a child, when one is free. Raises what it raises, or ProcessDied."""
+        """Run `function(site, report, *args)` in a child, when one is free. Raises what it raises, or
+        ProcessDied.
+        """
         child = self._idle.get()
         try:
             child = self._living(child)

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from .executors import Watcher
 from .parts import Receipt
 
+Place = tuple[str, str, int]  # worker, host, process ID
 _WINDOW_SECONDS = 60.0  # speed is measured over the last minute
 
 
@@ -36,8 +37,9 @@ class Progress:
         self._lock = threading.Lock()
         self._phase = "starting"
         self._rows = self._blocks = 0
-        self._resumed_rows = 0
-        self._receipts: dict[int, Receipt] = {}
+        self._finished: set[int] = set()  # blocks
+        self._done = self._bad_rows = 0  # rows of finished blocks
+        self._by_place: Counter[Place] = Counter()
         self._under_way: dict[str, dict[int, tuple[int, int]]] = {}
         self._marks: deque[tuple[float, int]] = deque()
         self.watcher = Watcher(self._hear, self.died)
@@ -55,14 +57,22 @@ class Progress:
         """The blocks are known, and those of an earlier attempt that are done."""
         with self._lock:
             self._rows, self._blocks = rows, blocks
-            self._receipts = {receipt.index: receipt for receipt in receipts}
-            self._resumed_rows = sum(receipt.rows + receipt.bad_rows for receipt in receipts)
-            self._marks.append((time.monotonic(), self._resumed_rows))
+            for receipt in receipts:
+                self._count(receipt)
+            self._by_place.clear()  # of this attempt's workers
+            self._marks.append((time.monotonic(), self._done))
 
     def finished(self, receipt: Receipt) -> None:
         """A block is done."""
         with self._lock:
-            self._receipts[receipt.index] = receipt
+            self._count(receipt)
+
+    def _count(self, receipt: Receipt) -> None:
+        rows = receipt.rows + receipt.bad_rows
+        self._finished.add(receipt.index)
+        self._done += rows
+        self._bad_rows += receipt.bad_rows
+        self._by_place[_place(receipt)] += rows
 
     def died(self, index: int, manner: str, again: bool) -> None:
         """A classifier process ended in the middle of a block, which is tried again or given up."""
@@ -76,16 +86,27 @@ class Progress:
     def snapshot(self) -> Snapshot:
         """How far the run is now."""
         with self._lock:
-            receipts = list(self._receipts.values())
-            under_way = {
-                n: each for rows in self._under_way.values() for n, each in rows.items() if n not in self._receipts
-            }
-            bad = sum(receipt.bad_rows for receipt in receipts) + sum(bad for _, bad in under_way.values())
-            done = sum(receipt.rows for receipt in receipts) + sum(rows for rows, _ in under_way.values()) + bad
+            under_way = [
+                counts
+                for rows in self._under_way.values()
+                for number, counts in rows.items()
+                if number not in self._finished
+            ]
+            bad = self._bad_rows + sum(bad for _, bad in under_way)
+            done = self._done + sum(rows + bad for rows, bad in under_way)
             speed = self._speed(done)
             left = (self._rows - done) / speed if speed > 0 else None
-            by_worker = rows_by_worker(receipts)
-        return Snapshot(self._phase, self._rows, done, bad, self._blocks, len(receipts), speed, left, by_worker)
+            return Snapshot(
+                self._phase,
+                self._rows,
+                done,
+                bad,
+                self._blocks,
+                len(self._finished),
+                speed,
+                left,
+                _named(self._by_place),
+            )
 
     def _speed(self, done: int) -> float:
         now = time.monotonic()
@@ -98,11 +119,21 @@ class Progress:
         return max(0, done - before) / (now - then) if now > then else 0.0
 
 
+def _place(receipt: Receipt) -> Place:
+    return receipt.worker, receipt.host, receipt.pid
+
+
 def rows_by_worker(receipts: list[Receipt]) -> dict[str, int]:
-    """Rows that each worker classified or set aside; on one machine, that each process did."""
-    several = len({(receipt.worker, receipt.host) for receipt in receipts}) > 1
-    counts: dict[str, int] = {}
+    """Rows that each worker classified or set aside; where there was one worker, that each of its processes did."""
+    rows: Counter[Place] = Counter()
     for receipt in receipts:
-        name = f"{receipt.worker} on {receipt.host}" if several else f"process {receipt.pid}"
-        counts[name] = counts.get(name, 0) + receipt.rows + receipt.bad_rows
-    return dict(sorted(counts.items()))
+        rows[_place(receipt)] += receipt.rows + receipt.bad_rows
+    return _named(rows)
+
+
+def _named(rows: Counter[Place]) -> dict[str, int]:
+    one = len({(worker, host) for worker, host, _ in rows}) == 1
+    named: Counter[str] = Counter()
+    for (worker, host, pid), count in rows.items():
+        named[f"process {pid}" if one else f"{worker} on {host}"] += count
+    return dict(sorted(named.items()))

@@ -112,7 +112,9 @@ class Result:
         return dd.from_map(self._frame, receipts, meta=self._frame(receipts[0]).iloc[:0])
 
     def _frame(self, receipt: Receipt) -> pd.DataFrame:
-        """One part. Columns that the classifier added get the types that pandas finds in the first part that has rows."""
+        """One part. Columns that the classifier added get the types that pandas finds in the first part that
+        has rows.
+        """
         data = storage.read(self._url(part_name(receipt.index, self._format)))
         if self._format == "parquet":
             frame = pq.read_table(io.BytesIO(data)).to_pandas()
@@ -199,7 +201,8 @@ class Result:
     # verifying
 
     def verify(self) -> Verified:
-        """Read every part again and prove the manifest: sizes, digests, rows, receipts, and that no other parts are there.
+        """Read every part again and prove the manifest: sizes, digests, rows, receipts, and that no other
+        parts are there.
 
         Raises DamagedRun with the first thing that is wrong.
         """

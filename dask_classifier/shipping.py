@@ -1,9 +1,11 @@
 """Finds a classifier's code on the caller's machine, packs it, and loads it in a classifier process.
 
-What travels is a `Package`: the local Python files that the classifier needs (found by the standard library's modulefinder), the
-files that the user adds, or the pickled callable. Installed modules do not travel: they belong to the environment.
+What travels is a `Package`: the local Python files that the classifier needs (found by the standard library's
+modulefinder), the files that the user adds, or the pickled callable. Installed modules do not travel: they
+belong to the environment.
 """
 
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
@@ -13,7 +15,7 @@ import pickle
 import site
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from modulefinder import ModuleFinder
 from pathlib import Path, PurePosixPath
@@ -37,6 +39,12 @@ class Package:
     slowness: int | None = None  # of the built-in black box
     files: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)  # relative path to content
     home: str = ""  # the folder on the caller's machine where the files come from
+
+    @property
+    def modules(self) -> list[str]:
+        """The names of the modules among the files."""
+        paths = [PurePosixPath(name).with_suffix("") for name in self.files if name.endswith(".py")]
+        return [".".join(path.parts[:-1] if path.name == "__init__" else path.parts) for path in paths]
 
     def unpack(self, folder: Path) -> None:
         """Lay the files down below `folder`."""
@@ -71,24 +79,35 @@ def pack(classifier: str | Callable, extra_files: tuple[str, ...] = (), slowness
 
 
 def _pack_callable(function: Callable, extra_files: tuple[str, ...]) -> Package:
+    """A callable travels by value, and with it what it uses of the user's own modules."""
     if not callable(function):
         raise UsageError(f"{function!r} is no classifier.", "Give a callable, or text such as 'file.py:name'.")
-    module = sys.modules.get(function.__module__) if hasattr(function, "__module__") else None
-    by_value = module is not None and module.__name__ != "__main__" and _is_local(getattr(module, "__file__", None))
-    if by_value:
-        cloudpickle.register_pickle_by_value(module)
     try:
-        content = cloudpickle.dumps(function)
+        with _local_modules_by_value():
+            content = cloudpickle.dumps(function)
     except Exception as error:
         raise UsageError(
             f"{function!r} cannot be sent to workers: {error}.", "Open files and connections inside of it."
         ) from error
-    finally:
-        if by_value:
-            cloudpickle.unregister_pickle_by_value(module)
     files = {_PICKLE: content} | _read_extra(extra_files, Path.cwd())
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return Package(name, _PICKLE, _digest(files), None, files, str(Path.cwd()))
+
+
+@contextlib.contextmanager
+def _local_modules_by_value() -> Iterator[None]:
+    """Make cloudpickle take along what is defined in modules that workers may not have."""
+    modules = [
+        m for name, m in list(sys.modules.items()) if name != "__main__" and _is_local(getattr(m, "__file__", None))
+    ]
+    modules = [module for module in modules if sys.modules.get(module.__name__) is module]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 def _installed(classifier: str, module: str, extra_files: tuple[str, ...]) -> Package:
@@ -128,7 +147,9 @@ def _is_local(file: str | None) -> bool:
 
 
 def _local_module(module: str) -> Path | None:
-    """The file of a module below the current folder, as `python -m` would find it; None where it is an installed one."""
+    """The file of a module below the current folder, as `python -m` would find it; None where it is an
+    installed one.
+    """
     path = Path(*module.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.is_file() and _is_local(str(candidate)):
@@ -137,7 +158,9 @@ def _local_module(module: str) -> Path | None:
 
 
 def _local_files(path: Path, module: str, home: Path) -> dict[str, bytes]:
-    """A Python file and the local modules that it imports, themselves importing others: name below `home` to content."""
+    """A Python file and the local modules that it imports, themselves importing others: name below `home` to
+    content.
+    """
     if not path.is_file():
         raise UsageError(f"There is no file {path}.", "Check the path of --classifier.")
     finder = ModuleFinder(path=[str(home)])
@@ -179,7 +202,9 @@ def _digest(files: dict[str, bytes]) -> str:
 
 
 def load(entry: str, folder: str, slowness: int | None = None) -> Classify:
-    """Make the classifier from what `pack` found; its files are in `folder`. Raises UsageError with the reason."""
+    """Make the classifier from what `pack` found; its files are in `folder`. Raises UsageError with the
+    reason.
+    """
     try:
         if entry in BUILT_IN:
             return BUILT_IN[entry](slowness)

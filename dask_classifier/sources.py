@@ -1,11 +1,12 @@
 """Cuts CSV files or generated rows into blocks; reads one block.
 
-A CSV file is surveyed once, in parallel: pieces of some MiB are scanned wherever the workers are, and only the marks come back
-(a row's start and its number, about every 256 KiB). From the marks, blocks are cut at exact rows: a block says from which mark
-to read, how many rows to pass over, and how many to take. Rows never pass through the client.
+A CSV file is surveyed once, in parallel: pieces of some MiB are scanned wherever the workers are, and only
+the marks come back (a row's start and its number, about every 256 KiB). From the marks, blocks are cut at
+exact rows: a block says from which mark to read, how many rows to pass over, and how many to take. Rows never
+pass through the client.
 
-A packed file (gzip, bz2, zstd, xz), or one in an encoding in which a comma may be part of another character, is unpacked once,
-as UTF-8, into the run's folder, and then is a CSV file like any other.
+A packed file (gzip, bz2, zstd, xz), or one in an encoding in which a comma may be part of another character,
+is unpacked once, as UTF-8, into the run's folder, and then is a CSV file like any other.
 """
 
 import bisect
@@ -95,7 +96,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Block:
-    """What one task reads: rows `first_row` to `first_row + rows - 1` (from 0) of file number `file` of the source.
+    """What one task reads: rows `first_row` to `first_row + rows - 1` (from 0) of file number `file` of the
+    source.
 
     In a CSV file they are among the bytes `start` to before `stop`, after `skip` other rows.
     """
@@ -120,7 +122,8 @@ def generated(rows: int, seed: int = 0) -> Source:
 def csv_files(patterns: Iterable[str], layout: Layout, unpack_folder: str) -> Source:
     """The files that URLs and globs name, in the order given, with the columns of their common header.
 
-    Raises StorageError for a file that cannot be read, UsageError for an unusable layout, SourceError for different headers.
+    Raises StorageError for a file that cannot be read, UsageError for an unusable layout, SourceError for
+    different headers.
     """
     _check_layout(layout)
     urls = [storage.absolute(url) for pattern in patterns for url in storage.expand(pattern)]
@@ -131,7 +134,8 @@ def csv_files(patterns: Iterable[str], layout: Layout, unpack_folder: str) -> So
     for file, columns in headers[1:]:
         if columns != headers[0][1]:
             raise SourceError(
-                f"{headers[0][0].url} and {file.url} have different headers: {_named(headers[0][1])} and {_named(columns)}.",
+                f"{headers[0][0].url} and {file.url} have different headers: "
+                f"{_named(headers[0][1])} and {_named(columns)}.",
                 "Classify files of different kinds in different runs.",
             )
     columns = headers[0][1] if headers else ()
@@ -189,7 +193,9 @@ def _is_utf8(encoding: str) -> bool:
 
 
 def _header(head: bytes, layout: Layout, url: str) -> tuple[int, tuple]:
-    """Where the rows begin, and the columns' names as pandas gives them: of the header, or 0, 1, 2 ... without one."""
+    """Where the rows begin, and the columns' names as pandas gives them: of the header, or 0, 1, 2 ...
+    without one.
+    """
     mark = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) and layout.encoding.lower().startswith("utf") else 0
     starts = scan(head[mark:], layout.delimiter).starts
     if not len(starts):
@@ -212,7 +218,9 @@ def _header(head: bytes, layout: Layout, url: str) -> tuple[int, tuple]:
 
 
 def first_rows(source: Source, rows: int) -> tuple[str, bytes]:
-    """Up to `rows` rows of the first file that has any, as CSV without a header in the data_layout; and the file's name."""
+    """Up to `rows` rows of the first file that has any, as CSV without a header in the data_layout; and the
+    file's name.
+    """
     for file in source.files:
         if isinstance(file, GeneratedRows):
             return file.url, generate.csv_rows(file.seed, 0, min(rows, file.rows))
@@ -283,7 +291,9 @@ def _after_line_feed(file: CsvFile, offset: int) -> int:
 
 @dataclass(frozen=True)
 class Marks:
-    """Rows of a file whose place is known: `rows[i]` rows stand before the byte `offsets[i]`; the last is the end."""
+    """Rows of a file whose place is known: `rows[i]` rows stand before the byte `offsets[i]`; the last is the
+    end.
+    """
 
     offsets: tuple[int, ...]
     rows: tuple[int, ...]
@@ -308,13 +318,15 @@ def _check_row_lengths(file: CsvFile, found: Marks) -> None:
     for offset, row, following in zip(found.offsets, found.rows, found.offsets[1:], strict=False):
         if following - offset > MAX_ROW_BYTES + PIECE_BYTES:
             raise SourceError(
-                f"{file.url}: a row after byte {offset:,} (row {row + 1:,}) is longer than {MAX_ROW_BYTES // 2**20} MiB.",
+                f"{file.url}: a row after byte {offset:,} (row {row + 1:,}) "
+                f"is longer than {MAX_ROW_BYTES // 2**20} MiB.",
                 "Is a quote not closed there?",
             )
 
 
 def cut(surveyed: list[Marks], rows_of_next: Callable[[int], int]) -> Iterator[Block]:
-    """The blocks of a source; `rows_of_next(left)` gives the rows of the next block, with `left` rows of the source to go.
+    """The blocks of a source; `rows_of_next(left)` gives the rows of the next block, with `left` rows of the
+    source to go.
 
     No block spans two files.
     """

@@ -1,8 +1,8 @@
 """The only door to files and objects (fsspec): list, ranged read, whole-object write.
 
-A URL is a local path or anything that fsspec knows, such as s3://bucket/key. What exists under a name is always
-whole: a local file is written under a temporary name, flushed and renamed; an object is one PUT. Failures come out
-as StorageError, with the URL and a hint.
+A URL is a local path or anything that fsspec knows, such as s3://bucket/key. What exists under a name is
+always whole: a local file is written under a temporary name, flushed and renamed; an object is one PUT.
+Failures come out as StorageError, with the URL and a hint.
 """
 
 import contextlib
@@ -143,7 +143,9 @@ def exists(url: str) -> bool:
 
 
 def sizes(folder: str) -> dict[str, int]:
-    """The files below a folder: name relative to the folder to size in bytes; {} where there is no such folder."""
+    """The files below a folder: name relative to the folder to size in bytes; {} where there is no such
+    folder.
+    """
     filesystem, path = _filesystem(folder)
     with _explained("list", folder):
         try:

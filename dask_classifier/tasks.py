@@ -1,6 +1,8 @@
-"""What a classifier process does: unpack a file, survey a piece of it, try the classifier out, classify a block.
+"""What a classifier process does: unpack a file, survey a piece of it, try the classifier out, classify a
+block.
 
-Each task takes small values, returns small values, and tells how far it is by calling `report(rows, bad_rows)`.
+Each task takes small values, returns small values, and tells how far it is by calling `report(rows,
+bad_rows)`.
 """
 
 import functools
@@ -56,6 +58,11 @@ def _classifier(entry: str, folder: str, slowness: int | None) -> Classify:
     return shipping.load(entry, folder, slowness)
 
 
+def forget_classifiers() -> None:
+    """Let the next task load its classifier anew."""
+    _classifier.cache_clear()
+
+
 def unpack(site: Site, report: Report, file: CsvFile, encoding: str) -> int:
     """Write the unpacked copy of a file; returns its size in bytes."""
     return sources.unpack(file, encoding)
@@ -69,9 +76,9 @@ def survey(site: Site, report: Report, file: CsvFile, nominal: int, delimiter: s
 def try_out(site: Site, report: Report, settings: Settings, source: str, text: bytes) -> Trial:
     """Load the classifier and run it on the first rows: fails fast, writes nothing, and measures.
 
-    Raises UsageError where it cannot be loaded, WrongAnswer where it answers wrongly or raises on every row of the first chunk,
-    TooManyBadRows where its first bad rows are too many already. The first chunk, which warms up, is measured only when
-    there is no second.
+    Raises UsageError where it cannot be loaded, WrongAnswer where it answers wrongly or raises on every row
+    of the first chunk, TooManyBadRows where its first bad rows are too many already. The first chunk, which
+    warms up, is measured only when there is no second.
     """
     classify = _classifier(settings.entry, site.folder, settings.slowness)
     rows = sources.rows_of(text, settings.layout.delimiter)
@@ -152,7 +159,8 @@ def classify_block(
         report(part.rows, len(part.bad_rows))
     if part.rows + len(part.bad_rows) != block.rows:
         raise DaskClassifyError(
-            f"Block {block.index} has {block.rows} rows, but {part.rows} were classified and {len(part.bad_rows)} set aside.",
+            f"Block {block.index} has {block.rows} rows, but {part.rows} were classified "
+            f"and {len(part.bad_rows)} set aside.",
             "This is a defect of dask-classify: please report it. Nothing of this block was written.",
         )
     return part.commit()

@@ -20,10 +20,8 @@ def review(rng: random.Random) -> tuple[str, str]:
     words, label = rng.choice([(GOOD, "good"), (BAD, "bad")])
     first, second = rng.sample(words, 2)
     thing = rng.choice(THINGS)
-    return (
-        f'The {thing} is {first}, "really" {second}.\nI would {"" if label == "good" else "not "}buy this {thing} again.',
-        label,
-    )
+    again = "I would buy it again." if label == "good" else "I would not buy it again."
+    return f'The {thing} is {first}, "really" {second}.\n{again}', label
 
 
 def main(folder: Path) -> None:

@@ -71,7 +71,8 @@ def test_pieces_scanned_apart_give_the_rows_of_the_whole(text, size, spacing):
     ("text", "rows"),
     [
         ("", 0), ("\n\n", 0), ("a", 1), ("a\n", 1), ("a\r\nb\r\n", 2), ("a\rb", 2), ('"a\nb"\nc', 2), ('"a""\n"\nc', 2),
-        ('5" pipe\nb"\n', 2), ('"a"b"\nc\n', 2), ("  \n\t\nx", 1), ('"a,\n', 1), ('""\n""', 2), ('x,"\n"\ny', 2), ('"a,"\nb', 2),
+        ('5" pipe\nb"\n', 2), ('"a"b"\nc\n', 2), ("  \n\t\nx", 1), ('"a,\n', 1), ('""\n""', 2), ('x,"\n"\ny', 2),
+        ('"a,"\nb', 2),
     ],
 )  # fmt: skip
 def test_known_texts(text, rows):

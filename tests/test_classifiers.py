@@ -37,7 +37,9 @@ def test_a_value_for_each_row_becomes_the_column_classification(cluster, tmp_pat
 
 
 def test_a_class_is_made_once_in_each_process(cluster, tmp_path, classifiers, monkeypatch):
-    monkeypatch.setenv("TEST_MEMORY", str(tmp_path / "memory"))  # and processes have their worker's environment of the day
+    monkeypatch.setenv(
+        "TEST_MEMORY", str(tmp_path / "memory")
+    )  # and processes have their worker's environment of the day
     result = classified(cluster, tmp_path, classifiers("Loaded"), rows=1000)
     made = (tmp_path / "memory").read_text().split()
     assert len(made) == len(set(made)) <= 2
@@ -97,19 +99,30 @@ def test_a_module_in_the_current_folder_is_found_as_python_would(tmp_path, comma
     assert dc.open_run(tmp_path / "run").to_pandas().CLASSIFICATION.unique().tolist() == [5]
 
 
-def test_a_new_version_of_a_file_is_used_by_the_next_run_of_the_same_cluster(tmp_path, cluster):
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_new_version_of_a_file_is_used_by_the_next_run(tmp_path, cluster, inline):
     code = tmp_path / "mine.py"
-    for value in (1, 2):
+    for value in (1, 22):
         code.write_text(f"def f(df): return [{value}] * len(df)\n")
-        result = dc.run(dc.plan(rows=50, output=tmp_path / f"{value}", classifier=f"{code}:f"), cluster)
+        plan = dc.plan(rows=50, output=tmp_path / f"{value}", classifier=f"{code}:f")
+        result = dc.run(plan, None if inline else cluster)
         assert result.to_pandas().CLASSIFICATION.unique().tolist() == [value]
 
 
-def test_callables_travel_by_value(cluster, tmp_path):
+def test_callables_travel_by_value(cluster, tmp_path, monkeypatch):
     add = 7
     result = dc.run(dc.plan(rows=50, output=tmp_path / "a", classifier=lambda df: [add] * len(df)), cluster)
     assert result.to_pandas().CLASSIFICATION.unique().tolist() == [7]
     dc.run(dc.plan(rows=50, output=tmp_path / "b", classifier=known.lengths), cluster)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "far_helper.py").write_text("def seven(): return 7\n")
+    (tmp_path / "near.py").write_text("import far_helper\ndef f(df): return [far_helper.seven()] * len(df)\n")
+    import near
+
+    plan = dc.plan(rows=50, output=tmp_path / "d", classifier=near.f)
+    (tmp_path / "far_helper.py").unlink()
+    (tmp_path / "near.py").unlink()
+    assert dc.run(plan, cluster).to_pandas().CLASSIFICATION.unique().tolist() == [7]
     result = dc.run(dc.plan(rows=50, output=tmp_path / "c", classifier=known.lengths))
     assert len(result.to_pandas()) == 50
 

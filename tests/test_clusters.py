@@ -39,7 +39,8 @@ class Dask:
 
     def worker(self, name, threads=2):
         return self.start(
-            "worker", "--scheduler-file", self.file, "--name", name, "--nthreads", threads, "--host", "127.0.0.1", "--no-dashboard"
+            "worker", "--scheduler-file", self.file, "--name", name, "--nthreads", threads,
+            "--host", "127.0.0.1", "--no-dashboard",
         )  # fmt: skip
 
     @staticmethod

@@ -111,7 +111,9 @@ def test_a_hanging_block_is_ended_and_named(cluster, tmp_path, classifiers):
 
 
 def test_killed_classifier_processes_change_nothing(tmp_path, run_bytes, classifiers):
-    """Whoever is at work is killed, five times, by SIGKILL; with so many blocks between that none is hit three times."""
+    """Whoever is at work is killed, five times, by SIGKILL; with so many blocks between that none is hit
+    three times.
+    """
     deaths, killed = Deaths(), []
 
     class Killer(Deaths):
@@ -147,8 +149,22 @@ def test_killed_classifier_processes_change_nothing(tmp_path, run_bytes, classif
 def start(tmp_path, classifier, *args, rows=6000):
     """The command in the background; returns when three blocks are done."""
     process = subprocess.Popen(
-        [COMMAND, "--rows", str(rows), "--workers", "2", "--output", tmp_path / "run", "--block-rows", "200"]
-        + ["--classifier", classifier, "--dashboard-address", "127.0.0.1:0", *args],
+        [
+            COMMAND,
+            "--rows",
+            str(rows),
+            "--workers",
+            "2",
+            "--output",
+            tmp_path / "run",
+            "--block-rows",
+            "200",
+            "--classifier",
+            classifier,
+            "--dashboard-address",
+            "127.0.0.1:0",
+            *args,
+        ],
         stderr=(tmp_path / "log").open("w"),
         start_new_session=True,
     )
@@ -192,9 +208,12 @@ def test_kill_9_of_the_command_then_resume(tmp_path, run_bytes, classifiers, com
 
 
 @pytest.mark.parametrize(
-    ("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGINT, 3), (signal.SIGTERM, 3)]
+    ("number", "times"),
+    [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGINT, 3), (signal.SIGTERM, 3)],
 )
-def test_an_interrupted_command_ends_with_130_and_leaves_no_process(tmp_path, run_bytes, classifiers, command, number, times):
+def test_an_interrupted_command_ends_with_130_and_leaves_no_process(
+    tmp_path, run_bytes, classifiers, command, number, times
+):
     process = start(tmp_path, classifiers("slow"))
     children = family(process)
     for _ in range(times):

@@ -1,0 +1,38 @@
+"""How fast the rows of a CSV file are found: the survey of pieces, on one core and on classifier processes.
+
+python benchmarks/borders.py FILE
+"""
+
+import platform
+import sys
+import time
+
+from dask_classifier import sources
+from dask_classifier.executors import Watcher, connect
+from dask_classifier.planning import plan
+from dask_classifier.tasks import survey
+
+
+def main(file):
+    import dask_classifier as dc
+
+    made = plan(input=file, output="unused")
+    pieces = [(made.source.files[n], start, ",") for n, start in sources.pieces(made.source)]
+    megabytes = made.source.files[0].size / 1e6
+    print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}, {megabytes:,.0f} MB")
+    for workers in (0, 2):
+        cluster = dc.LocalCluster(workers, dashboard_address="127.0.0.1:0") if workers else None
+        with connect(cluster, "borders", made.package, Watcher()) as executor:
+            list(executor.each(survey, pieces[:workers]))  # starts the processes
+            started = time.perf_counter()
+            surveyed = sorted((outcome.number, outcome.value) for outcome in executor.each(survey, pieces))
+            (found,) = sources.marks(made.source, [(0, piece) for _, piece in surveyed])
+            seconds = time.perf_counter() - started
+        where = f"{workers} processes" if workers else "one core"
+        print(f"{found.rows[-1]:,} rows, {where}: {seconds:.2f} s, {megabytes / seconds:,.0f} MB/s")
+        if cluster:
+            cluster.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
