@@ -39,8 +39,8 @@ class Anatomy:
     begin.
     """
 
-    def __init__(self, piece: bytes, delimiter: str = ","):
-        self.piece, self.delimiter = piece, delimiter
+    def __init__(self, piece: bytes, delimiter: str = ",", *, feeds_only: bool = False):
+        self.piece, self.delimiter, self.feeds_only = piece, delimiter, feeds_only
         self.data = np.frombuffer(piece, np.uint8)
         self.breaks = self._line_breaks()
         self.runs, self.turns, self.reset = self._odd_runs_of_quotes()
@@ -65,7 +65,7 @@ class Anatomy:
     def _line_breaks(self) -> np.ndarray:
         """Offsets of the last byte of each line break: LF, CRLF, or a CR alone."""
         feeds = np.flatnonzero(self.data == LINE_FEED)
-        if CARRIAGE_RETURN not in self.piece:
+        if self.feeds_only or CARRIAGE_RETURN not in self.piece:
             return feeds
         returns = np.flatnonzero(self.data == CARRIAGE_RETURN)
         after = self.data[np.minimum(returns + 1, len(self.data) - 1)]
@@ -80,14 +80,14 @@ class Anatomy:
         lengths = np.diff(first_of_run, append=len(quotes))
         runs = quotes[first_of_run[lengths % 2 == 1]]
         previous = self.data[np.maximum(runs - 1, 0)] if len(runs) else runs
-        openers = (ord(self.delimiter), LINE_FEED, CARRIAGE_RETURN)
+        openers = (ord(self.delimiter), LINE_FEED) + (() if self.feeds_only else (CARRIAGE_RETURN,))
         at_field_start = (runs == 0) | np.isin(previous, openers)
         turns = np.cumsum(at_field_start)
         return runs, turns, np.maximum.accumulate(np.where(at_field_start, -1, turns))
 
     def _without_blank_rows(self, starts: np.ndarray) -> np.ndarray:
         first = self.data[starts]
-        blank = (first == LINE_FEED) | (first == CARRIAGE_RETURN)
+        blank = (first == LINE_FEED) | ((first == CARRIAGE_RETURN) & (not self.feeds_only))
         whites = {" ", "\t"} - {self.delimiter}
         rest_is_blank = re.compile(rb"[%s]*(?:[\r\n]|\Z)" % "".join(whites).encode())
         for row in np.flatnonzero(np.isin(first, [ord(white) for white in whites])):
@@ -98,6 +98,11 @@ class Anatomy:
 def scan(piece: bytes, delimiter: str = ",") -> Scan:
     """The rows of a piece that begins at a row's start."""
     return Anatomy(piece, delimiter).scan()
+
+
+def count_rows(part: bytes) -> int:
+    """The rows of CSV that pandas has written: it ends rows with LF, and leaves a CR in a value unquoted."""
+    return len(Anatomy(part, feeds_only=True).scan().starts)
 
 
 @dataclass(frozen=True)

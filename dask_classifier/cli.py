@@ -43,6 +43,7 @@ class RunByDefault(click.Group):
         """
         found = {**(dask.config.get("dask-classifier", None) or {}), **(dask.config.get("classifier", None) or {})}
         found = {name.replace("-", "_"): value for name, value in found.items()}
+        found |= {name: [found[name]] for name in ("input", "with_file") if isinstance(found.get(name), str)}
         known = {name: {param.name for param in command.params} for name, command in self.commands.items()}
         unknown = sorted(set(found) - set().union(*known.values()))
         if unknown:

@@ -80,7 +80,8 @@ class Display(Progress):
 
     def _talk(self) -> None:
         while not self._over.wait(PLAIN_SECONDS):
-            self.say(describe(self.snapshot()))
+            now = self.snapshot()
+            self.say(describe(now) + "".join(f"; {name}: {rows:,}" for name, rows in list(now.by_worker.items())[:4]))
 
     def _picture(self) -> RenderableType:
         now = self.snapshot()

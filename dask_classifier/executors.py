@@ -24,7 +24,7 @@ from distributed.deploy.cluster import Cluster
 from distributed.scheduler import KilledWorker
 from tornado.ioloop import PeriodicCallback
 
-from .errors import ClusterError, DaskClassifyError
+from .errors import ClusterError, DaskClassifyError, UsageError
 from .processes import ClassifierProcesses, ProcessDied, Site, start_forkserver
 from .shipping import Package
 from .sources import Block
@@ -33,6 +33,7 @@ from .tasks import forget_classifiers, versions
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
 _TELL_SECONDS = 0.5
+_WORKER_SECONDS = 30  # to wait for a first worker
 
 
 class Outcome(NamedTuple):
@@ -85,6 +86,10 @@ class InlineExecutor:
 
     def each(self, function: Callable, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments, when the outcome is asked for."""
+        if timeout:
+            raise UsageError(
+                "A block that runs inline cannot be ended.", "Leave --block-timeout out, or --cluster inline."
+            )
         for number, args in _numbered(arguments):
 
             def report(rows: int, bad: int, number: int = number) -> None:
@@ -123,7 +128,7 @@ class DaskExecutor:
     @property
     def processes(self) -> int:
         """Classifier processes in the cluster: one for each thread of each worker."""
-        return sum(self.client.nthreads().values())
+        return max(1, sum(self.client.nthreads().values()))
 
     def _hear(self, event: tuple[float, dict]) -> None:
         told = event[1]
@@ -168,7 +173,7 @@ class _Flight:
         """
         asked, size = self._window
         if time.monotonic() - asked > 5:
-            size = max(1, self.executor.processes) * _TASKS_A_PROCESS
+            size = self.executor.processes * _TASKS_A_PROCESS
             self._window = (time.monotonic(), size)
         return max(0, size - len(self.under_way))
 
@@ -262,7 +267,8 @@ class ClassifierPlugin(WorkerPlugin):
         self.pool = ClassifierProcesses(worker.state.nthreads, Site(str(worker.name), self.folder))
         self.rows: dict[int, tuple[int, int]] = {}
         self.worker, self.proc = worker, worker.monitor.proc
-        worker.monitor.proc = Family(self.proc, self.pool)
+        # where Dask watches memory, it would pause a worker for what its children share
+        worker.monitor.proc = Family(self.proc, self.pool, memory=not worker.memory_manager.memory_limit)
         self.telling = PeriodicCallback(self._tell, _TELL_SECONDS * 1000)
         self.telling.start()
 
@@ -287,6 +293,7 @@ class ClassifierPlugin(WorkerPlugin):
             self.rows.pop(number, None)
 
     def _tell(self) -> None:
+        self.pool.rest()
         if self.rows:
             tasks = [(number, rows, bad) for number, (rows, bad) in self.rows.copy().items()]
             self.worker.log_event(self.name, {"worker": str(self.worker.name), "tasks": tasks})
@@ -307,8 +314,8 @@ class Family:
     then tells the truth.
     """
 
-    def __init__(self, proc: psutil.Process, pool: ClassifierProcesses):
-        self._proc, self._pool = proc, pool
+    def __init__(self, proc: psutil.Process, pool: ClassifierProcesses, *, memory: bool):
+        self._proc, self._pool, self._memory = proc, pool, memory
         self._children: dict[int, psutil.Process] = {}
 
     def __getattr__(self, name: str):
@@ -327,6 +334,8 @@ class Family:
     def memory_info(self):
         """Memory in bytes; pages that processes share are counted once for each."""
         own = self._proc.memory_info()
+        if not self._memory:
+            return own
         return own._replace(rss=sum(_zero_if_gone(lambda p=process: p.memory_info().rss) for process in self._each()))
 
 
@@ -350,9 +359,19 @@ def connect(cluster, run_id: str, package: Package, watcher: Watcher) -> Iterato
             executor = InlineExecutor(package, watcher)
         else:
             client = cluster if isinstance(cluster, Client) else stack.enter_context(_client(cluster))
+            _wait_for_workers(client)
             executor = DaskExecutor(client, run_id, package, watcher)
         stack.callback(executor.close)
         yield executor
+
+
+def _wait_for_workers(client: Client) -> None:
+    try:
+        client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+    except TimeoutError as error:
+        raise ClusterError(
+            f"The cluster has had no worker for {_WORKER_SECONDS} seconds.", "Start its workers, then try again."
+        ) from error
 
 
 def _client(cluster: str | Cluster) -> Client:

@@ -1,19 +1,24 @@
 """What a run promised (plan.json) and what it delivered (receipts, manifest.json); the difference is resume."""
 
+import hashlib
 import json
+import re
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 
 from . import storage
 from .errors import DamagedRun, OutputExists
-from .parts import Receipt, part_name, quarantine_name, receipt_name
+from .parts import FORMATS, Receipt, common_kinds, part_name, quarantine_name, receipt_name
 from .planning import UNPACKED, Plan
 from .sources import Block, Source
 from .tasks import versions
 
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 FORMAT = 1  # of these files; a change that an older reader would misread makes it 2
-_OURS = (PLAN, MANIFEST, REPORT, "parts/", "quarantine/", f"{UNPACKED}/")
+_OURS = re.compile(
+    rf"({PLAN}|{MANIFEST}|{REPORT}"
+    rf"|parts/part-\d+\.({'|'.join(map(re.escape, FORMATS))}|json)|quarantine/part-\d+\.csv\.gz|{UNPACKED}/\d+\.csv)"
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,11 @@ class Cut:
     source: Source  # with the sizes of unpacked copies
     blocks: tuple[Block, ...]
     seconds_a_row: float  # measured by the trial; 0 where there was none
+
+    def fingerprint(self, plan: Plan) -> str:
+        """What receipts must show: this plan, in this cut. Two runs of one plan may measure, and so cut, differently."""
+        blocks = json.dumps([astuple(block) for block in self.blocks])
+        return hashlib.sha256(f"{plan.fingerprint} {blocks}".encode()).hexdigest()
 
     @property
     def rows(self) -> int:
@@ -59,11 +69,7 @@ def _write_json(output: str, name: str, content: dict) -> None:
 def look(plan: Plan) -> Found:
     """What the plan's output folder holds. Raises OutputExists where the plan must not go on there."""
     sizes = storage.sizes(plan.output)
-    ours = [
-        name
-        for name in sizes
-        if name.startswith(_OURS) and not name.startswith(f"{UNPACKED}/") and not storage.is_unfinished(name)
-    ]
+    ours = [name for name in sizes if _OURS.fullmatch(name) and not name.startswith(f"{UNPACKED}/")]
     if plan.overwrite or not ours:
         return Found()
     if PLAN not in sizes:
@@ -80,7 +86,8 @@ def look(plan: Plan) -> Found:
         )
     _refuse_another(plan, stored)
     cut = _cut_from_json(plan, stored)
-    return Found(cut, _receipts(plan, cut, sizes), complete)
+    receipts = _receipts(plan, cut, sizes)
+    return Found(cut, receipts, complete and not missing(cut, receipts))
 
 
 def _refuse_another(plan: Plan, stored: dict) -> None:
@@ -111,7 +118,7 @@ def _receipts(plan: Plan, cut: Cut, sizes: dict[str, int]) -> tuple[Receipt, ...
             receipt = Receipt.from_json(text)
         except ValueError:
             continue
-        if receipt.fingerprint == plan.fingerprint and not _missing_files(receipt, plan.part_format, sizes):
+        if receipt.fingerprint == cut.fingerprint(plan) and not _missing_files(receipt, plan.part_format, sizes):
             found.append(receipt)
     return tuple(found)
 
@@ -126,7 +133,7 @@ def _missing_files(receipt: Receipt, part_format: str, sizes: dict[str, int]) ->
 
 def clear(plan: Plan) -> None:
     """Remove the run that `--overwrite` gives up, the manifest first; nothing that is not a run's."""
-    names = [name for name in storage.sizes(plan.output) if name.startswith(_OURS)]
+    names = [name for name in storage.sizes(plan.output) if _OURS.fullmatch(name)]
     for name in sorted(names, key=lambda name: (name != MANIFEST, name)):
         storage.delete(storage.join(plan.output, name))
 
@@ -134,7 +141,7 @@ def clear(plan: Plan) -> None:
 def save_plan(plan: Plan, cut: Cut) -> None:
     """Write plan.json: from now on the output is this run's."""
     files = [asdict(file) for file in cut.source.files]
-    blocks = [list(asdict(block).values()) for block in cut.blocks]
+    blocks = [list(astuple(block)) for block in cut.blocks]
     content = {
         "fingerprint": plan.fingerprint,
         "identity": plan.identity,
@@ -170,7 +177,7 @@ def save_manifest(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, starte
     Raises DamagedRun, and writes nothing, where they do not.
     """
     _check(plan, cut, receipts)
-    for folder in ("parts", "quarantine"):
+    for folder in ("parts", "quarantine", UNPACKED):
         storage.delete_unfinished(storage.join(plan.output, folder))
     content = {
         "fingerprint": plan.fingerprint,
@@ -179,6 +186,7 @@ def save_manifest(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, starte
         "bad_rows": sum(receipt.bad_rows for receipt in receipts),
         "bytes": sum(receipt.bytes for receipt in receipts),
         "columns": next((list(receipt.columns) for receipt in receipts if receipt.columns), []),
+        "kinds": common_kinds([receipt.kinds for receipt in receipts if receipt.columns]),
         "output_format": plan.part_format,
         "header": plan.header,
         "started": started,

@@ -71,6 +71,7 @@ class Receipt:
     quarantine_bytes: int
     quarantine_sha256: str
     columns: tuple[str, ...]  # of the part, the index first; () where it has no rows
+    kinds: str  # of each column, as numpy's type has it: i, u, f, b, or O for text and all else
     first_bad_row: str  # one sentence, or ""
     started: float  # seconds since 1970
     seconds: float
@@ -105,6 +106,7 @@ class PartWriter:
         self.bad_rows: list[tuple[str, BadRow]] = []
         self.rows = 0
         self.columns: tuple[str, ...] = ()
+        self.kinds = ""
 
     def write(self, answer: pd.DataFrame) -> None:
         """Add classified rows. Raises WrongAnswer where their columns are not those of the rows before."""
@@ -117,6 +119,8 @@ class PartWriter:
             self.frames.append(answer)
         else:
             self.pieces.append(_to_csv(answer, header=self.header and not self.columns))
+        kinds = "".join(_kind(dtype) for dtype in (answer.index.dtype, *answer.dtypes))
+        self.kinds = common_kinds([kinds, self.kinds or kinds])
         self.columns, self.rows = columns, self.rows + len(answer)
 
     def quarantine(self, source: str, bad: BadRow) -> None:
@@ -165,6 +169,7 @@ class PartWriter:
             quarantine_bytes=len(bad),
             quarantine_sha256=hashlib.sha256(bad).hexdigest() if bad else "",
             columns=self.columns,
+            kinds=self.kinds,
             first_bad_row=describe_bad_row(*self.bad_rows[0]) if self.bad_rows else "",
             started=self.started,
             seconds=time.time() - self.started,
@@ -172,6 +177,21 @@ class PartWriter:
             host=socket.gethostname(),
             pid=os.getpid(),
         )
+
+
+def _kind(dtype) -> str:
+    return dtype.kind if dtype.kind in "iufb" else "O"
+
+
+def common_kinds(several: list[str]) -> str:
+    """The kinds that hold the values of several answers: floats hold integers, text holds all."""
+
+    def common(kinds: tuple[str, ...]) -> str:
+        if len(set(kinds)) == 1:
+            return kinds[0]
+        return "f" if set(kinds) <= set("iuf") else "O"
+
+    return "".join(map(common, zip(*several, strict=True)))
 
 
 def _to_csv(answer: pd.DataFrame, *, header: bool) -> bytes:

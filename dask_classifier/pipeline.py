@@ -9,7 +9,7 @@ from .errors import BlocksFailed, DaskClassifyError
 from .executors import DaskExecutor, InlineExecutor, connect
 from .manifest import Cut
 from .parts import Receipt
-from .planning import Plan, new_run_id, rows_of_next
+from .planning import Plan, new_run_id, rows_of_next, shrink
 from .processes import ProcessDied
 from .progress import Progress
 from .result import Result, open_run
@@ -69,7 +69,7 @@ def _prepare(plan: Plan, executor: Executor, progress: Progress) -> Cut:
     rows = sum(found.rows[-1] for found in surveyed)
     row_bytes = len(sample) / trial.rows if trial.rows else 0
     sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
-    cut = Cut(source, tuple(sources.cut(surveyed, sizes)), trial.seconds_a_row)
+    cut = Cut(source, tuple(sources.cut(surveyed, sizes, shrink(plan))), trial.seconds_a_row)
     manifest.save_plan(plan, cut)
     return cut
 
@@ -120,7 +120,7 @@ def _classify(
     Stops at the first failure; but blocks that kill their processes are named at the end, when all others are
     done, unless the first few all do.
     """
-    settings = plan.settings(plan.max_bad.of(cut.rows))
+    settings = plan.settings(plan.max_bad.of(cut.rows), cut.fingerprint(plan))
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}
     bad_rows = _Budget(settings.max_bad_rows, done)
     arguments = [(settings, cut.source.files[block.file], block) for block in manifest.missing(cut, done)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from . import shipping, storage
 from .errors import UsageError
 from .parts import FORMATS
-from .sources import CsvFile, Layout, Source, csv_files, first_rows, generated, rows_of
+from .sources import MARK_SPACING, CsvFile, Layout, Source, csv_files, first_rows, generated, rows_of
 from .tasks import Settings, Trial, versions
 from .units import Allowance, parse_count, parse_seconds
 
@@ -21,6 +21,7 @@ BLOCK_SECONDS = 10.0  # of work in a block, and
 LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
 BLOCKS_A_PROCESS = 8  # at least
 BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process holds a block's text, its frame and its part
+MOST_BLOCKS = 100_000
 UNMEASURED_SECONDS = 0.01  # a row, where the trial died
 UNPACKED = "unpacked"  # folder of the run for the copies of packed inputs
 
@@ -66,11 +67,11 @@ class Plan:
         """SHA-256 of the identity, in hex."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 
-    def settings(self, max_bad_rows: int) -> Settings:
-        """What each task must know."""
+    def settings(self, max_bad_rows: int, fingerprint: str = "") -> Settings:
+        """What each task must know; the fingerprint is that of the receipts."""
         return Settings(
             output=self.output,
-            fingerprint=self.fingerprint,
+            fingerprint=fingerprint,
             layout=self.source.data_layout,
             entry=self.package.entry,
             slowness=self.package.slowness,
@@ -116,6 +117,12 @@ def plan(
         raise UsageError(
             "Say what to classify: rows to generate, or input files; not both.", "Give --rows 10M or --input FILE."
         )
+    idle = {"seed": input is not None and seed != 0, "slowness": classifier != "blackbox" and str(slowness) != "10"}
+    idle["with_file"] = classifier == "blackbox" and bool(with_file)
+    idle["delimiter"] = rows is not None and (delimiter, encoding, header_row) != (",", "utf-8", True)
+    if useless := [name for name, given in idle.items() if given]:
+        about = {"seed": "input files", "delimiter": "generated rows"}.get(useless[0], f"the classifier {classifier}")
+        raise UsageError(f"--{useless[0].replace('_', '-')} says nothing about {about}.", "Leave it out.")
     if resume and overwrite:
         raise UsageError("A run is either resumed or overwritten.", "Give --resume or --overwrite, not both.")
     if resume and output is None:
@@ -130,6 +137,7 @@ def plan(
         source = csv_files(
             patterns, Layout(_unescaped(delimiter), encoding, header_row), storage.join(folder, UNPACKED)
         )
+    _refuse_own_input(source, folder)
     return Plan(
         source=source,
         package=shipping.pack(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness")),
@@ -143,6 +151,12 @@ def plan(
         resume=resume,
         overwrite=overwrite,
     )
+
+
+def _refuse_own_input(source: Source, folder: str) -> None:
+    for _, file in source.csv_files:
+        if file.url.startswith((f"{folder}/parts/", f"{folder}/quarantine/", f"{folder}/{UNPACKED}/")):
+            raise UsageError(f"{file.url} is a part of the run in {folder}.", "Choose another --output.")
 
 
 def new_run_id() -> str:
@@ -171,16 +185,33 @@ def rows_of_next(plan: Plan, *, rows: int, row_bytes: float, processes: int, tri
     """
     if plan.block_rows:
         fixed = -(-plan.block_rows // plan.chunk_rows) * plan.chunk_rows
+        if rows > fixed * MOST_BLOCKS:
+            raise UsageError(
+                f"{rows:,} rows in blocks of {fixed:,} are more than {MOST_BLOCKS:,} parts.",
+                "Give a larger --block-rows, or leave it out.",
+            )
         return lambda left: fixed
     seconds_a_row = max(trial.seconds_a_row, 1e-9) if trial.rows else UNMEASURED_SECONDS
     largest = min(BLOCK_SECONDS / seconds_a_row, rows / (BLOCKS_A_PROCESS * processes), BLOCK_BYTES / max(row_bytes, 1))
-    smallest = min(LAST_BLOCK_SECONDS / seconds_a_row, largest)
+    fewest = rows / MOST_BLOCKS * 2  # rows of a block: names of parts have five digits
+    largest = max(largest, fewest)
+    smallest = max(min(LAST_BLOCK_SECONDS / seconds_a_row, largest), fewest)
 
     def next_rows(left: int) -> int:
         wanted = min(largest, max(smallest, left / (2 * processes)))
         return max(1, int(wanted) // plan.chunk_rows) * plan.chunk_rows
 
     return next_rows
+
+
+def shrink(plan: Plan) -> Callable[[int, int], int]:
+    """Halves a block, in whole chunks, whose text is larger than a block's may be: rows differ in length."""
+
+    def fewer(rows: int, size: int) -> int:
+        too_large = not plan.block_rows and size > BLOCK_BYTES + 2 * MARK_SPACING and rows > plan.chunk_rows
+        return max(1, rows // 2 // plan.chunk_rows) * plan.chunk_rows if too_large else rows
+
+    return fewer
 
 
 def outline(plan: Plan, processes: int) -> dict[str, object]:

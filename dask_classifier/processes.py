@@ -29,6 +29,7 @@ from .errors import DaskClassifyError
 Report = Callable[[int, int], None]  # rows and bad rows so far, of the task at work
 PRELOAD = ["dask_classifier.tasks"]  # and with it pandas: imported once, shared by all children
 REPORT_SECONDS = 0.2
+REST_SECONDS = 60.0  # without a task; a child that is needed again is started again
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # a core for each child, and no more
 _starting = threading.Lock()
 
@@ -97,16 +98,19 @@ class Child:
             self.process = context.Process(target=_serve, args=args, name="classifier", daemon=True)
             self.process.start()
         theirs.close()
+        self.used = time.monotonic()
 
     def call(self, function: Callable, args: tuple, *, on_report: Report, timeout: float | None) -> object:
         """Run a task in the child. Raises what it raises, or ProcessDied."""
         deadline = time.monotonic() + timeout if timeout else None
+        self.used = time.monotonic()
         try:
             self.pipe.send((function, args))
             while (message := self._next_message(deadline))[0] == "report":
                 on_report(*message[1])
         except (EOFError, OSError):  # the pipe's other end is gone, perhaps within a message
-            self.process.join()
+            self.process.join(5)
+            self.kill_family()
             raise ProcessDied(_manner(self.process.exitcode)) from None
         except TimeoutExpired:
             self.kill()
@@ -120,13 +124,26 @@ class Child:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not wait([self.pipe, self.process.sentinel], left):
             raise TimeoutExpired
+        if not self.pipe.poll():  # the child is gone, though a child of its own may still hold the pipe's other end
+            raise EOFError
         return self.pipe.recv()
 
+    def kill_family(self) -> None:
+        """Send SIGKILL to the child and to its own children."""
+        _kill_group(self.process.pid)
+
     def kill(self) -> None:
-        """End the child, now."""
-        self.process.kill()
+        """End the child and its own children, now."""
+        self.kill_family()
         self.process.join()
         self.pipe.close()
+
+
+def _kill_group(pid: int) -> None:
+    """End a child and what it has started: it leads a process group of its own, once it serves."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
 
 
 def _manner(exitcode: int | None) -> str:
@@ -187,6 +204,19 @@ class ClassifierProcesses:
         with self._lock:
             self._alive.discard(child)
 
+    def rest(self) -> None:
+        """End children that have had nothing to do for a while, as when the client of a cluster elsewhere was killed."""
+        idle = []
+        with contextlib.suppress(queue.Empty):
+            while len(idle) < self.count:
+                idle.append(self._idle.get_nowait())
+        for child in idle:
+            if child is not None and time.monotonic() - child.used > REST_SECONDS:
+                self._forget(child)
+                child.kill()
+                child = None
+            self._idle.put(child)
+
     def pids(self) -> list[int]:
         """The children's process IDs."""
         with self._lock:
@@ -197,7 +227,7 @@ class ClassifierProcesses:
         with self._lock:
             self._closed, children = True, tuple(self._alive)
         for child in children:
-            child.process.kill()
+            child.kill_family()
         for child in children:
             child.process.join(5)
 
@@ -209,7 +239,8 @@ def _serve(pipe: Connection, site: Site, environment: dict[str, str]) -> None:
     """Do tasks until the pipe is closed."""
     os.environ.update(environment)  # the forkserver has that of the first cluster's time
     multiprocessing.current_process().daemon = False  # a classifier may have children of its own
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
+    os.setsid()  # a process group of its own: Ctrl-C does not reach it, and it goes with all that it has started
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # what a classifier prints is talk, not data
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
@@ -223,7 +254,7 @@ def _serve(pipe: Connection, site: Site, environment: dict[str, str]) -> None:
 def _end_with_parent() -> None:
     """Sleeps until the parent is gone, even by SIGKILL; takes no part in anything before."""
     wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    _kill_group(os.getpid())
 
 
 def _outcome(function: Callable, args: tuple, site: Site, pipe: Connection) -> tuple[str, object]:

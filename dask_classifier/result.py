@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 from isal import igzip
 
 from . import storage
-from .borders import scan
+from .borders import count_rows
 from .errors import DamagedRun, UsageError
 from .manifest import MANIFEST, PLAN, read_json
 from .parts import QUARANTINE_COLUMNS, Receipt, gzip_member, part_name, quarantine_name, receipt_name, zstd_frame
 from .sources import READ_TEXT
 
+_READ_PART = READ_TEXT | {"lineterminator": "\n"}  # a CR in a part is part of a value
 _AT_ONCE = 8  # parts read at the same time
 
 
@@ -112,29 +113,19 @@ class Result:
         return dd.from_map(self._frame, receipts, meta=self._frame(receipts[0]).iloc[:0])
 
     def _frame(self, receipt: Receipt) -> pd.DataFrame:
-        """One part. Columns that the classifier added get the types that pandas finds in the first part that
-        has rows.
-        """
+        """One part. All columns are text, but those that were numbers or truth values in all of the classifier's answers."""
         data = storage.read(self._url(part_name(receipt.index, self._format)))
+        if not receipt.rows:
+            return self._empty()
         if self._format == "parquet":
             frame = pq.read_table(io.BytesIO(data)).to_pandas()
-            return frame.set_index(frame.columns[0]) if receipt.rows else self._empty()
-        header = 0 if self.manifest["header"] and receipt.index == 0 and receipt.rows else None
-        return self._parse(unpacked(data, self._format), receipt.columns, header)
-
-    def _parse(self, text: bytes, columns: tuple[str, ...], header: int | None) -> pd.DataFrame:
-        if not text:
-            return self._empty()
-        frame = pd.read_csv(io.BytesIO(text), names=list(columns), header=header, **READ_TEXT)
-        frame = frame.set_index(frame.columns[0])
-        added = [name for name in frame.columns if name in self._added]
-        return frame.assign(**{name: _typed(frame[name]) for name in added})
-
-    @property
-    def _added(self) -> set[str]:
-        """The columns that the classifier added."""
-        source = {str(name) for name in read_json(self.output, PLAN)["identity"]["columns"]}
-        return set(self.columns) - source
+        else:
+            header = 0 if self.manifest["header"] and receipt.index == 0 else None
+            text = io.BytesIO(unpacked(data, self._format))
+            frame = pd.read_csv(text, names=list(receipt.columns), header=header, **_READ_PART)
+            for name, kind in list(zip(receipt.columns, self.manifest["kinds"], strict=True))[1:]:
+                frame[name] = _as_kind(frame[name], kind)
+        return frame.set_index(frame.columns[0])
 
     def _empty(self) -> pd.DataFrame:
         frame = pd.DataFrame(columns=self.columns or ["ID"], dtype=str)
@@ -146,7 +137,7 @@ class Result:
         text = b"".join(unpacked(data, "csv.gz") for data in storage.read_many(names))
         if not text:
             return pd.DataFrame(columns=list(QUARANTINE_COLUMNS))
-        frame = pd.read_csv(io.BytesIO(text), names=list(QUARANTINE_COLUMNS), header=None, **READ_TEXT)
+        frame = pd.read_csv(io.BytesIO(text), names=list(QUARANTINE_COLUMNS), header=None, **_READ_PART)
         return frame.astype({"row": int})
 
     # fetching
@@ -174,16 +165,17 @@ class Result:
                 stream.write(pack(text))
 
     def _write_parquet(self, stream: BinaryIO) -> None:
-        writer = None
-        for receipt in self.receipts:
-            if not receipt.rows:
-                continue
-            table = pa.Table.from_pandas(self._frame(receipt).reset_index(), preserve_index=False)
-            writer = writer or pq.ParquetWriter(stream, table.schema)
-            writer.write_table(table.cast(writer.schema))
-        if writer is None:
+        receipts = [receipt for receipt in self.receipts if receipt.rows]
+        if not receipts:
             raise UsageError("The run has no rows, and so no types for Parquet.", "Fetch it as CSV.")
-        writer.close()
+        first = pa.Table.from_pandas(self._frame(receipts[0]).reset_index(), preserve_index=False)
+        with pq.ParquetWriter(stream, first.schema) as writer:
+            for receipt in receipts:
+                frame = self._frame(receipt).reset_index()
+                try:
+                    writer.write_table(pa.Table.from_pandas(frame, first.schema, preserve_index=False))
+                except (pa.ArrowException, ValueError, TypeError) as error:
+                    raise UsageError(f"The parts' types differ: {error}.", "Fetch it as CSV.") from error
 
     def _parts(self) -> Iterator[bytes]:
         """The stored bytes of each part, in order, read some ahead."""
@@ -245,7 +237,7 @@ class Result:
         if receipt.bad_rows:
             bad, name = storage.read(self._url(quarantine_name(receipt.index))), quarantine_name(receipt.index)
             _verify_bytes(bad, receipt.quarantine_bytes, receipt.quarantine_sha256, name)
-            _verify_rows(len(scan(unpacked(bad, "csv.gz")).starts), receipt.bad_rows, name)
+            _verify_rows(count_rows(unpacked(bad, "csv.gz")), receipt.bad_rows, name)
         if self._format == "parquet":
             _verify_rows(
                 pq.read_metadata(io.BytesIO(data)).num_rows, receipt.rows, part_name(receipt.index, self._format)
@@ -253,7 +245,7 @@ class Result:
             return data
         text = unpacked(data, self._format)
         header = bool(self.manifest["header"] and receipt.index == 0 and receipt.rows)
-        _verify_rows(len(scan(text).starts) - header, receipt.rows, part_name(receipt.index, self._format))
+        _verify_rows(count_rows(text) - header, receipt.rows, part_name(receipt.index, self._format))
         return text
 
 
@@ -265,12 +257,11 @@ def unpacked(data: bytes, part_format: str) -> bytes:
         return stream.read()
 
 
-def _typed(values: pd.Series) -> pd.Series:
-    """Text as numbers where all of it is numbers."""
-    try:
-        return pd.to_numeric(values)
-    except (ValueError, TypeError):
-        return values
+def _as_kind(text: pd.Series, kind: str) -> pd.Series:
+    """Text as what it was before it was written: kind is that of a numpy type, i, u, f, b; anything else is text."""
+    if kind in "iuf":
+        return pd.to_numeric(text).astype({"i": "int64", "u": "uint64", "f": "float64"}[kind])
+    return text == "True" if kind == "b" else text
 
 
 def _ahead(read, items: list) -> Iterator:

@@ -121,7 +121,7 @@ def _installed(classifier: str, module: str, extra_files: tuple[str, ...]) -> Pa
             f"There is no module {module!r}, for the classifier {classifier!r}.", "Is it installed, or in this folder?"
         )
     origin = Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
-    code = {module: origin.read_bytes() if origin else _version_of(module).encode()}
+    code = {module: origin.read_bytes() if origin else b"", "version": _version_of(module).encode()}
     files = _read_extra(extra_files, Path.cwd())
     return Package(classifier, classifier, _digest(code | files), None, files, str(Path.cwd()))
 
@@ -166,6 +166,10 @@ def _local_files(path: Path, module: str, home: Path) -> dict[str, bytes]:
     finder = ModuleFinder(path=[str(home)])
     try:
         finder.import_hook(module)
+    except ImportError as error:
+        raise UsageError(
+            f"{path} cannot be imported: {error}.", "A module's name has no dots: rename the file."
+        ) from error
     except SyntaxError as error:
         raise UsageError(f"{path} is not Python: {error}.", "Mend the classifier's file.") from error
     found = {Path(module.__file__).resolve() for module in finder.modules.values() if module.__file__} | {

@@ -154,7 +154,7 @@ def _check_layout(layout: Layout) -> None:
     try:
         codecs.lookup(layout.encoding)
         "a,\n".encode(layout.encoding)
-    except (LookupError, TypeError):
+    except (LookupError, TypeError, UnicodeError):
         raise UsageError(f"{layout.encoding!r} is not a text encoding.", "Try utf-8, cp1252 or utf-16.") from None
 
 
@@ -162,6 +162,8 @@ def _keeps_ascii(encoding: str) -> bool:
     """Whether a byte below 128 always is that ASCII character, so that rows can be found among the bytes."""
     if _is_utf8(encoding) or codecs.lookup(encoding).name == "ascii":
         return True
+    if codecs.lookup(encoding).name.startswith(("iso2022", "hz", "utf-7")):
+        return False  # in these, escapes give ASCII bytes another meaning
     every = bytes(range(256)).decode(encoding, "replace")
     return len(every) == 256 and every[:128] == bytes(range(128)).decode("ascii")
 
@@ -324,9 +326,13 @@ def _check_row_lengths(file: CsvFile, found: Marks) -> None:
             )
 
 
-def cut(surveyed: list[Marks], rows_of_next: Callable[[int], int]) -> Iterator[Block]:
-    """The blocks of a source; `rows_of_next(left)` gives the rows of the next block, with `left` rows of the
-    source to go.
+def cut(
+    surveyed: list[Marks],
+    rows_of_next: Callable[[int], int],
+    shrink: Callable[[int, int], int] = lambda rows, size: rows,
+) -> Iterator[Block]:
+    """The blocks of a source: `rows_of_next(left)` gives the rows of the next block, with `left` rows of the source to
+    go; `shrink(rows, size)` gives fewer where their `size` in bytes is too large, and is asked until it agrees.
 
     No block spans two files.
     """
@@ -335,10 +341,19 @@ def cut(surveyed: list[Marks], rows_of_next: Callable[[int], int]) -> Iterator[B
         first, total = 0, found.rows[-1]
         while first < total:
             rows = min(rows_of_next(left), total - first)
-            begin = bisect.bisect_right(found.rows, first, hi=len(found.rows) - 1) - 1
-            end = bisect.bisect_left(found.rows, first + rows)
-            yield Block(index, rows, first, number, found.offsets[begin], found.offsets[end], first - found.rows[begin])
+            begin, end = _between(found, first, rows)
+            while (fewer := shrink(rows, found.offsets[end] - found.offsets[begin])) < rows:
+                rows = fewer
+                begin, end = _between(found, first, rows)
+            skip = first - found.rows[begin]
+            yield Block(index, rows, first, number, found.offsets[begin], found.offsets[end], skip)
             index, first, left = index + 1, first + rows, left - rows
+
+
+def _between(found: Marks, first: int, rows: int) -> tuple[int, int]:
+    """The marks between which some rows are."""
+    begin = bisect.bisect_right(found.rows, first, hi=len(found.rows) - 1) - 1
+    return begin, bisect.bisect_left(found.rows, first + rows)
 
 
 # --- reading ---------------------------------------------------------------------------------------

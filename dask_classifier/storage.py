@@ -12,6 +12,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -82,11 +83,6 @@ def _hint(error: Exception) -> str:
     return _HINTS.get(getattr(error, "errno", None), "")
 
 
-def is_local(url: str) -> bool:
-    """Whether only this machine (or who shares its disks) can read `url`."""
-    return isinstance(_filesystem(url)[0], LocalFileSystem)
-
-
 def absolute(url: str) -> str:
     """The URL as any process would have to say it: a local path becomes absolute, others stay."""
     filesystem, path = _filesystem(url)
@@ -99,15 +95,19 @@ def join(folder: str, *names: str) -> str:
 
 
 def compression(url: str) -> str | None:
-    """The compression that the suffix of `url` says, as fsspec names it: gzip, bz2, zstd, xz ..., or None."""
-    return infer_compression(url)
+    """The compression that the suffix of `url` says, as fsspec names it: gzip, bz2, zstd, xz, or None."""
+    kind = infer_compression(url)
+    if kind not in {None, "gzip", "bz2", "zstd", "xz"}:
+        raise StorageError(f"Cannot unpack {url}: {kind} is not supported.", "Use .gz, .bz2, .zst, .xz, or plain CSV.")
+    return kind
 
 
 def expand(pattern: str) -> list[str]:
     """The files that a URL or a glob names, sorted; raises StorageError where there is none."""
     filesystem, path = _filesystem(pattern)
     with _explained("list", pattern):
-        found = sorted(filesystem.glob(path)) if any(c in path for c in "*?[") else [path]
+        literal = not any(c in path for c in "*?[") or filesystem.exists(path)
+        found = [path] if literal else sorted(filesystem.glob(path))
     if not found:
         raise StorageError(f"No file matches {pattern}.", "Quote the pattern, and check it with ls.")
     return [
@@ -167,14 +167,9 @@ def read(url: str, start: int = 0, stop: int | None = None) -> bytes:
 
 
 def read_many(urls: list[str]) -> list[bytes]:
-    """Whole files, in the order of `urls`; an object store is asked for many at the same time."""
-    if not urls:
-        return []
-    filesystem, _ = _filesystem(urls[0])
-    paths = [_filesystem(url)[1] for url in urls]
-    with _explained("read", urls[0] if len(urls) == 1 else f"{len(urls)} files like {urls[0]}"):
-        found = filesystem.cat(paths)
-    return [found] if isinstance(found, bytes) else [found[path] for path in paths]
+    """Whole files, in the order of `urls`, many at the same time."""
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(read, urls))
 
 
 @contextlib.contextmanager

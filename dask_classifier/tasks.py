@@ -8,7 +8,7 @@ bad_rows)`.
 import functools
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -84,18 +84,21 @@ def try_out(site: Site, report: Report, settings: Settings, source: str, text: b
     rows = sources.rows_of(text, settings.layout.delimiter)
     measured, spent = 0, 0.0
     for number, chunk in enumerate(cut(rows, settings.layout, settings.chunk_rows)):
+        if spent >= TRIAL_SECONDS:  # slow: a part of the second chunk, now that all is warm, tells enough
+            chunk = replace(chunk, frame=chunk.frame.iloc[: 1 + len(chunk.frame) // 5])
         started = time.perf_counter()
         _, failed = _classify(classify, chunk, number + 1)
         seconds = time.perf_counter() - started
-        if failed and len(failed) == len(chunk.frame):
+        if number == 0 and len(failed) == len(chunk.frame) and len(failed) > settings.max_bad_rows:
             raise WrongAnswer(
                 f"The classifier raises on every row of the first chunk: {failed[0][1]}.",
                 f"Its columns are: {', '.join(map(str, chunk.frame.columns[:12]))}. All values are text.",
             )
         if settings.max_bad_rows == 0:
             _stop_at_bad_row(chunk, failed, rows, settings, source)
+        slow = number > 0 and spent + seconds >= TRIAL_SECONDS
         measured, spent = (measured + len(chunk.frame), spent + seconds) if number > 1 else (len(chunk.frame), seconds)
-        if spent >= TRIAL_SECONDS:
+        if slow:
             break
     return Trial(len(rows), spent / measured if measured else 0.0)
 
@@ -148,8 +151,9 @@ def classify_block(
         fingerprint=settings.fingerprint,
         worker=site.worker,
     )
-    for chunk in cut(rows, settings.layout, settings.chunk_rows):
-        answers, failed = _classify(classify, chunk, (block.first_row + part.rows) // settings.chunk_rows + 1)
+    first_chunk = block.first_row // settings.chunk_rows + 1
+    for number, chunk in enumerate(cut(rows, settings.layout, settings.chunk_rows), first_chunk):
+        answers, failed = _classify(classify, chunk, number)
         for answer in answers:
             part.write(answer)
         for place, reason in _in_order(chunk, failed):
