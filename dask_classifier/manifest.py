@@ -16,8 +16,8 @@ from .tasks import versions
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 FORMAT = 1  # of these files; a change that an older reader would misread makes it 2
 _OURS = re.compile(
-    rf"({PLAN}|{MANIFEST}|{REPORT}"
-    rf"|parts/part-\d+\.({'|'.join(map(re.escape, FORMATS))}|json)|quarantine/part-\d+\.csv\.gz|{UNPACKED}/\d+\.csv)"
+    rf"({PLAN}|{MANIFEST}|{REPORT}|{UNPACKED}/\d+\.csv|quarantine/part-\d+\.csv\.gz"
+    rf"|parts/part-\d+\.({'|'.join(map(re.escape, FORMATS))}|json))"
 )
 
 
@@ -30,7 +30,7 @@ class Cut:
     seconds_a_row: float  # measured by the trial; 0 where there was none
 
     def fingerprint(self, plan: Plan) -> str:
-        """What receipts must show: this plan, in this cut. Two runs of one plan may measure, and so cut, differently."""
+        """What receipts must show: this plan, in this cut. Two runs of a plan may measure, and so cut, differently."""
         blocks = json.dumps([astuple(block) for block in self.blocks])
         return hashlib.sha256(f"{plan.fingerprint} {blocks}".encode()).hexdigest()
 

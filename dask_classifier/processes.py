@@ -205,7 +205,7 @@ class ClassifierProcesses:
             self._alive.discard(child)
 
     def rest(self) -> None:
-        """End children that have had nothing to do for a while, as when the client of a cluster elsewhere was killed."""
+        """End children that have had nothing to do for a while: the client of a cluster elsewhere may be gone."""
         idle = []
         with contextlib.suppress(queue.Empty):
             while len(idle) < self.count:

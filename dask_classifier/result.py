@@ -113,7 +113,7 @@ class Result:
         return dd.from_map(self._frame, receipts, meta=self._frame(receipts[0]).iloc[:0])
 
     def _frame(self, receipt: Receipt) -> pd.DataFrame:
-        """One part. All columns are text, but those that were numbers or truth values in all of the classifier's answers."""
+        """One part. Columns are text, but those that were numbers or truth values in all the answers."""
         data = storage.read(self._url(part_name(receipt.index, self._format)))
         if not receipt.rows:
             return self._empty()

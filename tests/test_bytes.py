@@ -102,6 +102,7 @@ HOSTILE = {
     "short rows": b"id,a,b\n1\n2,x\n",
     "columns of the same name, or none": b"id,a,a,\n1,2,3,4\n",
     "the same index twice": b"id,a\n1,x\n1,y\n",
+    "CR in values": b'id,a,b\n"1\r","x\ry",z\n2,"a\r\nb","\r"\n',
     "NUL": b"id,a\n1,x\x00y\n2,z\n",
 }
 
@@ -114,7 +115,7 @@ def test_hostile_files(cluster, tmp_path, run_bytes, classifiers, name):
     result = dc.run(plan, cluster)
     assert run_bytes(tmp_path / "run") == reference(text, known.lengths)
     assert result.bad_rows == 0
-    assert result.verify().rows == result.rows
+    assert result.verify().rows == result.rows == len(result.to_pandas())
 
 
 def test_an_empty_file_is_a_run_without_rows(cluster, tmp_path, run_bytes):
@@ -137,6 +138,7 @@ def test_an_empty_file_is_a_run_without_rows(cluster, tmp_path, run_bytes):
             {"encoding": "shift_jis", "sep": "|"},
             "id|ソ\n1|ポ\n".encode("shift_jis"),
         ),
+        ({"encoding": "iso2022_jp"}, {"encoding": "iso2022_jp"}, "id,漢\n1,が◆x\n2,字\n".encode("iso2022_jp")),
         ({"header_row": False}, {"header": None}, b"1,x,y\n2,z,\n"),
     ],
 )

@@ -124,6 +124,14 @@ def test_a_dask_worker_killed_and_another_joining_in_mid_run(dask_cluster, tmp_p
     assert run_bytes(tmp_path / "run") == reference(csv_of(20_000), known.lengths)
 
 
+def test_a_cluster_without_workers_is_no_cluster(dask_cluster, tmp_path, monkeypatch):
+    from dask_classifier import executors
+
+    monkeypatch.setattr(executors, "_WORKER_SECONDS", 1)
+    with pytest.raises(ClusterError, match="no worker for 1 seconds"):
+        dc.run(dc.plan(rows=10, output=tmp_path / "run"), dask_cluster.address)
+
+
 def test_workers_with_other_versions_are_refused_before_work(cluster, tmp_path, monkeypatch):
     from dask_classifier import executors
 

@@ -123,6 +123,10 @@ def test_json_for_programs(command):
         (["--input", "in.csv", "--delimiter", ";;"], "cannot be a delimiter"),
         (["--input", "in.csv", "--encoding", "klingon"], "is not a text encoding"),
         (["--input", "in.csv", "--input", "in.csv"], "named twice"),
+        (["--input", "in.csv", "--seed", "3"], "--seed says nothing about input files"),
+        (["--rows", "10", "--delimiter", ";"], "--delimiter says nothing about generated rows"),
+        (["--rows", "10", "--cluster", "inline", "--block-timeout", "3s"], "cannot be ended"),
+        (["--input", "in.csv", "--encoding", "undefined"], "is not a text encoding"),
         (["--no-such-option"], "No such option"),
         (["no-such-command"], "No such command"),
     ],
@@ -186,6 +190,8 @@ def test_configuration_option_over_environment_over_file(command, tmp_path):
         "--input", "in.csv", "--output", "typed-input", check=0, env=env
     )  # what is typed comes before configured rows
     assert dc.open_run(tmp_path / "typed-input").rows == 1
+    env = {"DASK_CLASSIFIER__INPUT": "in.csv"}
+    command("run", "--output", "from-environment-too", check=0, env=env)
     done = command("run", check=2, env=env | {"DASK_CLASSIFIER__WORKRES": "3"})
     assert "dask-classifier.workres" in done.stderr
 

@@ -573,3 +573,93 @@ def test_different_headers_are_named(tmp_path):
     (tmp_path / "b.csv").write_text("id,y\n1,2\n")
     with pytest.raises(SourceError, match=r"a\.csv and .*b\.csv have different headers: id,x and id,y"):
         dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run")
+
+
+def test_overwrite_deletes_only_what_is_a_runs(cluster, tmp_path, command):
+    run = tmp_path / "run"
+    (run / "parts").mkdir(parents=True)
+    mine = [run / "plan.json.bak", run / "parts/photo.txt", run / "parts/in.csv"]
+    for path in mine:
+        path.write_text("id,a\n1,x\n")
+    done = command("--input", mine[2], "--output", run, "--overwrite", check=2)
+    assert "is a part of the run" in done.stderr
+    command("--rows", 10, "--slowness", 1, "--output", run, "--overwrite", check=0)
+    assert all(path.read_text() == "id,a\n1,x\n" for path in mine)
+
+
+def test_a_dead_process_whose_child_lives_on_does_not_hold_up_the_run(cluster, tmp_path):
+    code = tmp_path / "mine.py"
+    memory = tmp_path / "pid"
+    code.write_text(
+        "import os, signal, time\n"
+        "def f(df):\n"
+        "    if '150' in df.index:\n"
+        "        if (pid := os.fork()) == 0:\n"
+        "            time.sleep(60)\n"
+        "            os._exit(0)\n"
+        f"        open({str(memory)!r}, 'a').write(f'{{pid}}\\n')\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return df\n"
+    )
+    with pytest.raises(BlocksFailed, match=r"block 1 .* SIGKILL"):
+        dc.run(dc.plan(rows=300, output=tmp_path / "run", classifier=f"{code}:f", block_rows=100), cluster)
+    pids = [int(pid) for pid in memory.read_text().split()]
+    assert len(pids) == 3
+    time.sleep(0.5)
+    assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+
+
+def test_resume_of_a_complete_run_that_lost_a_part(cluster, tmp_path, run_bytes, classifiers):
+    options = {"rows": 500, "output": tmp_path / "run", "classifier": classifiers("lengths"), "block_rows": 100}
+    dc.run(dc.plan(**options), cluster)
+    (tmp_path / "run/parts/part-00002.csv.gz").unlink()
+    dc.run(dc.plan(**options, resume=True), cluster).verify()
+    assert run_bytes(tmp_path / "run") == reference(csv_of(500), known.lengths)
+
+
+def test_receipts_of_another_cut_are_not_taken(cluster, tmp_path, run_bytes, classifiers):
+    """Two commands on one output measure, and so cut, differently: the fingerprint of a receipt is of its cut."""
+    options = {"rows": 2000, "classifier": classifiers("lengths")}
+    dc.run(dc.plan(**options, output=tmp_path / "run"), cluster)
+    with dc.LocalCluster(1, dashboard_address="127.0.0.1:0") as other:
+        dc.run(dc.plan(**options, output=tmp_path / "other"), other)
+    cuts = [json.loads((tmp_path / name / "plan.json").read_text())["blocks"] for name in ("run", "other")]
+    assert cuts[0] != cuts[1]
+    for file in (tmp_path / "other/parts").glob("part-00000*"):
+        shutil.copy(file, tmp_path / "run/parts")
+    (tmp_path / "run/manifest.json").unlink()
+    dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster).verify()
+    assert run_bytes(tmp_path / "run") == reference(csv_of(2000), known.lengths)
+
+
+def test_allowed_bad_rows_are_no_wrong_answer(cluster, tmp_path, classifiers):
+    file = tmp_path / "in.csv"
+    file.write_bytes(b"id,a\n" + b"".join(b"%d,x\n" % i for i in range(100)) + b"100,BAD\n")
+    result = dc.run(
+        dc.plan(input=file, output=tmp_path / "run", classifier=classifiers("fails_on_bad"), max_bad=10), cluster
+    )
+    assert result.bad_rows == 1
+    assert result.quarantined().row.tolist() == [101]
+
+
+def test_rows_that_grow_do_not_make_huge_blocks(cluster, tmp_path, run_bytes, classifiers):
+    file = tmp_path / "in.csv"
+    text = (
+        b"id,a\n"
+        + b"".join(b"%d,x\n" % i for i in range(3000))
+        + b"".join(b"%d,%s\n" % (i, b"y" * 20_000) for i in range(2000))
+    )
+    file.write_bytes(text)
+    result = dc.run(dc.plan(input=file, output=tmp_path / "run", classifier=classifiers("lengths")), cluster)
+    blocks = json.loads((tmp_path / "run/plan.json").read_text())["blocks"]
+    assert max(stop - start for _, _, _, _, start, stop, _ in blocks) < 17 * 2**20
+    assert result.rows == 5000 and run_bytes(tmp_path / "run") == reference(text, known.lengths)
+
+
+def test_names_with_brackets(cluster, tmp_path, classifiers):
+    file, output = tmp_path / "in[1].csv", tmp_path / "run[7]"
+    file.write_bytes(csv_of(300))
+    options = {"input": file, "output": output, "classifier": classifiers("lengths"), "block_rows": 100}
+    dc.run(dc.plan(**options), cluster)
+    (output / "manifest.json").unlink()
+    assert dc.run(dc.plan(**options, resume=True), cluster).verify().rows == 300

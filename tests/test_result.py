@@ -50,11 +50,25 @@ def test_bad_rows_of_a_parquet_run(cluster, tmp_path, classifiers):
         "block_rows": 1,
         "chunk_rows": 1,
     }
-    with pytest.raises(
-        dc.errors.WrongAnswer
-    ):  # the first chunk fails altogether: that looks like the classifier's fault
-        dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", **options), cluster)
-    (tmp_path / "in.csv").write_text("id,a\n2,x\n1,BAD\n3,x,x\n")
     done = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", **options), cluster)
-    assert done.to_pandas().index.tolist() == ["2"] and done.quarantined().row.tolist() == [2, 3]
+    assert done.to_pandas().index.tolist() == ["2"] and done.quarantined().row.tolist() == [1, 3]
     done.verify()
+
+
+def test_types_are_those_of_the_answers(cluster, tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "def f(df):\n"
+        "    first = '0' in df.index\n"
+        "    return df.assign(TEXT='007', MIXED=1 if first else 'x', WIDER=1 if first else 0.5, YES=first)\n"
+    )
+    result = dc.run(dc.plan(rows=300, output=tmp_path / "run", classifier=f"{code}:f", block_rows=100), cluster)
+    frame = result.to_pandas()
+    assert frame.TEXT.unique().tolist() == ["007"]
+    assert frame.MIXED.unique().tolist() == ["1", "x"]
+    assert frame.WIDER.unique().tolist() == [1.0, 0.5]
+    assert frame.YES.sum() == 100 and frame.YES.dtype == bool
+    result.fetch(str(tmp_path / "all.parquet"))
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "all.parquet").set_index("ID"), frame, check_index_type=False
+    )
