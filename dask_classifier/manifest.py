@@ -66,10 +66,15 @@ def _write_json(output: str, name: str, content: dict) -> None:
     storage.write(storage.join(output, name), json.dumps({"format": FORMAT} | content, indent=1).encode())
 
 
+def is_ours(name: str) -> bool:
+    """Whether a name in a run's folder is one that runs use; other files there are the user's."""
+    return _OURS.fullmatch(name) is not None
+
+
 def look(plan: Plan) -> Found:
     """What the plan's output folder holds. Raises OutputExists where the plan must not go on there."""
     sizes = storage.sizes(plan.output)
-    ours = [name for name in sizes if _OURS.fullmatch(name) and not name.startswith(f"{UNPACKED}/")]
+    ours = [name for name in sizes if is_ours(name) and not name.startswith(f"{UNPACKED}/")]
     if plan.overwrite or not ours:
         return Found()
     if PLAN not in sizes:
@@ -133,7 +138,7 @@ def _missing_files(receipt: Receipt, part_format: str, sizes: dict[str, int]) ->
 
 def clear(plan: Plan) -> None:
     """Remove the run that `--overwrite` gives up, the manifest first; nothing that is not a run's."""
-    names = [name for name in storage.sizes(plan.output) if _OURS.fullmatch(name)]
+    names = [name for name in storage.sizes(plan.output) if is_ours(name)]
     for name in sorted(names, key=lambda name: (name != MANIFEST, name)):
         storage.delete(storage.join(plan.output, name))
 

@@ -103,7 +103,6 @@ class Child:
     def call(self, function: Callable, args: tuple, *, on_report: Report, timeout: float | None) -> object:
         """Run a task in the child. Raises what it raises, or ProcessDied."""
         deadline = time.monotonic() + timeout if timeout else None
-        self.used = time.monotonic()
         try:
             self.pipe.send((function, args))
             while (message := self._next_message(deadline))[0] == "report":
@@ -115,6 +114,7 @@ class Child:
         except TimeoutExpired:
             self.kill()
             raise ProcessDied(f"took longer than {timeout:g} s and was ended") from None
+        self.used = time.monotonic()
         kind, value = message
         if kind == "failed":
             raise value
@@ -130,20 +130,16 @@ class Child:
 
     def kill_family(self) -> None:
         """Send SIGKILL to the child and to its own children."""
-        _kill_group(self.process.pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.is_alive():  # it has not come so far as to lead a group
+            self.process.kill()
 
     def kill(self) -> None:
         """End the child and its own children, now."""
         self.kill_family()
         self.process.join()
         self.pipe.close()
-
-
-def _kill_group(pid: int) -> None:
-    """End a child and what it has started: it leads a process group of its own, once it serves."""
-    for kill in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
 
 
 def _manner(exitcode: int | None) -> str:
@@ -252,9 +248,9 @@ def _serve(pipe: Connection, site: Site, environment: dict[str, str]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Sleeps until the parent is gone, even by SIGKILL; takes no part in anything before."""
+    """Sleeps until the parent is gone, even by SIGKILL, then ends this process and all that it has started."""
     wait([multiprocessing.parent_process().sentinel])
-    _kill_group(os.getpid())
+    os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def _outcome(function: Callable, args: tuple, site: Site, pipe: Connection) -> tuple[str, object]:

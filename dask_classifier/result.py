@@ -15,7 +15,7 @@ from isal import igzip
 from . import storage
 from .borders import count_rows
 from .errors import DamagedRun, UsageError
-from .manifest import MANIFEST, PLAN, read_json
+from .manifest import MANIFEST, PLAN, is_ours, read_json
 from .parts import QUARANTINE_COLUMNS, Receipt, gzip_member, part_name, quarantine_name, receipt_name, zstd_frame
 from .sources import READ_TEXT
 
@@ -220,8 +220,10 @@ class Result:
 
     def _verify_names(self) -> None:
         expected = {name for receipt in self.receipts for name in self._names(receipt)}
-        found = {name for name in storage.sizes(self.output) if name.startswith(("parts/", "quarantine/"))}
-        wrong = sorted({name for name in found if not storage.is_unfinished(name)} ^ expected)
+        found = {
+            name for name in storage.sizes(self.output) if name.startswith(("parts/", "quarantine/")) and is_ours(name)
+        }
+        wrong = sorted(found ^ expected)
         if wrong:
             is_what = "is missing" if wrong[0] in expected else "does not belong to it"
             raise DamagedRun(f"{wrong[0]} of {self.output} {is_what}.", "Run it again with --overwrite.")

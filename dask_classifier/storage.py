@@ -270,10 +270,10 @@ def delete(url: str) -> None:
 def delete_unfinished(folder: str) -> None:
     """Remove what killed writers left in a folder."""
     for name in sizes(folder):
-        if is_unfinished(name):
+        if _is_unfinished(name):
             delete(join(folder, name))
 
 
-def is_unfinished(name: str) -> bool:
+def _is_unfinished(name: str) -> bool:
     """Whether this is the temporary name of a file that is being written, or that a killed writer left."""
     return _TEMPORARY in Path(name).name

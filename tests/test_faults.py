@@ -324,8 +324,13 @@ def test_an_existing_run_is_never_overwritten_unasked(cluster, tmp_path, run_byt
 def test_a_folder_with_parts_that_is_no_run_is_left_alone(cluster, tmp_path, classifiers):
     (tmp_path / "run/parts").mkdir(parents=True)
     (tmp_path / "run/parts/mine.txt").write_text("mine")
+    (tmp_path / "run/parts/part-00000.csv.gz").write_text("of something else")
+    plan = dc.plan(rows=10, output=tmp_path / "run", classifier=classifiers("lengths"))
     with pytest.raises(OutputExists, match="it is no run"):
-        dc.run(dc.plan(rows=10, output=tmp_path / "run", classifier=classifiers("lengths")), cluster)
+        dc.run(plan, cluster)
+    (tmp_path / "run/parts/part-00000.csv.gz").unlink()
+    dc.run(plan, cluster).verify()  # a file of another name is the user's, and no matter
+    assert (tmp_path / "run/parts/mine.txt").read_text() == "mine"
 
 
 @pytest.fixture
