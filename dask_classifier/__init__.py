@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import errors
-    from .cluster import LocalCluster
+    from .cluster import EC2Cluster, LocalCluster
     from .pipeline import run
     from .planning import Plan, plan
     from .progress import Progress
     from .result import Result, open_run
 
 __version__ = version("dask-classify")
-__all__ = ["LocalCluster", "Plan", "Progress", "Result", "errors", "open_run", "plan", "run"]
+__all__ = ["EC2Cluster", "LocalCluster", "Plan", "Progress", "Result", "errors", "open_run", "plan", "run"]
 
 _HOME = {
+    "EC2Cluster": "cluster",
     "LocalCluster": "cluster",
     "Plan": "planning",
     "Progress": "progress",

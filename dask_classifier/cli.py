@@ -3,6 +3,7 @@ when needed.
 """
 
 import os
+import re
 import signal
 import sys
 
@@ -11,7 +12,9 @@ import dask.config
 from click.core import ParameterSource
 
 from . import __version__
+from .configuration import configured
 from .errors import DaskClassifyError, Interrupted, UsageError
+from .options import MACHINE_OPTIONS, machine_options, plan_options
 from .processes import start_forkserver
 
 SETTINGS = {"context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100}}
@@ -37,13 +40,8 @@ class RunByDefault(click.Group):
     def configured(self) -> dict[str, dict[str, object]]:
         """The settings of Dask's configuration, for each command that has them. Raises UsageError for one
         that none has.
-
-        Files have `dask-classifier: {output: ...}`; the environment has DASK_CLASSIFIER__OUTPUT, which Dask
-        reads as `classifier.output`, and which comes before the files.
         """
-        found = {**(dask.config.get("dask-classifier", None) or {}), **(dask.config.get("classifier", None) or {})}
-        found = {name.replace("-", "_"): value for name, value in found.items()}
-        found |= {name: [found[name]] for name in ("input", "with_file") if isinstance(found.get(name), str)}
+        found = {name: _as_typed(name, value) for name, value in configured().items()}
         known = {name: {param.name for param in command.params} for name, command in self.commands.items()}
         unknown = sorted(set(found) - set().union(*known.values()))
         if unknown:
@@ -53,6 +51,15 @@ class RunByDefault(click.Group):
                 "and at DASK_CLASSIFIER__* in the environment.",
             )
         return {name: {key: value for key, value in found.items() if key in params} for name, params in known.items()}
+
+
+def _as_typed(name: str, value: object) -> object:
+    """A setting from a YAML file as the command line has it."""
+    if name in {"input", "with_file", "tag"} and isinstance(value, str):
+        return [value]
+    if name == "tag" and isinstance(value, dict):
+        return [f"{key}={text}" for key, text in value.items()]
+    return ",".join(map(str, value)) if isinstance(value, list) and name not in {"input", "with_file", "tag"} else value
 
 
 @click.group(cls=RunByDefault, **SETTINGS, no_args_is_help=True)
@@ -69,111 +76,86 @@ def app():
     """
 
 
-def plan_options(command):
-    """The options that say what to do, common to `run` and `plan`."""
-    options = [
-        click.option("--rows", metavar="N", help="Classify N generated rows: 250k, 10M."),
-        click.option("--input", metavar="URL", multiple=True, help="A CSV file or a glob, local or s3://; repeatable."),
-        click.option("--output", metavar="URL", help="Folder of the run, local or s3://.  [default: runs/RUN-ID]"),
-        click.option(
-            "--classifier",
-            default="blackbox",
-            show_default=True,
-            help="module:name, path/to/file.py:name, or the built-in blackbox.",
-        ),
-        click.option(
-            "--with-file", metavar="FILE", multiple=True, help="A file that the classifier reads; repeatable."
-        ),
-        click.option(
-            "--slowness", default="10", show_default=True, metavar="N", help="Of the black box: 10 is 3.5 ms a row."
-        ),
-        click.option("--seed", default=0, show_default=True, help="Of the generated rows."),
-        click.option(
-            "--delimiter", default=",", show_default=True, metavar="C", help="Of the input: one character, or \\t."
-        ),
-        click.option("--encoding", default="utf-8", show_default=True, help="Of the input."),
-        click.option("--header-row/--no-header-row", default=True, help="Whether the input's first row has the names."),
-        click.option(
-            "--chunk-rows", default="100", show_default=True, metavar="N", help="Rows the classifier sees at a time."
-        ),
-        click.option(
-            "--block-rows",
-            default="auto",
-            show_default=True,
-            metavar="N",
-            help="Rows of a task and of a part; auto: by measurement, about ten seconds of work.",
-        ),
-        click.option("--output-format", default="csv.gz", show_default=True, metavar="csv.gz|csv.zst|parquet"),
-        click.option("--header/--no-header", default=False, help="Whether the first part begins with a header line."),
-        click.option(
-            "--max-bad",
-            default="0",
-            show_default=True,
-            metavar="N|P%",
-            help="Bad rows that are set aside before the run stops with exit code 3.",
-        ),
-        click.option("--block-timeout", metavar="TIME", help="End a process that takes longer for a block: 10m."),
-        click.option("--resume", is_flag=True, help="Go on with the run in --output, if there is one."),
-        click.option("--overwrite", is_flag=True, help="Give up the run in --output."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @app.command()
 @plan_options
-@click.option("--workers", type=click.IntRange(1), help="Classifier processes.  [default: one for each core]")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes; on EC2, machines.  [default: one for each core; on EC2, 1]"
+)
 @click.option(
     "--cluster",
     default="local",
     show_default=True,
-    metavar="local|inline|ADDRESS",
-    help="Where to run; inline: without Dask.",
+    metavar="local|inline|ec2|NAME|ADDRESS",
+    help="Where to run. inline: without Dask; ec2: on machines that are started for this run and cost money; "
+    "NAME: a cluster of `up`.",
 )
 @click.option(
     "--dashboard-address", default="127.0.0.1:8787", show_default=True, help="Of the local cluster's dashboard."
 )
 @click.option("--profile", is_flag=True, help="Turn on Dask's statistical profiler.")
+@machine_options
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, without its parts, to standard output.")
 @click.pass_context
 def run(ctx, workers, cluster, dashboard_address, profile, quiet, as_json, **options):
     """Classify every row and leave a run: compressed parts, receipts, a manifest.
 
-    Exit codes: 0 done; 1 failed, can be resumed; 2 wrong usage; 3 too many bad rows; 4 no cluster; 130
-    interrupted, can be resumed.
+    Exit codes: 0 done; 1 failed, can be resumed; 2 wrong usage; 3 too many bad rows; 4 no cluster; 5 machines
+    could not be ended; 130 interrupted, can be resumed.
     """
+    machines = {name: options.pop(name) for name in MACHINE_OPTIONS}
     _check_cluster(ctx, cluster, workers)
     options = _settle_source(ctx, options)
     if cluster == "local":
         start_forkserver()  # before the imports: it loads pandas at the same time
     from . import commands
 
-    machines = {"cluster": cluster, "workers": workers, "dashboard_address": dashboard_address, "profile": profile}
+    machines |= {"cluster": cluster, "workers": workers, "dashboard_address": dashboard_address, "profile": profile}
     commands.run(options, machines, quiet=quiet, as_json=as_json)
 
 
+def _typed(ctx: click.Context, names) -> list[str]:
+    """Those of the options that were typed, as opposed to configured."""
+    return [name for name in names if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+
+
 def _check_cluster(ctx: click.Context, cluster: str, workers: int | None) -> None:
-    if cluster == "ec2":
+    elsewhere = cluster not in {"local", "inline"}
+    if elsewhere and "://" not in cluster and not re.fullmatch(r"[A-Za-z0-9][\w-]*", cluster):
         raise UsageError(
-            "This version cannot start machines on EC2.", "Use --cluster local, or the address of a Dask cluster."
+            f"{cluster!r} is no cluster.", "Give local, inline, ec2, the name of one, or an address: tcp://host:8786."
         )
-    if cluster not in {"local", "inline"} and "://" not in cluster:
-        raise UsageError(f"{cluster!r} is no cluster.", "Give local, inline, or an address such as tcp://host:8786.")
-    asked = workers is not None and ctx.get_parameter_source("workers") == ParameterSource.COMMANDLINE
-    if asked and cluster != "local" and not (cluster == "inline" and workers == 1):
+    has_workers = cluster in {"local", "ec2"} or (cluster == "inline" and workers == 1)
+    if not has_workers and _typed(ctx, ["workers"]):
         raise UsageError(f"--workers {workers} says nothing about the cluster {cluster}.", "Leave --workers out.")
-    if "://" in cluster and not ctx.params["output"]:
+    if cluster != "ec2" and (idle := _typed(ctx, MACHINE_OPTIONS)):
+        name = idle[0].replace("_", "-")
+        raise UsageError(f"--{name} says nothing about the cluster {cluster}.", "Leave it out, or give --cluster ec2.")
+    if elsewhere:
+        _check_reach(ctx, cluster)
+
+
+def _check_reach(ctx: click.Context, cluster: str) -> None:
+    """Machines elsewhere must reach the output; those on EC2 reach no file of this machine."""
+    output, inputs = ctx.params["output"], ctx.params["input"] or ()
+    if not output:
         raise UsageError(
             "A cluster elsewhere needs an output that all its workers reach.", "Give --output s3://bucket/folder."
         )
+    if "://" in cluster:
+        return
+    for what, url in [("output", output), *(("input", url) for url in inputs)]:
+        if "://" not in url or url.startswith(("file:", "local:")):
+            raise UsageError(
+                f"The machines of the cluster {cluster} cannot reach the {what} {url}, which is on this machine.",
+                f"Give --{what} s3://bucket/...",
+            )
 
 
 def _settle_source(ctx: click.Context, options: dict) -> dict:
     """What was typed about the source comes before what is configured about it."""
-    typed = {name for name in ("rows", "input") if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE}
-    dropped = {"rows": {"input": ()}, "input": {"rows": None}}[typed.pop()] if len(typed) == 1 else {}
+    typed = _typed(ctx, ("rows", "input"))
+    dropped = {"rows": {"input": ()}, "input": {"rows": None}}[typed[0]] if len(typed) == 1 else {}
     options = options | dropped
     return options | {"input": options["input"] or None}
 
@@ -234,6 +216,80 @@ def fetch(run_url, file, overwrite):
     from . import commands
 
     commands.fetch(run_url, file, overwrite=overwrite)
+
+
+# --- machines ------------------------------------------------------------------------------------
+
+
+def name_option(command):
+    """The name of a cluster that stays."""
+    return click.option("--name", required=True, help="Of the cluster: letters, digits, - and _.")(command)
+
+
+@app.command()
+@name_option
+@click.option("--workers", type=click.IntRange(1), help="Machines.  [default: 1]")
+@click.option("--profile", is_flag=True, help="Turn on Dask's statistical profiler.")
+@machine_options
+def up(name, workers, profile, **options):
+    """Start a cluster on EC2 that stays, for several runs; it costs money until `down` or its deadline.
+
+    With the name of one that runs, change its number of workers.
+    """
+    from . import machine_commands
+
+    machine_commands.up(name, workers, {"profile": profile} | options)
+
+
+@app.command()
+@name_option
+def down(name):
+    """End a cluster of `up`."""
+    from . import machine_commands
+
+    machine_commands.down(name)
+
+
+@app.command()
+@click.option("--region", help="Of AWS.  [default: AWS's own configuration]")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(region, as_json):
+    """List what dask-classify has on EC2 in a region: machines, security groups, and whether they leaked."""
+    from . import machine_commands
+
+    machine_commands.status(region, as_json=as_json)
+
+
+@app.command()
+@click.option("--region", help="Of AWS.  [default: AWS's own configuration]")
+@click.option("--cluster", "clusters", metavar="ID", multiple=True, help="Only this cluster; repeatable.")
+@click.option("--older-than", metavar="TIME", help="Only clusters started so long ago, leaked or not: 3h.")
+@click.option("--all", "everything", is_flag=True, help="Also clusters that may still be at work.")
+@click.option("--yes", is_flag=True, help="Do it, instead of listing what would be done.")
+def reap(region, clusters, older_than, everything, yes):
+    """End what dead runs left on EC2: instances, then security groups.
+
+    Without --cluster, --older-than or --all: what is past its deadline, and what commands of this machine left
+    that no longer run. Exit code 5 if something could not be ended.
+    """
+    from . import machine_commands
+
+    machine_commands.reap(region, clusters, older_than, everything=everything, yes=yes)
+
+
+@app.command()
+@click.option("--workers", type=click.IntRange(1), help="Machines that a run would have.  [default: 1]")
+@click.option("--output", metavar="URL", help="s3:// folder of a run; a small object is written there, and removed.")
+@machine_options
+@click.option("--policy", is_flag=True, help="Print the least rights that the caller and the machines need, and end.")
+def doctor(workers, output, policy, **options):
+    """Look whether this machine and this AWS account can do a run on EC2; starts nothing.
+
+    Exit code 1 if a run would fail.
+    """
+    from . import machine_commands
+
+    machine_commands.doctor(workers, output, options, policy=policy)
 
 
 def main() -> None:

@@ -1,14 +1,36 @@
-"""Machines up, and surely down. So far: the cores of this machine."""
+"""Machines up, and surely down: the cores of this machine, or instances of EC2 for one cluster's life."""
 
+import asyncio
+import contextlib
+import itertools
 import logging
+import math
+import time
+import uuid
 import warnings
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import fields
 
 import dask
+import dask_cloudprovider.aws
 import distributed
 from dask.system import CPU_COUNT
+from dask.utils import parse_timedelta
+from distributed.core import Status
+from distributed.deploy.cluster import Cluster
 
-from .errors import UsageError
+from . import bootstrap, costs, ground, reaper
+from .aws import Aws
+from .configuration import configured
+from .errors import ClusterError, DaskClassifyError, UsageError
+from .fleet import Fleet
+from .interruption import ENVIRONMENT as HEED_INTERRUPTIONS
+from .machines import ClusterSpec
+from .nodes import DASHBOARD_PORT, GRACE_SECONDS, PORT, Scheduler, Worker
 from .processes import start_forkserver
+from .protection import endings_as_exceptions, uninterrupted
+from .saved import Saved
 
 # Dask's defaults serve thousands of small tasks in threads of the worker. Here a task is a block of seconds, and
 # its thread waits.
@@ -18,6 +40,11 @@ DASK_SETTINGS = {
     "distributed.worker.daemon": False,  # a daemonic worker may have no classifier processes
     "distributed.scheduler.worker-saturation": 1.0,  # no block waits at a busy worker while another is idle
 }
+_PROFILED = {"distributed.worker.profile.enabled": True}
+_LOST_SETTINGS = {"distributed.scheduler.worker-ttl": "2 minutes"}  # a machine that vanishes without a word
+
+_WATCH_SECONDS = 5.0
+_log = logging.getLogger(__name__)
 
 
 class LocalCluster(distributed.LocalCluster):
@@ -39,7 +66,7 @@ class LocalCluster(distributed.LocalCluster):
             raise UsageError(f"A cluster of {workers} workers cannot work.", "Ask for at least one: --workers 1.")
         self._dashboard_host = dashboard_address.rpartition(":")[0] or "127.0.0.1"
         start_forkserver()  # it loads pandas while the scheduler starts
-        settings = DASK_SETTINGS | ({"distributed.worker.profile.enabled": True} if profile else {})
+        settings = DASK_SETTINGS | (_PROFILED if profile else {})
         with dask.config.set(settings), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Port .* is already in use")
             super().__init__(
@@ -57,3 +84,323 @@ class LocalCluster(distributed.LocalCluster):
         """The dashboard's address, which is on loopback whatever the scheduler's is."""
         host = self._dashboard_host
         return f"http://{host}:{self.scheduler.services['dashboard'].port}/status"
+
+
+class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
+    """A scheduler and `workers` machines on EC2, which exist only for this cluster and end with it.
+
+    Each worker has one classifier process for each vCPU. Options are those of `dask-classify run --help`, with
+    underscores: image (needed), region, instance_type, scheduler_instance_type, ami, instance_profile, subnet,
+    security_group, private_ip, spot, deadline, bring_up_limit, idle_timeout, teardown_limit, min_workers,
+    processes_per_worker, key_name, tag, profile; what is not given comes from Dask's configuration
+    (`dask-classifier.*`). Otherwise it is a cluster of Dask's: `Client(cluster)`, `cluster.scale(4)`,
+    `cluster.dashboard_link`, `with`.
+
+    Use it in a `with` block, in the main thread: then an exception, Ctrl-C, SIGTERM and SIGHUP end the machines. If
+    this process is killed, the scheduler ends after `idle_timeout`, and each machine at its deadline at the latest.
+    `say` is told what happens. Raises UsageError before anything is started; ClusterError, when nothing is left
+    running; InstancesLeft, which names what could not be ended.
+    """
+
+    def __init__(self, workers: int | None = None, *, say: Callable[[str], None] = _log.info, **options):
+        self._begin(spec_of(workers, options), say)
+        self._announce()
+        try:
+            self.fleet.open_group()
+            self._start_dask(self.spec.workers)
+        except BaseException as error:
+            self._end()
+            raise _own(error) from error
+
+    @classmethod
+    def attach(cls, saved: Saved, *, say: Callable[[str], None] = _log.info) -> "EC2Cluster":
+        """A cluster that `up` left running. `close` then leaves it as it is. Raises ClusterError."""
+        self = cls.__new__(cls)
+        self._begin(saved.spec, say, saved)
+        try:
+            self._adopt(saved)
+        except BaseException as error:
+            self._end()
+            raise _own(error) from error
+        return self
+
+    def _begin(self, spec: ClusterSpec, say: Callable[[str], None], saved: Saved | None = None) -> None:
+        """Look around; nothing is started yet."""
+        self.spec, self.say, self.stays = spec, say, bool(saved)
+        self.ending: reaper.Ending | None = None
+        self._when_gone: list[Callable[[reaper.Ending], None]] = []
+        self._machines: dict[str, Future] = {}  # by name: launches that no node has asked for yet
+        self._refused: ClusterError | None = None
+        self._contact_address = ""
+        self._replacements = max(2, math.ceil(spec.workers / 2))
+        self._numbers = itertools.count()
+        self._began = time.monotonic()
+        self.aws = Aws(spec.region)
+        self.ground = ground.look(self.aws, spec)
+        self.id = saved.id if saved else uuid.uuid4().hex[:12]
+        self.tls = saved.tls if saved else bootstrap.tls(days=2 + math.ceil(spec.deadline / 86_400))
+        self.fleet = Fleet(self.aws, spec, self.ground, self.id, say)
+        self._undo_signals = endings_as_exceptions()
+
+    def _announce(self) -> None:
+        """Say what will be started, before it is."""
+        spec, offers, count = self.spec, self.ground.offers, self.spec.workers
+        worker, boss = offers["worker"][0], offers["scheduler"][0]
+        each = spec.processes_per_worker or self.ground.vcpus[worker.type]
+        price = costs.hourly(self.aws, spec, self.ground, count)
+        self.say(
+            f"Starting {count} {worker.market} {worker.type} with {each} processes each, and a {boss.type} for the "
+            f"scheduler, in {self.aws.region}: {price}"
+        )
+        end, latest = "`down`" if spec.name else "this run", _clock(self.fleet.deadline)
+        self.say(f"Cluster {self.id} ends with {end}, and by {latest} at the latest.")
+
+    def _start_dask(self, workers: int) -> None:
+        """Dask's own start, which has the machines started; its global configuration stays as it is."""
+        # with encryption "not required", VMCluster leaves the global configuration alone; see `_start`
+        security = bootstrap.security(self.tls, require_encryption=False)
+        super().__init__(
+            n_workers=workers,
+            region=self.aws.region,
+            instance_type=self.spec.instance_type[0],
+            docker_image=self.spec.image,
+            security=security,
+            protocol="tls",
+            name=f"dask-classify-{self.spec.name or self.id}",
+        )
+        if len(self.worker_spec) < min(self.spec.min_workers, workers):
+            raise self._refused
+
+    async def _start(self):
+        self.security.require_encryption = True
+        self.scheduler_class, self.worker_class = Scheduler, Worker
+        await super()._start()
+        self._watching = asyncio.ensure_future(self._watch())
+
+    def _adopt(self, saved: Saved) -> None:
+        """Take over the machines of a cluster that runs."""
+        found = {each.worker: each for each in self.fleet.adopt(saved.deadline, saved.groups) if each.up}
+        if "scheduler" not in found:
+            raise ClusterError(
+                f"The cluster {self.spec.name} has no scheduler any more.",
+                f"End what is left with `dask-classify down --name {self.spec.name}`.",
+            )
+        for name, machine in found.items():
+            self._machines[name] = Future()
+            self._machines[name].set_result(machine.description())
+        names = sorted((name for name in found if name != "scheduler"), key=_number)
+        self._numbers = itertools.chain(map(_number, names), itertools.count(max(map(_number, names), default=-1) + 1))
+        self._start_dask(len(names))
+
+    # --- machines, for nodes.py ------------------------------------------------------------------
+
+    async def machine(self, name: str) -> dict:
+        """EC2's description of a node's machine, which is started if it was not yet. Raises ClusterError."""
+        return await asyncio.wrap_future(self._machines.pop(name, None) or self._launch(name))
+
+    def launch_workers(self, contact_address: str) -> None:
+        """Start the workers' machines while the scheduler still boots."""
+        self._contact_address = contact_address
+        for name in self.worker_spec:
+            if name not in self._machines:
+                self._machines[name] = self._launch(name)
+
+    def _launch(self, name: str) -> Future:
+        role = "scheduler" if name == "scheduler" else "worker"
+        minutes = max(1, math.ceil((self.fleet.deadline - time.time()) / 60))
+        script = user_data(
+            self.spec, self.tls, role, f"{self.id} {name}", self.aws.region, self._contact_address, minutes
+        )
+        return self.fleet.launch(role, name, script)
+
+    def go_on_without(self, name: str, error: ClusterError) -> None:
+        """A worker's machine cannot be had."""
+        self.worker_spec.pop(name, None)
+        if not self.fleet.stopping:
+            self._refused = self._refused or error
+            self.say(f"{error.message} Going on with {len(self.worker_spec)} workers.")
+
+    def check_bring_up(self, what: str) -> None:
+        """Raises ClusterError when the bring-up limit is over, or the cluster ends."""
+        if self.fleet.stopping:
+            raise ClusterError("The cluster ends.")
+        if time.monotonic() - self._began > self.spec.bring_up_limit:
+            raise ClusterError(
+                f"{what} after {self.spec.bring_up_limit:.0f} seconds.",
+                "Does the image run, and does the security group let you in? --bring-up-limit waits longer.",
+            )
+
+    def _new_worker_name(self, worker_number):
+        return f"worker-{next(self._numbers)}"  # never the name of a lost one, which receipts have
+
+    # --- lost machines ---------------------------------------------------------------------------
+
+    def _update_worker_status(self, op, msg):
+        """A worker that leaves, and does not come back, is replaced. SpecCluster would only forget it."""
+        if op == "remove" and msg in self.scheduler_info["workers"]:
+            name = self.scheduler_info["workers"][msg]["name"]
+            seconds = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
+            asyncio.get_running_loop().call_later(seconds, self._replace_absent, name)
+        Cluster._update_worker_status(self, op, msg)
+
+    def _replace_absent(self, name: str) -> None:
+        if all(each["name"] != name for each in self.scheduler_info["workers"].values()):
+            self._replace(name)
+
+    async def _watch(self) -> None:
+        """Look for machines that ended, also before their worker ever joined."""
+        while self.status == Status.running and not self.fleet.stopping:
+            await asyncio.sleep(_WATCH_SECONDS)
+            with contextlib.suppress(ClusterError):  # AWS may be busy
+                ended = await asyncio.to_thread(self.fleet.ended)
+                for name, worker in list(self.workers.items()):
+                    if worker.instance and worker.instance["InstanceId"] in ended:
+                        self._replace(name)
+
+    def _replace(self, name: str) -> None:
+        if name not in self.worker_spec or self.status != Status.running or self.fleet.stopping:
+            return
+        del self.worker_spec[name]
+        if self._replacements:
+            self._replacements -= 1
+            self.fleet.forget_exhausted()
+            self.worker_spec.update(self.new_worker_spec())
+            self.say(f"{name} was lost; {next(reversed(self.worker_spec))} takes its place")
+        else:
+            self.say(f"{name} was lost, as others before: it is not replaced")
+        self._correct_state()
+
+    # --- what the pipeline may ask -----------------------------------------------------------------
+
+    @property
+    def expected_processes(self) -> int:
+        """Classifier processes, when all machines have come."""
+        each = self.spec.processes_per_worker or self.ground.vcpus[self.spec.instance_type[0]]
+        return len(self.worker_spec) * each
+
+    def wait_until_ready(self) -> None:
+        """Until `min_workers` have joined. Raises ClusterError."""
+        with distributed.Client(self, set_as_default=False) as client:
+            self.wait_for_first_workers(client)
+
+    def resize(self, workers: int) -> None:
+        """Scale, and wait until it is so: machines are asked for, or gone. Raises ClusterError."""
+        self._refused = None
+        self.scale(workers)
+        self.sync(self._settle)
+        if self._refused and len(self.worker_spec) < workers:
+            self.say(f"{self._refused.message} The cluster has {len(self.worker_spec)} workers.")
+
+    async def _settle(self) -> None:
+        await self._correct_state()
+
+    def wait_for_first_workers(self, client: distributed.Client) -> None:
+        """Until `min_workers` are there. Raises ClusterError at the bring-up limit, or when no machine is left."""
+        wanted = self.spec.min_workers
+        while len(client.scheduler_info(n_workers=-1)["workers"]) < wanted:
+            self.check_bring_up(f"Fewer than {wanted} workers have joined")
+            if len(self.worker_spec) < wanted:
+                raise ClusterError(
+                    f"The machines of the workers ended before they joined{self._last_words()}.",
+                    "Does the image have dask-classify? `dask-classify doctor` looks.",
+                )
+            time.sleep(0.1)
+
+    def _last_words(self) -> str:
+        said = next(filter(None, map(self.fleet.console, self.fleet.ended())), "")
+        return f": {said}" if said else ""
+
+    def environment(self) -> dict[str, str]:
+        """For classifier processes: temporary credentials of the caller's, unless machines have their own."""
+        return {} if self.spec.instance_profile else self.aws.temporary_credentials(self.fleet.deadline - time.time())
+
+    def when_gone(self, tell: Callable[[reaper.Ending], None]) -> None:
+        """Have `tell` called once the machines are gone."""
+        self._when_gone.append(tell)
+
+    # --- the end -----------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Let the machines run on, until `down` or their deadline."""
+        self.stays = True
+        self.close()
+
+    async def _close(self):
+        await (Cluster._close(self) if self.stays else super()._close())
+
+    def close(self, timeout: float | None = None) -> None:
+        """End the machines and look until they are gone. Raises InstancesLeft for what could not be ended."""
+        if not self.ending:
+            self._end()
+
+    def _end(self) -> None:
+        if self.fleet.started and not self.stays:
+            self.say(f"Ending {len(self.fleet.started)} instances")
+        try:
+            uninterrupted(self._end_now, self.say)
+        finally:
+            self._undo_signals()
+        if self.ending and not self.stays:
+            self.say(f"{self.ending}".capitalize())
+            reaper.refuse_leftovers(self.ending, self.aws.region, self.fleet.deadline)
+
+    def _end_now(self) -> None:
+        self.fleet.stop()
+        with contextlib.suppress(Exception):  # the machines are terminated whatever Dask says
+            super().close(GRACE_SECONDS)
+        with contextlib.suppress(Exception):
+            self._loop_runner.stop()
+        self.ending = reaper.Ending(0, 0) if self.stays else self.fleet.end()
+        for tell in self._when_gone:
+            with contextlib.suppress(DaskClassifyError):  # what is told matters less than the end
+                tell(self.ending)
+
+
+def user_data(
+    spec: ClusterSpec, tls: bootstrap.Tls, role: str, title: str, region: str, scheduler: str, minutes: int
+) -> str:
+    """The script with which a machine boots; a worker's name is the last word of `title`."""
+    if role == "scheduler":
+        idle = spec.deadline if spec.name else spec.idle_timeout  # one that stays waits for its next run
+        command = bootstrap.scheduler_command(PORT, DASHBOARD_PORT, idle)
+    else:
+        command = bootstrap.worker_command(scheduler, title.split()[-1], spec)
+    settings = DASK_SETTINGS | _LOST_SETTINGS | (_PROFILED if spec.profile else {})
+    return bootstrap.user_data(
+        title=f"dask-classify {title}",
+        minutes=minutes,
+        image=spec.image,
+        command=command,
+        config=bootstrap.config(tls, role, settings),
+        environment={HEED_INTERRUPTIONS: "1"} if spec.spot else {},
+        region=region,
+    )
+
+
+def _clock(epoch: float) -> str:
+    """A time of day, as this machine's clock shows it."""
+    return time.strftime("%H:%M", time.localtime(epoch))
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("-")[2])
+
+
+def spec_of(workers: int | None, options: dict) -> ClusterSpec:
+    """Keywords over Dask's configuration."""
+    names = {each.name for each in fields(ClusterSpec)} - {"name"}
+    found = {name: value for name, value in configured().items() if name in names}
+    given = {"workers": workers} | options
+    return ClusterSpec.of(**found | {name: value for name, value in given.items() if value is not None})
+
+
+def _own(error: BaseException) -> BaseException:
+    """Dask wraps what goes wrong in its start; the user's failure is inside."""
+    inner = error
+    while inner and not isinstance(inner, DaskClassifyError | KeyboardInterrupt | SystemExit):
+        inner = inner.__cause__
+    if inner or not isinstance(error, Exception):
+        return inner or error
+    return ClusterError(
+        f"The cluster could not be started: {type(error).__name__}: {error}.", "Nothing is left running."
+    )

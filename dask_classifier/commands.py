@@ -10,10 +10,10 @@ import click
 from dask.system import CPU_COUNT
 
 from . import generate as generated_rows
-from . import pipeline, planning, storage
+from . import manifest, pipeline, planning, storage
 from .cluster import LocalCluster
 from .display import Display, summary
-from .errors import DaskClassifyError, Interrupted, OutputExists, UsageError
+from .errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from .parts import gzip_member, zstd_frame
 from .result import Result, open_run
 from .units import format_bytes, parse_count
@@ -27,7 +27,7 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
     plan = planning.plan(**options)
     display = Display(quiet=quiet)
     _announce(plan, machines["cluster"], machines["workers"], display)
-    with _resumable(plan, display), _machines(**machines) as cluster, display.shown():
+    with _resumable(plan, display), _machines(display, plan, **machines) as cluster, display.shown():
         result = pipeline.run(plan, cluster, progress=display)
     worked = display.snapshot().phase != "complete already"
     if not worked:
@@ -69,12 +69,46 @@ def _announce(plan: planning.Plan, cluster: str, workers: int | None, display: D
 
 
 @contextmanager
-def _machines(cluster: str, workers: int | None, dashboard_address: str, profile: bool):
+def _machines(
+    display: Display,
+    plan: planning.Plan,
+    *,
+    cluster: str,
+    workers: int | None,
+    dashboard_address: str,
+    profile: bool,
+    **options,
+):
     if cluster == "local":
         with LocalCluster(workers, dashboard_address=dashboard_address, profile=profile) as machines:
             yield machines
+    elif cluster == "ec2":
+        from .cluster import EC2Cluster
+
+        if manifest.look(plan).complete:  # or it raises: no machine is needed to say so
+            yield "inline"
+            return
+        _check_output(plan.output)
+        with EC2Cluster(workers, say=display.say, profile=profile, **options) as machines:
+            yield machines
+    elif cluster != "inline" and "://" not in cluster:
+        from . import saved
+        from .cluster import EC2Cluster
+
+        with EC2Cluster.attach(saved.load(cluster), say=display.say) as machines:
+            yield machines
     else:
         yield cluster
+
+
+def _check_output(output: str) -> None:
+    """Before a machine is paid for. Raises ClusterError."""
+    probe = storage.join(output, ".dask-classify-probe")
+    try:
+        storage.write(probe, b"")
+        storage.delete(probe)
+    except StorageError as error:
+        raise ClusterError(error.message, error.hint) from error
 
 
 @contextmanager

@@ -68,6 +68,10 @@ class Display(Progress):
             f"a classifier process {manner} on block {index}; {'it is tried again' if again else 'it is given up'}"
         )
 
+    def leaving(self, worker: str, why: str) -> None:
+        """Say that a worker leaves."""
+        self.warn(f"{worker} leaves: {why}; its blocks go to others")
+
     @contextmanager
     def shown(self):
         """Show the run for as long as the block lasts."""

@@ -9,7 +9,8 @@ DaskClassifyError        1   the run failed; it can be resumed
 ├── BlocksFailed         1   blocks killed their processes again and again
 ├── DamagedRun           1   a run on disk is incomplete or does not match its manifest
 ├── TooManyBadRows       3   more bad rows than --max-bad allows
-├── ClusterError         4   the cluster could not be had
+├── ClusterError         4   the cluster could not be had; nothing is left running
+├── InstancesLeft        5   instances or security groups in EC2 could not be ended
 └── Interrupted        130   stopped by Ctrl-C or SIGTERM
 """
 
@@ -71,6 +72,12 @@ class ClusterError(DaskClassifyError):
     """The cluster could not be had, or cannot do this work."""
 
     exit_code = 4
+
+
+class InstancesLeft(DaskClassifyError):
+    """Instances or security groups that could not be ended; the message names them."""
+
+    exit_code = 5
 
 
 class Interrupted(DaskClassifyError):

@@ -8,7 +8,6 @@ process died is given to another one, three times.
 
 import contextlib
 import itertools
-import multiprocessing
 import shutil
 import sys
 import tempfile
@@ -18,21 +17,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-from distributed import Client, WorkerPlugin, as_completed, get_worker
+from distributed import Client, as_completed
 from distributed.deploy.cluster import Cluster
 from distributed.scheduler import KilledWorker
-from tornado.ioloop import PeriodicCallback
 
 from .errors import ClusterError, DaskClassifyError, UsageError
-from .processes import ClassifierProcesses, ProcessDied, Site, start_forkserver
+from .processes import ProcessDied, Site
 from .shipping import Package
 from .sources import Block
 from .tasks import forget_classifiers, versions
+from .workers import ClassifierPlugin, Died, in_classifier_process
 
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
-_TELL_SECONDS = 0.5
 _WORKER_SECONDS = 30  # to wait for a first worker
 
 
@@ -44,13 +41,6 @@ class Outcome(NamedTuple):
     error: DaskClassifyError | None = None
 
 
-@dataclass(frozen=True)
-class Died:
-    """What a Dask task returns when its process died."""
-
-    manner: str
-
-
 @dataclass
 class Watcher:
     """What somebody who follows a run is told."""
@@ -59,6 +49,26 @@ class Watcher:
         None
     )  # in flight: number to rows, bad rows
     on_death: Callable[[int, str, bool], None] = lambda number, manner, again: None
+    on_leaving: Callable[[str, str], None] = lambda worker, why: None
+
+
+class Machines:
+    """What a run may ask of a Dask cluster that knows more of its machines than Dask does."""
+
+    expected_processes = 0  # when all have come
+
+    def environment(self) -> dict[str, str]:
+        """Variables for the classifier processes."""
+        return {}
+
+    def wait_for_first_workers(self, client: Client) -> None:
+        """Raises ClusterError when none comes."""
+        try:
+            client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+        except TimeoutError as error:
+            raise ClusterError(
+                f"The cluster has had no worker for {_WORKER_SECONDS} seconds.", "Start its workers, then try again."
+            ) from error
 
 
 class InlineExecutor:
@@ -111,14 +121,16 @@ class InlineExecutor:
 class DaskExecutor:
     """Runs tasks in the classifier processes of a Dask cluster's workers."""
 
-    def __init__(self, client: Client, run_id: str, package: Package, watcher: Watcher):
-        self.client, self.watcher = client, watcher
+    def __init__(self, client: Client, machines: Machines, run_id: str, package: Package, watcher: Watcher):
+        self.client, self.machines, self.watcher = client, machines, watcher
         self.dashboard = client.dashboard_link
         self.topic = self.plugin = f"dask-classify-{run_id}"
         self._tries = itertools.count()
         client.subscribe_topic(self.topic, self._hear)
         try:
-            client.register_plugin(ClassifierPlugin(self.plugin, package, versions()))
+            client.register_plugin(ClassifierPlugin(self.plugin, package, versions(), machines.environment()))
+        except DaskClassifyError:
+            raise
         except Exception as error:
             raise ClusterError(
                 f"The cluster's workers cannot be prepared: {type(error).__name__}: {error}.",
@@ -127,11 +139,14 @@ class DaskExecutor:
 
     @property
     def processes(self) -> int:
-        """Classifier processes in the cluster: one for each thread of each worker."""
-        return max(1, sum(self.client.nthreads().values()))
+        """Classifier processes in the cluster: one for each thread of each worker, also of one still to come."""
+        return max(1, sum(self.client.nthreads().values()), self.machines.expected_processes)
 
     def _hear(self, event: tuple[float, dict]) -> None:
         told = event[1]
+        if "leaving" in told:
+            self.watcher.on_leaving(told["worker"], told["leaving"])
+            return
         self.watcher.on_rows(told["worker"], {number: (rows, bad) for number, rows, bad in told["tasks"]})
 
     def each(self, function: Callable, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
@@ -234,118 +249,6 @@ def _numbered(arguments: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
         yield args[-1].index if isinstance(args[-1], Block) else number, args
 
 
-# --- on the worker ---------------------------------------------------------------------------------
-
-
-def in_classifier_process(
-    number: int, args: tuple, *, plugin: str, function: Callable, timeout: float | None
-) -> object:
-    """The Dask task: a thread of the worker that waits for a classifier process. Returns failures as values."""
-    try:
-        return get_worker().plugins[plugin].call(number, function, args, timeout)
-    except ProcessDied as death:
-        return Died(death.message)
-    except DaskClassifyError as error:
-        return error
-
-
-class ClassifierPlugin(WorkerPlugin):
-    """Gives a Dask worker its classifier processes and the classifier's files, also a worker that joins
-    later.
-    """
-
-    def __init__(self, name: str, package: Package, expected: dict[str, str]):
-        self.name, self.package, self.expected = name, package, expected
-
-    def setup(self, worker) -> None:
-        """Lay the files down; the processes start with their first task."""
-        if multiprocessing.current_process().daemon:
-            multiprocessing.current_process().daemon = False  # a Nanny's child; else it may have no children
-        start_forkserver()
-        self.folder = tempfile.mkdtemp(prefix="classifier-", dir=worker.local_directory)
-        self.package.unpack(Path(self.folder))
-        self.pool = ClassifierProcesses(worker.state.nthreads, Site(str(worker.name), self.folder))
-        self.rows: dict[int, tuple[int, int]] = {}
-        self.worker, self.proc = worker, worker.monitor.proc
-        # where Dask watches memory, it would pause a worker for what its children share
-        worker.monitor.proc = Family(self.proc, self.pool, memory=not worker.memory_manager.memory_limit)
-        self.telling = PeriodicCallback(self._tell, _TELL_SECONDS * 1000)
-        self.telling.start()
-
-    def teardown(self, worker) -> None:
-        """End the processes."""
-        self.telling.stop()
-        self.pool.close()
-        worker.monitor.proc = self.proc
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def call(self, number: int, function: Callable, args: tuple, timeout: float | None) -> object:
-        """Run one task in a process of this worker."""
-        if (mine := versions()) != self.expected:
-            raise ClusterError(*_explain_versions(mine, self.expected))
-
-        def on_report(rows: int, bad: int) -> None:
-            self.rows[number] = (rows, bad)
-
-        try:
-            return self.pool.call(function, *args, on_report=on_report, timeout=timeout)
-        finally:
-            self.rows.pop(number, None)
-
-    def _tell(self) -> None:
-        self.pool.rest()
-        if self.rows:
-            tasks = [(number, rows, bad) for number, (rows, bad) in self.rows.copy().items()]
-            self.worker.log_event(self.name, {"worker": str(self.worker.name), "tasks": tasks})
-
-
-def _explain_versions(mine: dict[str, str], expected: dict[str, str]) -> tuple[str, str]:
-    differences = [
-        f"{name} {mine.get(name)} (you have {want})" for name, want in expected.items() if mine.get(name) != want
-    ]
-    return (
-        f"The workers' versions are not yours: {', '.join(differences)}.",
-        "They would write other bytes. Install the same versions on both sides, as constraints.txt has them.",
-    )
-
-
-class Family:
-    """A worker's process together with its classifier processes, as psutil shows one process: the dashboard
-    then tells the truth.
-    """
-
-    def __init__(self, proc: psutil.Process, pool: ClassifierProcesses, *, memory: bool):
-        self._proc, self._pool, self._memory = proc, pool, memory
-        self._children: dict[int, psutil.Process] = {}
-
-    def __getattr__(self, name: str):
-        return getattr(self._proc, name)
-
-    def _each(self) -> Iterator[psutil.Process]:
-        yield self._proc
-        for pid in self._pool.pids():
-            with contextlib.suppress(psutil.Error):  # it may just have ended
-                yield self._children.setdefault(pid, psutil.Process(pid))
-
-    def cpu_percent(self) -> float:
-        """CPU use since the last call, in percent of one core."""
-        return sum(_zero_if_gone(process.cpu_percent) for process in self._each())
-
-    def memory_info(self):
-        """Memory in bytes; pages that processes share are counted once for each."""
-        own = self._proc.memory_info()
-        if not self._memory:
-            return own
-        return own._replace(rss=sum(_zero_if_gone(lambda p=process: p.memory_info().rss) for process in self._each()))
-
-
-def _zero_if_gone(measure: Callable[[], float]) -> float:
-    try:
-        return measure()
-    except psutil.Error:
-        return 0
-
-
 # --- choosing --------------------------------------------------------------------------------------
 
 
@@ -359,19 +262,11 @@ def connect(cluster, run_id: str, package: Package, watcher: Watcher) -> Iterato
             executor = InlineExecutor(package, watcher)
         else:
             client = cluster if isinstance(cluster, Client) else stack.enter_context(_client(cluster))
-            _wait_for_workers(client)
-            executor = DaskExecutor(client, run_id, package, watcher)
+            machines = client.cluster if hasattr(client.cluster, "wait_for_first_workers") else Machines()
+            machines.wait_for_first_workers(client)
+            executor = DaskExecutor(client, machines, run_id, package, watcher)
         stack.callback(executor.close)
         yield executor
-
-
-def _wait_for_workers(client: Client) -> None:
-    try:
-        client.wait_for_workers(1, timeout=_WORKER_SECONDS)
-    except TimeoutError as error:
-        raise ClusterError(
-            f"The cluster has had no worker for {_WORKER_SECONDS} seconds.", "Start its workers, then try again."
-        ) from error
 
 
 def _client(cluster: str | Cluster) -> Client:

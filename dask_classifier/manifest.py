@@ -203,6 +203,11 @@ def save_manifest(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, starte
     _write_json(plan.output, MANIFEST, content)
 
 
+def add_machines(output: str, machines: dict[str, object]) -> None:
+    """Write into a complete run's manifest what became of the machines, which end after the run."""
+    _write_json(output, MANIFEST, read_json(output, MANIFEST) | {"machines": machines})
+
+
 def _check(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...]) -> None:
     rows = {receipt.index: receipt.rows + receipt.bad_rows for receipt in receipts}
     for block in cut.blocks:

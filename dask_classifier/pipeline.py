@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
 
 from . import manifest, sources, storage, tasks
 from .errors import BlocksFailed, DaskClassifyError
@@ -45,7 +46,15 @@ def run(plan: Plan, cluster=None, *, progress: Progress | None = None) -> Result
     manifest.save_manifest(plan, cut, receipts, started=started, resumed=len(found.receipts))
     for _, file in cut.source.packed_files:
         storage.delete(file.data_url)
+    _record_the_end(cluster, plan.output)
     return open_run(plan.output)
+
+
+def _record_the_end(cluster, output: str) -> None:
+    """Machines end after the run: their cluster adds to the manifest what became of them."""
+    owner = getattr(cluster, "cluster", cluster)  # of a Client
+    if hasattr(owner, "when_gone"):
+        owner.when_gone(lambda ending: manifest.add_machines(output, asdict(ending)))
 
 
 # --- before the first block ------------------------------------------------------------------------

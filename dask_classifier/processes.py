@@ -89,12 +89,12 @@ def _without_main() -> Iterator[None]:
 class Child:
     """One classifier process and the pipe to it."""
 
-    def __init__(self, site: Site):
+    def __init__(self, site: Site, environment: dict[str, str]):
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe()
         with _starting, _without_main():
             # a daemon, so that an interpreter that ends, however hurriedly, ends it and does not wait for it
-            args = (theirs, site, dict(os.environ))
+            args = (theirs, site, os.environ | environment)
             self.process = context.Process(target=_serve, args=args, name="classifier", daemon=True)
             self.process.start()
         theirs.close()
@@ -151,10 +151,13 @@ def _manner(exitcode: int | None) -> str:
 
 
 class ClassifierProcesses:
-    """At most `count` children, started when they are first needed, replaced when they die."""
+    """At most `count` children, started when they are first needed, replaced when they die.
 
-    def __init__(self, count: int, site: Site):
-        self.site = site
+    They have this process's environment variables, and those of `environment`.
+    """
+
+    def __init__(self, count: int, site: Site, environment: dict[str, str] | None = None):
+        self.site, self.environment = site, environment or {}
         self.count = count
         self._idle: queue.LifoQueue[Child | None] = queue.LifoQueue()
         self._alive: set[Child] = set()
@@ -186,7 +189,7 @@ class ClassifierProcesses:
         self._forget(child)
         if self._closed:
             raise ProcessDied("was ended with its worker")
-        child = Child(self.site)
+        child = Child(self.site, self.environment)
         with self._lock:
             self._alive.add(child)
             closed = self._closed

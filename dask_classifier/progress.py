@@ -77,6 +77,9 @@ class Progress:
     def died(self, index: int, manner: str, again: bool) -> None:
         """A classifier process ended in the middle of a block, which is tried again or given up."""
 
+    def leaving(self, worker: str, why: str) -> None:
+        """A worker leaves the cluster; its blocks go to others."""
+
     def _hear(self, worker: str, rows: dict[int, tuple[int, int]]) -> None:
         with self._lock:
             self._under_way[worker] = rows

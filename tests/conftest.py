@@ -56,3 +56,23 @@ def run_bytes():
         return b"".join(gzip.decompress(part.read_bytes()) for part in sorted(Path(output, "parts").glob("*.csv.gz")))
 
     return read
+
+
+@pytest.fixture(scope="session")
+def region(tmp_path_factory):
+    """A region of AWS in rehearsal; see rehearsal/README.md."""
+    from rehearse import Rehearsal
+
+    rehearsal = Rehearsal(tmp_path_factory.mktemp("region"))
+    yield rehearsal
+    rehearsal.close()
+
+
+@pytest.fixture
+def ec2(region):
+    """The region, with nothing in it and nothing going wrong; a test that leaves something behind fails."""
+    region.settings()
+    yield region
+    left = region.remains()
+    region.wipe()
+    assert not left

@@ -1,0 +1,261 @@
+"""The instances of one cluster: started where there is capacity, watched, and ended together."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from . import reaper
+from .aws import Aws, code_of, explain, explained, is_passing
+from .errors import ClusterError
+from .ground import Ground, Offer
+from .machines import DISK_GIB, ClusterSpec
+
+_AT_A_TIME = 8  # launches; EC2 lets an account start a few a second
+_TRIES = 8  # of one launch, when AWS is busy
+_CONSOLE_LINES = 3
+
+# What an error of RunInstances rules out.
+_NOT_HERE = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "Unsupported", "SpotMaxPriceTooLow")
+_NO_SUBNET = ("InsufficientFreeAddressesInSubnet", "InsufficientAddressCapacity")
+_NO_MORE = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "InsufficientCapacity")
+
+
+class Stopped(ClusterError):
+    """A launch that did not happen, because the cluster ends."""
+
+
+class Fleet:
+    """Starts instances, each in a thread, until `stop`; `end` leaves nothing of them."""
+
+    def __init__(self, aws: Aws, spec: ClusterSpec, ground: Ground, cluster: str, say: Callable[[str], None]):
+        self.aws, self.spec, self.ground, self.cluster, self.say = aws, spec, ground, cluster, say
+        self.deadline = time.time() + spec.deadline
+        self.started: dict[str, str] = {}  # instance id to name
+        self.group_ids = list(spec.security_group)
+        self._exhausted: set[Offer] = set()
+        self._seen: set[str] = set()  # ids that EC2 has listed
+        self._unsure = False  # whether a launch may have happened without our knowing
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="dask-classify-launch")
+        self._client = aws.client("ec2", retries={"mode": "standard", "total_max_attempts": 1})
+
+    def adopt(self, deadline: float, group_ids: list[str]) -> list[reaper.Machine]:
+        """Take over the instances of a cluster that runs. Raises ClusterError."""
+        self.deadline, self.group_ids = deadline, group_ids
+        found = self.machines()
+        self.started = {each.id: each.worker for each in found}
+        return found
+
+    # --- starting ------------------------------------------------------------------------------
+
+    def open_group(self) -> None:
+        """A security group of the cluster's own: its machines, and the caller's address alone. Raises ClusterError."""
+        if self.group_ids:
+            return
+        with explained("The security group cannot be made"):
+            made = self.aws.ec2.create_security_group(
+                GroupName=f"dask-classify-{self.cluster}",
+                Description="Made by dask-classify for one cluster, and deleted with it",
+                VpcId=self.ground.vpc,
+                TagSpecifications=[{"ResourceType": "security-group", "Tags": self._tags("group", "")}],
+            )
+            self.group_ids = [made["GroupId"]]
+            self._open_ports(made["GroupId"])
+
+    def _open_ports(self, group: str) -> None:
+        ports = [(8786, 8787), *([(22, 22)] if self.spec.key_name else [])]
+        caller = [{"CidrIp": self.ground.caller, "Description": "who started the cluster"}]
+        rules = [{"IpProtocol": "tcp", "FromPort": a, "ToPort": b, "IpRanges": caller} for a, b in ports]
+        itself = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}
+        for attempt in range(_TRIES):
+            try:
+                self.aws.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[*rules, itself])
+                return
+            except ClientError as error:
+                if code_of(error) != "InvalidGroup.NotFound" or attempt == _TRIES - 1:  # it may not be seen yet
+                    raise
+            self._stopping.wait(0.5 * 2**attempt)
+
+    def launch(self, role: str, name: str, script: str) -> Future:
+        """Start an instance in a thread: a Future of EC2's description. Its errors are ClusterError."""
+        return self._pool.submit(self._launch, role, name, script)
+
+    def _launch(self, role: str, name: str, script: str) -> dict:
+        failure = None
+        for number, offer in enumerate(self.ground.offers[role]):
+            if offer in self._exhausted:
+                continue
+            try:
+                found = self._start_one(role, name, script, offer, f"{self.cluster}-{name}-{number}")
+            except ClientError as error:
+                failure = error
+                if not self._rule_out(offer, code_of(error)):
+                    raise ClusterError(*explain(f"{name.capitalize()} cannot be started", error)) from error
+                continue
+            except BotoCoreError as error:
+                self._unsure = True
+                with explained(f"{name.capitalize()} cannot be started"):
+                    raise error
+            self.started[found["InstanceId"]] = name
+            return found
+        what = f"There is no capacity for {name}"
+        if failure:
+            raise ClusterError(*explain(what, failure)) from failure
+        raise ClusterError(
+            f"{what}.", "EC2 refused each type and zone a moment ago: give more types, or another region."
+        )
+
+    def _start_one(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict:
+        """One RunInstances, repeated with the same token while AWS is busy: no instance starts twice."""
+        request = self.request(role, name, script, offer, token)
+        for attempt in range(_TRIES):
+            if self._stopping.is_set():
+                raise Stopped(f"{name.capitalize()} was not started.", "The cluster ends.")
+            try:
+                return self._client.run_instances(**request)["Instances"][0]
+            except (ClientError, BotoCoreError) as error:
+                passing = is_passing(error)
+                self._unsure |= passing  # it may have been started all the same
+                if not passing or attempt == _TRIES - 1:
+                    raise
+            self._stopping.wait(min(0.5 * 2**attempt, 8))
+        raise AssertionError("unreachable")
+
+    def request(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict:
+        """The arguments of RunInstances."""
+        spec, ground = self.spec, self.ground
+        disk = {"VolumeSize": DISK_GIB, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+        nic = {
+            "DeviceIndex": 0,
+            "SubnetId": offer.subnet,
+            "Groups": self.group_ids,
+            "AssociatePublicIpAddress": not spec.private_ip,
+            "DeleteOnTermination": True,
+        }
+        tags = self._tags(role, name)
+        wanted = {
+            "ImageId": ground.ami,
+            "InstanceType": offer.type,
+            "MinCount": 1,
+            "MaxCount": 1,
+            "ClientToken": token[:64],
+            "UserData": script,
+            "InstanceInitiatedShutdownBehavior": "terminate",  # so that `shutdown` ends the cost
+            "NetworkInterfaces": [nic],
+            "BlockDeviceMappings": [{"DeviceName": ground.root_device, "Ebs": disk}],
+            # two hops, because a container without the host's network is one further away
+            "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2},
+            "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
+        }
+        if spec.key_name:
+            wanted["KeyName"] = spec.key_name
+        if spec.instance_profile:
+            kind = "Arn" if spec.instance_profile.startswith("arn:") else "Name"
+            wanted["IamInstanceProfile"] = {kind: spec.instance_profile}
+        if offer.market == "spot":
+            wanted["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": {"SpotInstanceType": "one-time"}}
+        return wanted
+
+    def _tags(self, role: str, name: str) -> list[dict[str, str]]:
+        tags = dict(self.spec.tag) | {
+            "Name": f"dask-classify {self.spec.name or self.cluster} {name or role}",
+            reaper.CLUSTER: self.cluster,
+            reaper.ROLE: role,
+            reaper.WORKER: name,
+            reaper.DEADLINE: reaper.moment(self.deadline),
+            reaper.CLIENT: reaper.this_client(),
+        }
+        if self.spec.name:
+            tags[reaper.NAME] = self.spec.name
+        return [{"Key": key, "Value": value} for key, value in tags.items() if value]
+
+    def _rule_out(self, offer: Offer, code: str) -> bool:
+        """Remember what is not worth another try; False if the error is no question of capacity."""
+        if code in _NO_SUBNET:
+            alike = {each for each in self._offers() if each.subnet == offer.subnet}
+        elif code in _NO_MORE:
+            alike = {each for each in self._offers() if (each.market, each.type) == (offer.market, offer.type)}
+        elif code in _NOT_HERE:
+            alike = {offer}
+        else:
+            return False
+        self._exhausted |= alike
+        return True
+
+    def _offers(self) -> set[Offer]:
+        return {offer for found in self.ground.offers.values() for offer in found}
+
+    def forget_exhausted(self) -> None:
+        """There may be capacity again."""
+        self._exhausted = set()
+
+    # --- watching ------------------------------------------------------------------------------
+
+    def machines(self) -> list[reaper.Machine]:
+        """What EC2 lists of this cluster. Raises ClusterError."""
+        found = reaper.machines(self.aws, self.cluster)
+        self._seen |= {each.id for each in found}
+        return found
+
+    def ended(self) -> set[str]:
+        """Ids of instances that were up once and no longer are. Raises ClusterError."""
+        up = {each.id for each in self.machines() if each.up}
+        return (self._seen & set(self.started)) - up
+
+    def with_address(self, instance: dict, key: str) -> dict:
+        """Wait until EC2 tells an instance's address (`key` of its description). Raises ClusterError."""
+        until = time.monotonic() + self.spec.bring_up_limit
+        while not instance.get(key):
+            if self._stopping.wait(0.3):
+                raise Stopped("The cluster ends.")
+            if time.monotonic() > until:
+                raise ClusterError(
+                    f"Instance {instance['InstanceId']} got no {key}.", "Does its subnet give addresses?"
+                )
+            with contextlib.suppress(ClientError):  # a new instance may be unknown for some seconds
+                found = self.aws.ec2.describe_instances(InstanceIds=[instance["InstanceId"]])
+                instance = found["Reservations"][0]["Instances"][0]
+        return instance
+
+    def console(self, instance_id: str) -> str:
+        """The last lines that an instance printed while booting, or ""."""
+        with contextlib.suppress(ClientError, BotoCoreError, KeyError):
+            text = self.aws.ec2.get_console_output(InstanceId=instance_id, Latest=True)["Output"]
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            told = [line for line in lines if "docker:" in line or "Error" in line] or lines
+            return " / ".join(told[-_CONSOLE_LINES:])[-600:]
+        return ""
+
+    # --- ending --------------------------------------------------------------------------------
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing is started any more."""
+        return self._stopping.is_set()
+
+    def terminate(self, instance_id: str) -> None:
+        """End one instance; what fails here is done again at the end."""
+        with contextlib.suppress(ClientError, BotoCoreError):
+            self.aws.ec2.terminate_instances(InstanceIds=[instance_id])
+
+    def stop(self) -> None:
+        """Start nothing more, and wait for the launches that are under way."""
+        self._stopping.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def end(self) -> reaper.Ending:
+        """Stop, then terminate everything; see `reaper.end`."""
+        self.stop()
+        return reaper.end(
+            self.aws,
+            self.cluster,
+            known=self.started,
+            seen=self._seen,
+            sure=not self._unsure,
+            limit=self.spec.teardown_limit,
+            say=self.say,
+        )

@@ -1,0 +1,174 @@
+"""What the commands about machines on EC2 do: up, down, status, reap, doctor."""
+
+import dataclasses
+import json
+import math
+import time
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from . import costs, reaper, saved
+from .aws import Aws
+from .cluster import EC2Cluster, spec_of
+from .doctor import examine, policies
+from .errors import DaskClassifyError, InstancesLeft, UsageError
+from .saved import Saved
+from .units import format_seconds, parse_seconds
+
+_SIGNS = {True: ("ok", "green"), False: ("wrong", "red"), None: ("?", "yellow")}
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def up(name: str, workers: int | None, options: dict) -> None:
+    """Start a named cluster, or change its number of workers."""
+    saved.check_name(name)
+    if saved.path(name).exists():
+        _resize(saved.load(name), workers, options)
+        return
+    cluster = EC2Cluster(workers, say=_say, name=name, **options)
+    try:
+        cluster.wait_until_ready()
+        kept = Saved(
+            cluster.id, cluster.spec, cluster.tls, cluster.fleet.deadline, cluster.fleet.group_ids, cluster.aws.region
+        )
+        saved.save(kept)
+        _describe(cluster, name)
+    except BaseException:
+        saved.forget(name)
+        cluster.close()
+        raise
+    cluster.leave()
+
+
+def _resize(kept: Saved, workers: int | None, options: dict) -> None:
+    """Attach, scale, leave."""
+    typed = {key: value for key, value in options.items() if value not in (None, False, ())}
+    wanted = spec_of(workers or kept.spec.workers, typed | {"name": kept.name})
+    differences = [
+        each.name.replace("_", "-")
+        for each in dataclasses.fields(wanted)
+        if each.name in typed and getattr(wanted, each.name) != getattr(kept.spec, each.name)
+    ]
+    if differences:
+        raise UsageError(
+            f"The cluster {kept.name} runs already, with another --{differences[0]}.",
+            f"Only its number of workers can change; or end it first: dask-classify down --name {kept.name}.",
+        )
+    with EC2Cluster.attach(kept, say=_say) as cluster:
+        if workers:
+            cluster.resize(workers)
+        saved.save(dataclasses.replace(kept, spec=dataclasses.replace(kept.spec, workers=len(cluster.worker_spec))))
+        _describe(cluster, kept.name)
+
+
+def _describe(cluster: EC2Cluster, name: str) -> None:
+    workers = len(cluster.worker_spec)
+    price = costs.hourly(cluster.aws, cluster.spec, cluster.ground, workers)
+    _say(f"Cluster {name}: {workers} workers at {cluster.scheduler_address}; dashboard: {cluster.dashboard_link}")
+    _say(f"It costs money ({price}) until {reaper.moment(cluster.fleet.deadline)} at the latest.")
+    _say(f"Use it:  dask-classify --rows 10k --output s3://... --cluster {name}")
+    _say(f"End it:  dask-classify down --name {name}")
+
+
+def down(name: str) -> None:
+    """End a named cluster."""
+    kept = saved.load(name)
+    ending = reaper.end(Aws(kept.region), kept.id, say=_say)
+    reaper.refuse_leftovers(ending, kept.region, kept.deadline)
+    saved.forget(name)
+    _say(f"Cluster {name}: {ending.terminated} instances terminated, nothing is left.")
+
+
+def status(region: str | None, *, as_json: bool) -> None:
+    """Everything with our tag."""
+    aws = Aws(region)
+    machines, groups = reaper.machines(aws), reaper.groups(aws)
+    if as_json:
+        click.echo(
+            json.dumps({"instances": [vars(each) for each in machines], "groups": [vars(each) for each in groups]})
+        )
+        return
+    if not machines and not groups:
+        click.echo(f"Nothing of dask-classify is in {aws.region}.")
+        return
+    table = Table("cluster", "machine", "instance", "type", "state", "up for", "ends itself by", "started by", box=None)
+    for each in machines:
+        table.add_row(*_row(each))
+    for group in groups:
+        table.add_row(group.cluster, "security group", group.id, "", "", "", "", _started_by(group))
+    Console(soft_wrap=True).print(table)
+
+
+def _row(machine: reaper.Machine) -> list[str]:
+    kind = machine.type if machine.market == "on-demand" else f"{machine.type} ({machine.market})"
+    age = format_seconds(max(0, time.time() - machine.launched))
+    until = time.strftime("%m-%d %H:%M", time.localtime(machine.deadline)) if machine.deadline else ""
+    whose = _started_by(machine)
+    return [machine.name or machine.cluster, machine.worker, machine.id, kind, machine.state, age, until, whose]
+
+
+def _started_by(thing: reaper.Machine | reaper.Group) -> str:
+    leaked = reaper.is_leaked(thing)
+    if leaked:
+        return "leaked"
+    if thing.name:
+        return f"up --name {thing.name}"
+    host, pid, *_ = [*thing.client.split(), "", ""]
+    return f"process {pid} on {host}{'' if leaked is False else ', if it runs'}"
+
+
+def reap(region: str | None, clusters, older_than: str | None, *, everything: bool, yes: bool) -> None:
+    """End leaked clusters, or those chosen."""
+    aws = Aws(region)
+    age = parse_seconds(older_than, "age") if older_than else None
+    chosen = {}
+    for each in [*reaper.machines(aws), *reaper.groups(aws)]:
+        old = age is not None and time.time() - getattr(each, "launched", math.inf) > age
+        leaked = age is None and not clusters and reaper.is_leaked(each)
+        if each.cluster in clusters or everything or old or leaked or each.cluster in chosen:
+            chosen.setdefault(each.cluster, []).append(each.id)
+    if not chosen:
+        click.echo(f"Nothing to end in {aws.region}: `dask-classify status` lists what is there.")
+        return
+    for cluster, ids in chosen.items():
+        click.echo(f"{'Ending' if yes else 'Would end'} cluster {cluster}: {', '.join(ids)}")
+    if not yes:
+        click.echo("Nothing was ended: add --yes.")
+        return
+    _end_all(aws, list(chosen))
+
+
+def _end_all(aws: Aws, clusters: list[str]) -> None:
+    left: list[str] = []
+    for cluster in clusters:
+        ending = reaper.end(aws, cluster, say=_say)
+        left += ending.left
+        click.echo(
+            f"Cluster {cluster}: {ending.terminated} instances terminated"
+            + (f"; left: {ending.left}" if ending.left else ", nothing is left")
+        )
+    if left:
+        raise InstancesLeft(f"Still there in {aws.region}: {', '.join(left)}.", "Try again, or use the AWS console.")
+
+
+def doctor(workers: int | None, output: str | None, options: dict, *, policy: bool) -> None:
+    """Print each finding; ClusterError with exit code 1 when a run would fail."""
+    if policy:
+        click.echo(json.dumps(policies(output, options.get("instance_profile")), indent=2))
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    wrong = 0
+    for finding in examine(spec_of(workers, options), output):
+        sign, style = _SIGNS[finding.good]
+        console.print(f"[{style}]{sign:<5}[/] {finding.what}: ", end="")
+        console.print(finding.text, markup=False)
+        if finding.hint:
+            console.print(f"      {finding.hint}", markup=False)
+        wrong += finding.good is False
+    if wrong:
+        raise DaskClassifyError(f"A run would fail: {wrong} {'thing is' if wrong == 1 else 'things are'} wrong.")

@@ -1,0 +1,56 @@
+"""Work that signals must not stop, and signals that must not kill."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable
+
+
+def endings_as_exceptions() -> Callable[[], None]:
+    """Let SIGTERM and SIGHUP raise SystemExit, so that `with` blocks end; returns what undoes it.
+
+    Does nothing where the program has handlers of its own, or outside the main thread, which has all signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    ours = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for each in ours:
+        signal.signal(each, _exit)
+
+    def undo() -> None:
+        for each in ours:
+            if threading.current_thread() is threading.main_thread() and signal.getsignal(each) is _exit:
+                signal.signal(each, signal.SIG_DFL)
+
+    return undo
+
+
+def _exit(number, frame):
+    raise SystemExit(128 + number)
+
+
+def uninterrupted(work: Callable[[], None], say: Callable[[str], None]) -> None:
+    """Do the work to its end in another thread, whatever is raised in this one; then raise what came first."""
+    failures: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=guarded, name="dask-classify-ending")
+    interrupts: list[BaseException] = []
+    try:
+        thread.start()
+    except RuntimeError:  # no threads any more, in Python's own end
+        guarded()
+    while thread.is_alive():
+        try:
+            thread.join()
+        except BaseException as interrupt:  # Ctrl-C, or a signal that raises
+            interrupts.append(interrupt)
+            with contextlib.suppress(BaseException):
+                say("Ending the machines first; this takes a moment.")
+    for error in [*failures, *interrupts]:
+        raise error

@@ -1,0 +1,142 @@
+"""What a Dask worker has of us: its classifier processes, given to it by a plugin, and the task that uses them."""
+
+import contextlib
+import multiprocessing
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from distributed import WorkerPlugin, get_worker
+from tornado.ioloop import PeriodicCallback
+
+from . import interruption
+from .errors import ClusterError, DaskClassifyError
+from .processes import ClassifierProcesses, ProcessDied, Site, start_forkserver
+from .shipping import Package
+from .tasks import versions
+
+_TELL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Died:
+    """What a Dask task returns when its process died."""
+
+    manner: str
+
+
+def in_classifier_process(
+    number: int, args: tuple, *, plugin: str, function: Callable, timeout: float | None
+) -> object:
+    """The Dask task: a thread of the worker that waits for a classifier process. Returns failures as values."""
+    try:
+        return get_worker().plugins[plugin].call(number, function, args, timeout)
+    except ProcessDied as death:
+        return Died(death.message)
+    except DaskClassifyError as error:
+        return error
+
+
+class ClassifierPlugin(WorkerPlugin):
+    """Gives a Dask worker its classifier processes and the classifier's files, also a worker that joins
+    later.
+    """
+
+    def __init__(self, name: str, package: Package, expected: dict[str, str], environment: dict[str, str]):
+        self.name, self.package, self.expected, self.environment = name, package, expected, environment
+
+    def setup(self, worker) -> None:
+        """Lay the files down; the processes start with their first task."""
+        if multiprocessing.current_process().daemon:
+            multiprocessing.current_process().daemon = False  # a Nanny's child; else it may have no children
+        start_forkserver()
+        self.folder = tempfile.mkdtemp(prefix="classifier-", dir=worker.local_directory)
+        self.package.unpack(Path(self.folder))
+        self.pool = ClassifierProcesses(worker.state.nthreads, Site(str(worker.name), self.folder), self.environment)
+        self.rows: dict[int, tuple[int, int]] = {}
+        self.worker, self.proc = worker, worker.monitor.proc
+        # where Dask watches memory, it would pause a worker for what its children share
+        worker.monitor.proc = Family(self.proc, self.pool, memory=not worker.memory_manager.memory_limit)
+        self.telling = PeriodicCallback(self._tell, _TELL_SECONDS * 1000)
+        self.telling.start()
+        interruption.watch(worker, self._leave)
+
+    def _leave(self, why: str) -> None:
+        told = {"worker": str(self.worker.name), "leaving": why}
+        self.worker.loop.add_callback(self.worker.log_event, self.name, told)
+
+    def teardown(self, worker) -> None:
+        """End the processes."""
+        self.telling.stop()
+        self.pool.close()
+        worker.monitor.proc = self.proc
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def call(self, number: int, function: Callable, args: tuple, timeout: float | None) -> object:
+        """Run one task in a process of this worker."""
+        if (mine := versions()) != self.expected:
+            raise ClusterError(*_explain_versions(mine, self.expected))
+
+        def on_report(rows: int, bad: int) -> None:
+            self.rows[number] = (rows, bad)
+
+        try:
+            return self.pool.call(function, *args, on_report=on_report, timeout=timeout)
+        finally:
+            self.rows.pop(number, None)
+
+    def _tell(self) -> None:
+        self.pool.rest()
+        if self.rows:
+            tasks = [(number, rows, bad) for number, (rows, bad) in self.rows.copy().items()]
+            self.worker.log_event(self.name, {"worker": str(self.worker.name), "tasks": tasks})
+
+
+def _explain_versions(mine: dict[str, str], expected: dict[str, str]) -> tuple[str, str]:
+    differences = [
+        f"{name} {mine.get(name)} (you have {want})" for name, want in expected.items() if mine.get(name) != want
+    ]
+    return (
+        f"The workers' versions are not yours: {', '.join(differences)}.",
+        "They would write other bytes. Install the same versions on both sides, as constraints.txt has them.",
+    )
+
+
+class Family:
+    """A worker's process together with its classifier processes, as psutil shows one process: the dashboard
+    then tells the truth.
+    """
+
+    def __init__(self, proc: psutil.Process, pool: ClassifierProcesses, *, memory: bool):
+        self._proc, self._pool, self._memory = proc, pool, memory
+        self._children: dict[int, psutil.Process] = {}
+
+    def __getattr__(self, name: str):
+        return getattr(self._proc, name)
+
+    def _each(self) -> Iterator[psutil.Process]:
+        yield self._proc
+        for pid in self._pool.pids():
+            with contextlib.suppress(psutil.Error):  # it may just have ended
+                yield self._children.setdefault(pid, psutil.Process(pid))
+
+    def cpu_percent(self) -> float:
+        """CPU use since the last call, in percent of one core."""
+        return sum(_zero_if_gone(process.cpu_percent) for process in self._each())
+
+    def memory_info(self):
+        """Memory in bytes; pages that processes share are counted once for each."""
+        own = self._proc.memory_info()
+        if not self._memory:
+            return own
+        return own._replace(rss=sum(_zero_if_gone(lambda p=process: p.memory_info().rss) for process in self._each()))
+
+
+def _zero_if_gone(measure: Callable[[], float]) -> float:
+    try:
+        return measure()
+    except psutil.Error:
+        return 0

@@ -1,0 +1,334 @@
+"""The rehearsal's region of AWS: moto's EC2, S3, SSM, IAM and STS over HTTP, and instances that really boot.
+
+    python cloud.py FOLDER NET
+
+serves on loopback until its standard input is closed, then cuts the power of its instances. It prints one
+line of JSON: the addresses of AWS's API and of its own control. See README.md beside this file.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+os.environ |= {"MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true", "MOTO_ENABLE_KEYPAIR_VALIDATION": "true"}
+
+import moto.ec2.models.elastic_network_interfaces as interfaces
+import moto.ec2.models.vpcs as vpcs
+from instances import Instance
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import EC2Backend, ec2_backends
+from moto.ec2.models.instances import Instance as MotoInstance
+from moto.ec2.responses.general import General
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+USER_DATA_LIMIT = 16_384  # bytes, before base64
+_OWN_FAULTS = ("Insufficient", "Internal")
+TOO_LATE = {"shutting-down", "terminated"}
+
+
+class Refusal(EC2ClientError):
+    """An error of EC2, with the HTTP status that EC2 gives: what is its own fault has 500, and clients retry that."""
+
+    def __init__(self, code: str, message: str):
+        super().__init__(code, message)
+        self.status = 503 if code == "RequestLimitExceeded" else 500 if code.startswith(_OWN_FAULTS) else 400
+
+
+class Cloud:
+    """The instances, the log of what happened, and the faults to come."""
+
+    def __init__(self, folder: Path, net: int):
+        self.folder, self.net = folder, net
+        self.instances: dict[str, Instance] = {}
+        self.events: list[dict] = []
+        self.settings: dict = {}
+        self.lock = threading.RLock()
+        self.calls: dict[str, int] = {}
+        self.by_token: dict[str, object] = {}
+        self.addresses = iter(range(1, 60_000))
+        self.over = threading.Event()
+
+    def log(self, what: str, **details) -> None:
+        with self.lock:
+            self.events.append({"what": what, "at": time.time(), **details})
+            with (self.folder / "events.log").open("a") as log:
+                print(json.dumps(self.events[-1]), file=log)
+
+    def reset(self, settings: dict) -> None:
+        """New settings and faults; calls are counted from 1 again."""
+        with self.lock:
+            self.settings, self.calls = settings, {}
+            (self.folder / "images.json").write_text(json.dumps(settings.get("images", {})))
+
+    @property
+    def backend(self) -> EC2Backend:
+        return ec2_backends[ACCOUNT][REGION]
+
+    # --- faults --------------------------------------------------------------------------------
+
+    def check(self, call: str, **details) -> None:
+        """Log an API call; raise if a fault is due: {"call", "code", "from", "to", and details to match}."""
+        with self.lock:
+            number = self.calls[call] = self.calls.get(call, 0) + 1
+        for fault in self.settings.get("faults", []):
+            first, last = fault.get("from", 1), fault.get("to", 10**9)
+            rest = {key: value for key, value in fault.items() if key in details}
+            if fault["call"] == call and first <= number <= last and rest.items() <= details.items():
+                self.log("fault", call=call, number=number, code=fault["code"], **details)
+                raise Refusal(fault["code"], f"({fault['code']} was played)")
+        self.log("call", call=call, number=number, **details)
+
+    # --- booting -------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Boot what runs, cut the power of what does not, and let instances shut themselves down."""
+        with self.lock:
+            found = list(self.backend.all_instances())
+            new = [each for each in found if each._state.name == "running" and each.id not in self.instances]
+            for each in new:
+                self.instances[each.id] = Instance(each, self)
+            self.write_rules()
+        for each in new:
+            self.instances[each.id].boot()
+        for instance in list(self.instances.values()):
+            if instance.alive and instance.moto._state.name != "running":
+                instance.cut_power(instance.moto._state.name)
+            elif instance.alive:
+                instance.look_after()
+
+    def write_rules(self) -> None:
+        """What the network of each process needs to know: who is who, and who may reach whom."""
+        rules = {each.private: each.reachable_from() for each in self.instances.values() if each.alive}
+        public = {each.public: each.private for each in self.instances.values() if each.public and each.alive}
+        groups = {each.private: each.groups() for each in self.instances.values()}
+        text = json.dumps({"rules": rules, "public": public, "groups": groups, "net": self.net, "metadata": METADATA})
+        if getattr(self, "_rules", None) != text:
+            self._rules = text
+            temporary = self.folder / "network.new"
+            temporary.write_text(text)
+            temporary.replace(self.folder / "network.json")
+
+    def run(self) -> None:
+        while not self.over.is_set():
+            self.tick()
+            self.over.wait(0.05)
+        for instance in self.instances.values():
+            if instance.alive:
+                instance.cut_power("the rehearsal is over")
+
+
+METADATA = 0  # the port on which 169.254.169.254 is played; known when it listens
+
+
+# --- what moto lacks --------------------------------------------------------------------------------
+
+
+def extend_moto(cloud: Cloud) -> None:
+    """Loopback addresses, faults, limits, idempotent launches, slow appearance and termination."""
+    create_vpc = vpcs.VPCBackend.create_vpc
+
+    def create(self, cidr_block, **options):
+        return create_vpc(self, f"127.{cloud.net}.0.0/16" if options.get("is_default") else cidr_block, **options)
+
+    vpcs.VPCBackend.create_vpc = create
+
+    def public_ip():
+        number = next(cloud.addresses)
+        return f"127.{cloud.net + 1}.{number // 250}.{number % 250 + 1}"
+
+    interfaces.random_public_ip = public_ip
+    execute = ActionResult.execute_result
+
+    def with_status(self, context):
+        status, headers, body = execute(self, context)
+        return self.result.status if isinstance(self.result, Refusal) else status, headers, body
+
+    ActionResult.execute_result = with_status
+    _patch_launch(cloud)
+    _patch_listing(cloud)
+    _patch_terminate(cloud)
+    _patch_groups(cloud)
+
+    def console(self):
+        instance = cloud.instances.get(self._get_param("InstanceId"))
+        return ActionResult(instance.console() if instance else {})
+
+    General.get_console_output = console
+
+
+def _patch_launch(cloud: Cloud) -> None:
+    run_instances = EC2Backend.run_instances
+
+    def run(self, image_id, count, user_data, groups, **options):
+        zone = self.get_subnet(options["nics"][0]["SubnetId"]).availability_zone if options["nics"] else None
+        market = "spot" if options.get("instance_market_options") else "on-demand"
+        size = len(Instance.decode(user_data))
+        asked = {"type": options["instance_type"], "zone": zone, "market": market}
+        cloud.check("RunInstances", **asked, user_data=size, profile=options.get("iam_instance_profile_name"))
+        if size > USER_DATA_LIMIT:
+            raise Refusal("InvalidParameterValue", f"User data is limited to {USER_DATA_LIMIT} bytes")
+        token = options["client_token"]
+        if token not in cloud.by_token:
+            cloud.by_token[token] = run_instances(self, image_id, count, user_data, groups, **options)
+        time.sleep(cloud.settings.get("launch_seconds", 0))
+        if cloud.calls["RunInstances"] <= cloud.settings.get("lose_answers", 0):
+            raise Refusal("InternalError", "(the answer was lost)")
+        return cloud.by_token[token]
+
+    EC2Backend.run_instances = run
+
+
+def _patch_listing(cloud: Cloud) -> None:
+    """DescribeInstances may miss a new instance for a while; its state may lag."""
+    get_multi = EC2Backend.get_multi_instances_by_id
+    all_reservations = EC2Backend.all_reservations
+    born: dict[str, float] = {}
+
+    def hidden(instance) -> bool:
+        since = born.setdefault(instance.id, time.time())
+        return time.time() < since + cloud.settings.get("appear_seconds", 0)
+
+    def listing(self, filters=None):
+        cloud.check("DescribeInstances")
+        found = all_reservations(self, filters)
+        for reservation in found:
+            reservation.instances = [each for each in reservation.instances if not hidden(each)]
+        return [reservation for reservation in found if reservation.instances]
+
+    def by_ids(self, ids, filters=None):
+        if missing := [each for each in ids if (known := self.get_instance_by_id(each)) and hidden(known)]:
+            raise Refusal("InvalidInstanceID.NotFound", f"The instance ID '{missing[0]}' does not exist")
+        return get_multi(self, ids, filters)
+
+    EC2Backend.describe_instances = listing
+    EC2Backend.get_multi_instances_by_id = by_ids
+
+
+def _patch_terminate(cloud: Cloud) -> None:
+    """An instance shuts down for a while; a second terminate is no error."""
+    terminate = MotoInstance.terminate
+    terminate_instances = EC2Backend.terminate_instances
+
+    def end(self):
+        if self._state.name in TOO_LATE:
+            return self._state
+        seconds = cloud.settings.get("terminate_seconds", 0)
+        if not seconds:
+            return terminate(self)
+        self._state.name, self._state.code = "shutting-down", 32
+        threading.Timer(seconds, partial(terminate, self)).start()
+        return self._state
+
+    def end_all(self, instance_ids):
+        cloud.check("TerminateInstances", ids=list(instance_ids))
+        return terminate_instances(self, instance_ids)
+
+    MotoInstance.terminate = end
+    EC2Backend.terminate_instances = end_all
+
+
+def _patch_groups(cloud: Cloud) -> None:
+    """A security group in use cannot be deleted."""
+    delete, create = EC2Backend.delete_security_group, EC2Backend.create_security_group
+
+    def delete_group(self, name=None, group_id=None):
+        cloud.check("DeleteSecurityGroup", group=group_id)
+        for instance in self.all_instances():
+            used = {group.id for nic in instance.nics.values() for group in nic.group_set}
+            if instance._state.name != "terminated" and group_id in used:
+                raise Refusal("DependencyViolation", f"resource {group_id} has a dependent object")
+        return delete(self, name=name, group_id=group_id)
+
+    def create_group(self, *args, **options):
+        if not options.get("is_default") and options.get("name") != "default" and "default" not in args[:1]:
+            cloud.check("CreateSecurityGroup")
+        return create(self, *args, **options)
+
+    EC2Backend.delete_security_group, EC2Backend.create_security_group = delete_group, create_group
+
+
+# --- metadata, checkip, and the rehearsal's own control ----------------------------------------------
+
+
+class Control(BaseHTTPRequestHandler):
+    """169.254.169.254 for instances, checkip.amazonaws.com for clients, and levers for tests."""
+
+    cloud: Cloud
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def answer(self, body: str, status: int = 200) -> None:
+        data = body.encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(data)
+
+    def do_PUT(self):
+        self.answer("a-token" if self.path == "/latest/api/token" else "")
+
+    def do_GET(self):
+        if self.path == "/checkip":
+            return self.answer("127.0.0.1\n")
+        if self.path == "/events":
+            with self.cloud.lock:
+                return self.answer(json.dumps(self.cloud.events))
+        return self.metadata()
+
+    def metadata(self) -> None:
+        instance = next(
+            (each for each in self.cloud.instances.values() if each.private == self.client_address[0]), None
+        )
+        if not instance or not self.headers.get("X-aws-ec2-metadata-token"):
+            return self.answer("", 401)
+        body = instance.metadata(self.path.removeprefix("/latest/meta-data/"))
+        return self.answer(body or "", 200 if body is not None else 404)
+
+    def do_POST(self):
+        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "{}")
+        if self.path == "/settings":
+            self.cloud.reset(told)
+        else:
+            instance = self.cloud.instances[told["id"]]
+            {"/lose": instance.lose, "/interrupt": instance.interrupt}[self.path](**told.get("with", {}))
+        self.answer("{}")
+
+
+def main() -> None:
+    global METADATA
+    folder, net = Path(sys.argv[1]), int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the test's Ctrl-C is for the command
+    cloud = Cloud(folder, net)
+    cloud.reset({})
+    extend_moto(cloud)
+    api = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    api.start()
+    control = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Control,), {"cloud": cloud}))
+    METADATA = control.server_address[1]
+    threading.Thread(target=control.serve_forever, daemon=True).start()
+    host, port = api.get_host_and_port()
+    cloud.api = f"http://{host}:{port}"
+    cloud.write_rules()
+    print(json.dumps({"api": cloud.api, "control": f"http://127.0.0.1:{METADATA}"}), flush=True)
+    power = threading.Thread(target=cloud.run)
+    power.start()
+    sys.stdin.read()  # until whoever started this has gone
+    cloud.over.set()
+    power.join()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

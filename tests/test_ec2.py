@@ -1,0 +1,419 @@
+"""EC2 in rehearsal: runs, notebooks, clusters that stay, and what is asked of AWS."""
+
+import json
+import re
+import time
+
+import pytest
+from botocore.exceptions import ClientError
+from rehearse import IMAGE, REGION, wait_for
+
+from dask_classifier import bootstrap, machines, reaper
+from dask_classifier.errors import UsageError
+from dask_classifier.fleet import Fleet
+from dask_classifier.ground import Ground, Offer
+
+PRIVATE_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dask-classify:1"
+
+
+@pytest.fixture(scope="module")
+def profile(region):
+    """An instance profile that exists."""
+    iam = region.client("iam")
+    iam.create_instance_profile(InstanceProfileName="classify")
+    return "classify"
+
+
+def spec(**options):
+    return machines.ClusterSpec.of(**{"image": IMAGE} | options)
+
+
+# --- a run -------------------------------------------------------------------------------------------
+
+
+def test_the_very_same_command_runs_on_ec2_and_gives_the_same_bytes(ec2, profile, command):
+    """With `cluster: ec2` and `output:` in the configuration, as root of a private image, with a profile."""
+    configured = {"DASK_CLASSIFIER__OUTPUT": "s3://bucket/main", "DASK_CLASSIFIER__SLOWNESS": "1"}
+    options = ["--image", PRIVATE_IMAGE, "--instance-profile", profile, "--tag", "team=data & more"]
+    done = ec2.command("--rows", "20k", "--workers", "2", *options, "--json", check=0, **configured)
+    assert re.search(r"rows of worker-0 on \S+ +[\d,]+", done.stderr_text)
+    assert re.search(r"rows of worker-1 on \S+ +[\d,]+", done.stderr_text)
+    assert "Starting 2 on-demand c7i.large with 2 processes each, and a t3.small" in done.stderr_text
+    assert "Started 3 instances, 3 terminated" in done.stderr_text
+    assert len(ec2.events("boot")) == 3 and not ec2.remains()
+    stored = ec2.client("s3").get_object(Bucket="bucket", Key="main/manifest.json")["Body"].read()
+    assert json.loads(stored)["machines"] == {"started": 3, "terminated": 3, "left": []}
+    proven = ec2.command("verify", "s3://bucket/main", "--json", check=0)
+    command("--rows", "20k", "--slowness", "1", "--output", "here", check=0)
+    here = command("verify", "here", "--json", check=0)
+    assert json.loads(proven.stdout_text)["sha256"] == json.loads(here.stdout)["sha256"]
+    _check_machines(ec2, profile)
+
+
+def _check_machines(ec2, profile):
+    """What the machines of a run were, and what they knew."""
+    mine = {event["id"] for event in ec2.events("boot")}
+    for told in (each for each in ec2.instances() if each["InstanceId"] in mine):
+        tags = {each["Key"]: each["Value"] for each in told["Tags"]}
+        assert tags["team"] == "data & more" and tags["dask-classify:deadline"] > "2026"
+        machine = ec2.folder / told["InstanceId"]
+        user_data = (machine / "user-data").read_text()
+        assert len(user_data) < 4_096
+        for secret in ("testing", "AWS_SECRET", "s3://bucket"):
+            assert secret not in user_data
+        assert (machine / "logins").read_text() == "123456789012.dkr.ecr.us-east-1.amazonaws.com\n"
+        ran = json.loads((machine / "docker.json").read_text())
+        assert "AWS_SECRET_ACCESS_KEY" not in ran["environment"]
+        if "distributed.cli.dask_worker" in ran["command"]:
+            assert ran["command"][ran["command"].index("--nthreads") + 1] == "2"  # c7i.large
+            assert re.match(r"tls://127\.\d+\.", ran["command"][3])
+    assert {each["profile"] for each in ec2.events("call", call="RunInstances")} == {profile}
+    assert ec2.events("shutdown", when="+120")  # the deadline
+
+
+def test_a_complete_run_is_not_paid_for_again(ec2):
+    ec2.command("--rows", "300", "--cluster", "inline", "--slowness", "1", "--output", "s3://bucket/again", check=0)
+    done = ec2.command("--rows", "300", "--slowness", "1", "--output", "s3://bucket/again", "--resume", check=0)
+    assert "was complete already" in done.stderr_text
+    done = ec2.command("--rows", "300", "--slowness", "1", "--output", "s3://bucket/again", check=2)
+    assert "holds a run" in done.stderr_text or "complete" in done.stderr_text
+    assert not ec2.events("call", call="RunInstances")
+
+
+# --- Python --------------------------------------------------------------------------------------------
+
+NOTEBOOK = """
+import copy, logging, time, urllib.request
+import dask, distributed
+import dask_classifier as dc
+
+dask.config.set({"user.password": "hunter2", "distributed.comm.tls.ca-file": None})
+dc.EC2Cluster  # its import adds defaults of its own
+before = copy.deepcopy(dask.config.config)
+plan = dc.plan(rows=400, slowness=1, output="s3://bucket/notebook")
+with dc.EC2Cluster(workers=2, bring_up_limit="1m", processes_per_worker=1) as cluster:
+    result = dc.run(plan, cluster)
+    assert dask.config.config == before
+    assert len(result.head(3)) == 3
+    page = urllib.request.urlopen(cluster.dashboard_link).read()
+    assert b"Dask" in page or b"bokeh" in page.lower()
+    with distributed.Client(cluster) as client:
+        client.wait_for_workers(2)
+        assert client.submit(lambda x: x + 1, 1).result(30) == 2
+        names = {each["name"] for each in client.scheduler_info(n_workers=-1)["workers"].values()}
+        assert cluster.plan == cluster.requested == cluster.observed == names, (cluster.plan, cluster.requested, names)
+        cluster.scale(3)
+        client.wait_for_workers(3, timeout=60)
+        cluster.scale(1)
+        until = time.monotonic() + 30
+        while len(cluster.fleet.machines()) - len(cluster.fleet.ended()) > 2 or len(cluster.observed) > 1:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        assert cluster.plan == cluster.requested == cluster.observed
+assert dask.config.config == before
+print(cluster.ending)
+with dc.LocalCluster(1, dashboard_address="127.0.0.1:0") as local:
+    assert not local.scheduler_address.startswith("tls")
+assert dc.open_run("s3://bucket/notebook").manifest["machines"]["terminated"] == 4
+"""
+
+
+def test_the_notebook_spelling_and_what_dask_users_expect(ec2):
+    done = ec2.python(NOTEBOOK)
+    assert "started 4 instances, 4 terminated" in done.stdout_text
+    for event in ec2.events("boot"):
+        text = (ec2.folder / event["id"] / "user-data").read_text()
+        assert "hunter2" not in text
+        config = re.search(r"DASK_INTERNAL_INHERIT_CONFIG='?([\w=+/-]+)", text)[1]
+        import dask.config
+
+        assert "password" not in json.dumps(dask.config.deserialize(config))
+
+
+# --- clusters that stay ----------------------------------------------------------------------------------
+
+
+def test_up_run_resize_run_down(ec2):
+    wrong = ec2.command("up", "--name", "mine", "--key-name", "nobodys", check=4)
+    assert "InvalidKeyPair" in wrong.stderr_text and not ec2.remains()
+    ec2.client("ec2").create_key_pair(KeyName="key")
+    options = ["--workers", "1", "--processes-per-worker", "1", "--key-name", "key"]
+    up = ec2.command("up", "--name", "mine", *options, check=0)
+    _check_who_may_come_in(ec2)
+    assert "Cluster mine: 1 workers at tls://" in up.stderr_text and "It costs money (" in up.stderr_text
+    kept = ec2.folder / ".local/state/dask-classify/clusters/mine.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert len(ec2.running()) == 2
+    first = ec2.command(
+        "--rows", "300", "--slowness", "1", "--cluster", "mine", "--output", "s3://bucket/stay1", check=0
+    )
+    assert "rows in" in first.stderr_text and len(ec2.running()) == 2
+    ec2.command("up", "--name", "mine", "--workers", "2", check=0)
+    assert len(ec2.running(role="worker")) == 2
+    told = json.loads(ec2.command("status", "--json", check=0).stdout_text)
+    assert sorted(each["worker"] for each in told["instances"]) == ["scheduler", "worker-0", "worker-1"]
+    assert {each["name"] for each in told["instances"]} == {"mine"}
+    other = ec2.command("up", "--name", "mine", "--instance-type", "c5.large", check=2)
+    assert "runs already, with another --instance-type" in other.stderr_text
+    assert "Nothing to end" in ec2.command("reap", "--yes", check=0).stdout_text  # it is no leak
+    ec2.command("up", "--name", "mine", "--workers", "1", check=0)
+    wait_for(lambda: len(ec2.running(role="worker")) == 1)
+    ec2.command("down", "--name", "mine", check=0)
+    assert not ec2.remains() and not kept.exists()
+    gone = ec2.command("--rows", "300", "--cluster", "mine", "--output", "s3://bucket/stay2", check=4)
+    assert "no cluster named mine" in gone.stderr_text
+
+
+def _check_who_may_come_in(ec2):
+    """The caller's address alone, and the group itself, as the rules of EC2 say and as connects go."""
+    groups = ec2.client("ec2").describe_security_groups()["SecurityGroups"]
+    (group,) = [each for each in groups if each["GroupName"] != "default"]
+    rules = group["IpPermissions"]
+    open_to = {
+        (rule.get("FromPort"), rule.get("ToPort"), each["CidrIp"]) for rule in rules for each in rule["IpRanges"]
+    }
+    assert open_to == {(8786, 8787, "127.0.0.1/32"), (22, 22, "127.0.0.1/32")}
+    assert [each["GroupId"] for rule in rules for each in rule["UserIdGroupPairs"]] == [group["GroupId"]]
+    (boss,) = ec2.instances("running", role="scheduler")
+    connect = f"import socket; socket.create_connection(({boss['PublicIpAddress']!r}, 8787), 3); print('in')"
+    assert "in" in ec2.python(connect).stdout_text
+    stranger = ec2.python(connect, check=1, REHEARSAL_CLIENT="127.0.0.9")
+    assert "a security group drops" in stranger.stderr_text
+
+
+# --- what is asked of AWS ----------------------------------------------------------------------------------
+
+
+class NoAws:
+    region = REGION
+
+    def client(self, *args, **config):
+        return None
+
+
+def request(offer=None, **options):
+    ground = Ground("vpc-1", "ami-1", "/dev/xvda", "x86_64", {}, {}, "192.0.2.1/32")
+    fleet = Fleet(NoAws(), spec(**options), ground, "an-id", print)
+    fleet.group_ids = ["sg-1"]
+    return fleet.request(
+        "worker", "worker-0", "#!/bin/sh", offer or Offer("on-demand", "c7i.large", "subnet-1", "a"), "t"
+    )
+
+
+def test_each_machine_is_encrypted_has_imdsv2_and_ends_when_it_shuts_down():
+    asked = request(tag=["team=data"], key_name="mine", instance_profile="classify")
+    assert asked["MetadataOptions"]["HttpTokens"] == "required"
+    (disk,) = asked["BlockDeviceMappings"]
+    assert disk["DeviceName"] == "/dev/xvda" and disk["Ebs"]["Encrypted"] and disk["Ebs"]["DeleteOnTermination"]
+    assert asked["InstanceInitiatedShutdownBehavior"] == "terminate"
+    assert asked["NetworkInterfaces"][0]["AssociatePublicIpAddress"] is True
+    assert asked["KeyName"] == "mine" and asked["IamInstanceProfile"] == {"Name": "classify"} and asked["ClientToken"]
+    tags = {each["Key"]: each["Value"] for each in asked["TagSpecifications"][0]["Tags"]}
+    assert tags["team"] == "data" and tags[reaper.CLUSTER] == "an-id" and reaper.CLIENT in tags
+
+
+def test_private_addresses_spot_and_profiles_by_arn():
+    asked = request(
+        Offer("spot", "c7i.large", "subnet-1", "a"),
+        private_ip=True,
+        instance_profile="arn:aws:iam::123456789012:instance-profile/x",
+    )
+    assert asked["NetworkInterfaces"][0]["AssociatePublicIpAddress"] is False
+    assert asked["InstanceMarketOptions"]["MarketType"] == "spot"
+    assert asked["IamInstanceProfile"] == {"Arn": "arn:aws:iam::123456789012:instance-profile/x"}
+
+
+def test_user_data_quotes_words_and_stays_far_under_the_limit():
+    own = bootstrap.tls(days=1)
+    config = bootstrap.config(own, "worker", {})
+    assert "scheduler" not in config["distributed"]["comm"]["tls"]  # the worker's role alone
+    text = bootstrap.user_data(
+        title="t", minutes=3, image="a/b:1", command=["x", "a b; rm", "$(nproc)"], config=config,
+        environment={"E": "it's"}, region=REGION,
+    )  # fmt: skip
+    assert "shutdown -h +3" in text and "'a b; rm' \"$(nproc)\"" in text and "E=it" in text
+    assert len(text.encode()) < bootstrap.USER_DATA_LIMIT / 4
+    with pytest.raises(UsageError, match="EC2 allows 16,384"):
+        bootstrap.user_data(
+            title="t" * 17_000, minutes=3, image="a/b:1", command=[], config=config, environment={}, region=REGION
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"image": ""}, "EC2 needs a Docker image"),
+        ({"image": "a b; rm -rf /"}, "is no image"),
+        ({"workers": 2, "min_workers": 3}, "--min-workers 3"),
+        ({"deadline": "5m"}, "not after the bring-up limit"),
+        ({"deadline": "soon"}, "'soon' is not a deadline"),
+        ({"tag": ["team"]}, "'team' is no tag"),
+        ({"tag": {"aws:x": "y"}}, "cannot be a tag's name"),
+        ({"subnet": "vpc-1"}, "is no subnet"),
+        ({"instance_type": "large"}, "is no instance type"),
+        ({"instance_type": "c7i.large;x"}, "is no instance type"),
+        ({"processes_per_worker": 0}, "cannot work"),
+        ({"worker": 3}, "no option worker"),
+    ],
+)
+def test_wrong_options_start_nothing(options, text):
+    with pytest.raises(UsageError, match=re.escape(text)):
+        spec(**options)
+
+
+def test_options_are_words_as_people_type_them():
+    made = spec(instance_type="c7i.4xlarge, c6i.4xlarge", deadline="90m", tag=["a=b=c"], subnet=["subnet-1,subnet-2"])
+    assert made.instance_type == ("c7i.4xlarge", "c6i.4xlarge") and made.deadline == 5400
+    assert made.tag == {"a": "b=c"} and made.subnet == ("subnet-1", "subnet-2")
+    assert made.idle_timeout >= max(600, made.bring_up_limit)
+
+
+# --- network and capacity, without Dask -----------------------------------------------------------------
+
+FLEET = """
+import json
+import dask_classifier.fleet
+from dask_classifier import ground
+from dask_classifier.aws import Aws
+from dask_classifier.errors import ClusterError
+from dask_classifier.fleet import Fleet
+from dask_classifier.machines import ClusterSpec
+
+options = json.load(open("fleet.json"))
+name, fleets = options.pop("name"), options.pop("fleets", 1)
+dask_classifier.fleet._TRIES = options.pop("tries", 8)
+spec = ClusterSpec.of(image="a/b:1", teardown_limit=30, **options)
+aws = Aws()
+here = ground.look(aws, spec)
+for number in range(fleets):
+    fleet = Fleet(aws, spec, here, f"{name}-{number}", print)
+    fleet.open_group()
+    told = []
+    for role, node in [("scheduler", "scheduler"), ("worker", "worker-0"), ("worker", "worker-1")]:
+        try:
+            fleet.launch(role, node, "#!/bin/sh\\nsleep 60").result()
+            told.append("had")
+        except ClusterError as error:
+            told.append(error.message)
+    print(json.dumps([told, str(fleet.end())]))
+"""
+
+
+def fleets(ec2, faults, settings=None, **options):
+    """Clusters of three launches, one after the other, and their ends: what became of each; the offers tried."""
+    ec2.settings(faults=faults, boot_seconds=60, **settings or {})
+    (ec2.folder / "fleet.json").write_text(json.dumps({"name": f"f{time.time_ns()}", **options}))
+    said = [json.loads(line) for line in ec2.python(FLEET).stdout_text.splitlines() if line.startswith("[")]
+    tried = [*ec2.events("call", call="RunInstances"), *ec2.events("fault", call="RunInstances")]
+    tried.sort(key=lambda event: event["at"])
+    return said, [(each["market"], each["type"], each["zone"]) for each in tried]
+
+
+CAPACITY = [
+    "InsufficientInstanceCapacity",
+    "InsufficientFreeAddressesInSubnet",
+    "VcpuLimitExceeded",
+    "InstanceLimitExceeded",
+    "Unsupported",
+    "RequestLimitExceeded",
+]
+HAD = [["had", "had", "had"], "started 3 instances, 3 terminated"]
+
+
+@pytest.mark.parametrize("code", CAPACITY)
+def test_each_launch_in_turn_fails_and_the_next_offer_is_had(ec2, code):
+    """The first launch of the first cluster, the second of the second, the third of the third."""
+    failing = [1, 6, 11]
+    faults = [{"call": "RunInstances", "code": code, "from": number, "to": number} for number in failing]
+    said, tried = fleets(ec2, faults, fleets=3)
+    assert said == [HAD, HAD, HAD] and len(tried) == 12
+    assert len(ec2.events("fault", code=code)) == 3 and not ec2.remains()
+    for number in failing:
+        same_again = tried[number] == tried[number - 1]
+        assert same_again == (code == "RequestLimitExceeded"), tried  # busy, not full
+
+
+def test_zones_then_types_then_the_dearer_market(ec2):
+    faults = [
+        {"call": "RunInstances", "code": "InsufficientInstanceCapacity", "market": "spot"},
+        {"call": "RunInstances", "code": "InsufficientInstanceCapacity", "type": "c7i.large"},
+    ]
+    said, tried = fleets(ec2, faults, spot=True, instance_type="c7i.large,c6i.large")
+    assert said == [HAD]
+    first = [offer for offer in tried if offer[1].startswith("c")][:-1]  # worker-1 does not try again what was refused
+    assert [(market, kind) for market, kind, _ in first[::5]] == [
+        ("spot", "c7i.large"), ("spot", "c6i.large"), ("on-demand", "c7i.large"), ("on-demand", "c6i.large"),
+    ]  # fmt: skip
+    assert len({zone for _, _, zone in first[:5]}) == 5  # us-east-1e has none of them
+    assert len(first) == 16
+
+
+def test_no_capacity_at_all_is_said_with_amazons_words(ec2):
+    [[told, ending]], _ = fleets(ec2, [{"call": "RunInstances", "code": "InsufficientInstanceCapacity", "from": 2}])
+    assert told[0] == "had" and "no capacity for worker-0" in told[1] and "InsufficientInstanceCapacity" in told[1]
+    assert "started 1 instances, 1 terminated" in ending
+
+
+def test_instances_that_appear_late_and_end_slowly(ec2):
+    said, _ = fleets(ec2, [], {"appear_seconds": 2, "terminate_seconds": 1})
+    assert said == [HAD] and not ec2.remains()
+
+
+def test_an_answer_that_was_lost_starts_nothing_twice(ec2):
+    said, tried = fleets(ec2, [], {"lose_answers": 1})
+    assert said == [HAD] and tried[0] == tried[1] and len(tried) == 4
+    assert len(ec2.events("boot")) == 3
+
+
+def test_instances_whose_launch_was_never_answered_are_found_by_their_tag(ec2):
+    said, _ = fleets(ec2, [], {"lose_answers": 9, "appear_seconds": 1}, tries=1)
+    [[told, ending]] = said
+    assert "InternalError" in told[0] and ending == "started 3 instances, 3 terminated"
+    assert not ec2.remains()
+
+
+# --- doctor ----------------------------------------------------------------------------------------------
+
+
+def test_doctor_finds_everything_right(ec2, profile):
+    done = ec2.command("doctor", "--output", "s3://bucket/run", "--workers", "2", check=0)
+    lines = done.stdout_text.splitlines()
+    for what in ("region", "credentials", "clock", "network and machines", "instance profile", "launch", "output"):
+        assert any(re.match(rf"ok +{what}: ", line) for line in lines), (what, done.stdout_text)
+    assert "user data of 2," in done.stdout_text and not ec2.events("call", call="CreateSecurityGroup")
+    assert not ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix="run/").get("Contents")
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "text"),
+    [
+        (["--output", "s3://nowhere/x"], {}, "wrong output: "),
+        (["--instance-profile", "nobody"], {}, "wrong instance profile: "),
+        (["--ami", "ami-0000000000000000f"], {}, "wrong network and machines: "),
+        ([], {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "wrong credentials: "),
+        ([], {"DASK_CLASSIFIER__IMAGE": PRIVATE_IMAGE}, "wrong image: "),
+    ],
+)
+def test_doctor_says_what_is_wrong_and_what_to_do(ec2, options, environment, text):
+    done = ec2.command("doctor", *options, check=1, **environment)
+    assert text in re.sub(" +", " ", done.stdout_text), done.stdout_text
+    assert "A run would fail" in done.stderr_text
+
+
+def test_doctor_prints_policies(ec2):
+    done = ec2.command("doctor", "--policy", "--output", "s3://b/c", "--instance-profile", "p", check=0)
+    policies = json.loads(done.stdout_text)
+    actions = [
+        action for part in policies["caller"]["Statement"] for action in [part["Action"]] if isinstance(action, str)
+    ]
+    assert "iam:PassRole" in actions and set(policies) == {"caller", "machines"}
+    assert "arn:aws:s3:::b/c/*" in done.stdout_text
+
+
+def test_the_rehearsal_refuses_what_ec2_refuses(ec2):
+    """The limit of the user data, a group in use, a key pair that is not there."""
+    client = ec2.client("ec2")
+    with pytest.raises(ClientError, match="limited to 16384 bytes"):
+        client.run_instances(
+            ImageId="ami-1", MinCount=1, MaxCount=1, InstanceType="c7i.large", UserData="#!" + "x" * 16_383
+        )
