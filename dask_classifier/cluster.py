@@ -224,6 +224,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         """Raises ClusterError when the bring-up limit is over, or the cluster ends."""
         if self.fleet.stopping:
             raise ClusterError("The cluster ends.")
+        refusals = [each.exception() for each in self._machines.values() if each.done() and each.exception()]
+        if len(self.worker_spec) - len(refusals) < min(self.spec.min_workers, len(self.worker_spec)):
+            raise refusals[0]
         if time.monotonic() - self._began > self.spec.bring_up_limit:
             raise ClusterError(
                 f"{what} after {self.spec.bring_up_limit:.0f} seconds.",
@@ -253,6 +256,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
             await asyncio.sleep(_WATCH_SECONDS)
             with contextlib.suppress(ClusterError):  # AWS may be busy
                 ended = await asyncio.to_thread(self.fleet.ended)
+                if self.scheduler.instance["InstanceId"] in ended:
+                    self.say("The scheduler's machine was lost")
+                    return
                 for name, worker in list(self.workers.items()):
                     if worker.instance and worker.instance["InstanceId"] in ended:
                         self._replace(name)
@@ -340,9 +346,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
             uninterrupted(self._end_now, self.say)
         finally:
             self._undo_signals()
-        if self.ending and not self.stays:
-            self.say(f"{self.ending}".capitalize())
-            reaper.refuse_leftovers(self.ending, self.aws.region, self.fleet.deadline)
+            if self.ending and not self.stays:
+                self.say(f"{self.ending}".capitalize())
+                reaper.refuse_leftovers(self.ending, self.aws.region, self.fleet.deadline)
 
     def _end_now(self) -> None:
         self.fleet.stop()

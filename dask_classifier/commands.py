@@ -1,6 +1,7 @@
 """What each command does, once its words are understood."""
 
 import json
+import logging
 import os
 import sys
 import time
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 
 import click
 from dask.system import CPU_COUNT
+from distributed.utils import silence_logging_cmgr
 
 from . import generate as generated_rows
 from . import manifest, pipeline, planning, storage
@@ -24,10 +26,13 @@ _FIRST_ROWS = 3
 def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
     """`dask-classify run`: plan, announce, run, sum up."""
     started = time.time()
+    if machines["cluster"] == "ec2":
+        _check_credentials(machines["region"])
     plan = planning.plan(**options)
     display = Display(quiet=quiet)
     _announce(plan, machines["cluster"], machines["workers"], display)
-    with _resumable(plan, display), _machines(display, plan, **machines) as cluster, display.shown():
+    quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # what matters comes as an error of ours
+    with quiet_dask, _resumable(plan, display), _machines(display, plan, **machines) as cluster, display.shown():
         result = pipeline.run(plan, cluster, progress=display)
     worked = display.snapshot().phase != "complete already"
     if not worked:
@@ -85,10 +90,9 @@ def _machines(
     elif cluster == "ec2":
         from .cluster import EC2Cluster
 
-        if manifest.look(plan).complete:  # or it raises: no machine is needed to say so
+        if _settled(plan):
             yield "inline"
             return
-        _check_output(plan.output)
         with EC2Cluster(workers, say=display.say, profile=profile, **options) as machines:
             yield machines
     elif cluster != "inline" and "://" not in cluster:
@@ -101,14 +105,26 @@ def _machines(
         yield cluster
 
 
-def _check_output(output: str) -> None:
-    """Before a machine is paid for. Raises ClusterError."""
-    probe = storage.join(output, ".dask-classify-probe")
+def _check_credentials(region: str | None) -> None:
+    """Before S3 is asked for anything. Raises ClusterError or UsageError."""
+    from .aws import Aws
+
+    Aws(region).credentials()
+
+
+def _settled(plan: planning.Plan) -> bool:
+    """Before a machine is paid for: whether the run is complete already, and whether it can be written. Raises
+    ClusterError, or what the run would raise.
+    """
+    probe = storage.join(plan.output, ".dask-classify-probe")
     try:
+        if manifest.look(plan).complete:
+            return True
         storage.write(probe, b"")
         storage.delete(probe)
     except StorageError as error:
         raise ClusterError(error.message, error.hint) from error
+    return False
 
 
 @contextmanager

@@ -237,8 +237,9 @@ def _cluster_failure(result: object) -> DaskClassifyError:
         return ProcessDied(f"took its Dask worker along, {error.allowed_failures + 1} times")
     if isinstance(error, DaskClassifyError):
         return error
+    why = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"  # Dask's reasons are words-with-hyphens
     return ClusterError(
-        f"The cluster was lost: {type(error).__name__}: {error}.",
+        f"The cluster was lost: {why.replace('-', ' ')}.",
         "What is done is kept: go on with --resume on another cluster.",
     )
 

@@ -42,7 +42,7 @@ class Progress:
         self._by_place: Counter[Place] = Counter()
         self._under_way: dict[str, dict[int, tuple[int, int]]] = {}
         self._marks: deque[tuple[float, int]] = deque()
-        self.watcher = Watcher(self._hear, self.died)
+        self.watcher = Watcher(self._hear, self.died, self.leaving)
 
     # what the pipeline tells
 

@@ -32,22 +32,24 @@ def _exit(number, frame):
 def uninterrupted(work: Callable[[], None], say: Callable[[str], None]) -> None:
     """Do the work to its end in another thread, whatever is raised in this one; then raise what came first."""
     failures: list[BaseException] = []
+    done = threading.Event()  # not Thread.join: Python 3.11 takes an interrupted join for the thread's end
 
     def guarded() -> None:
         try:
             work()
         except BaseException as error:
             failures.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=guarded, name="dask-classify-ending")
-    interrupts: list[BaseException] = []
     try:
-        thread.start()
+        threading.Thread(target=guarded, name="dask-classify-ending").start()
     except RuntimeError:  # no threads any more, in Python's own end
         guarded()
-    while thread.is_alive():
+    interrupts: list[BaseException] = []
+    while not done.is_set():
         try:
-            thread.join()
+            done.wait()
         except BaseException as interrupt:  # Ctrl-C, or a signal that raises
             interrupts.append(interrupt)
             with contextlib.suppress(BaseException):

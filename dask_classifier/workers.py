@@ -55,7 +55,8 @@ class ClassifierPlugin(WorkerPlugin):
         start_forkserver()
         self.folder = tempfile.mkdtemp(prefix="classifier-", dir=worker.local_directory)
         self.package.unpack(Path(self.folder))
-        self.pool = ClassifierProcesses(worker.state.nthreads, Site(str(worker.name), self.folder), self.environment)
+        self.worker_name = str(worker.name)  # which Dask changes to the address when the worker closes
+        self.pool = ClassifierProcesses(worker.state.nthreads, Site(self.worker_name, self.folder), self.environment)
         self.rows: dict[int, tuple[int, int]] = {}
         self.worker, self.proc = worker, worker.monitor.proc
         # where Dask watches memory, it would pause a worker for what its children share
@@ -65,7 +66,7 @@ class ClassifierPlugin(WorkerPlugin):
         interruption.watch(worker, self._leave)
 
     def _leave(self, why: str) -> None:
-        told = {"worker": str(self.worker.name), "leaving": why}
+        told = {"worker": self.worker_name, "leaving": why}
         self.worker.loop.add_callback(self.worker.log_event, self.name, told)
 
     def teardown(self, worker) -> None:
@@ -92,7 +93,7 @@ class ClassifierPlugin(WorkerPlugin):
         self.pool.rest()
         if self.rows:
             tasks = [(number, rows, bad) for number, (rows, bad) in self.rows.copy().items()]
-            self.worker.log_event(self.name, {"worker": str(self.worker.name), "tasks": tasks})
+            self.worker.log_event(self.name, {"worker": self.worker_name, "tasks": tasks})
 
 
 def _explain_versions(mine: dict[str, str], expected: dict[str, str]) -> tuple[str, str]:

@@ -129,15 +129,7 @@ class Rehearsal:
 
     def start(self, *args, **environment):
         """The command, under way."""
-        return subprocess.Popen(
-            [DASK_CLASSIFY, *map(str, args)],
-            cwd=self.folder,
-            env=self.environment(**environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return self._start([DASK_CLASSIFY, *args], environment)
 
     def command(self, *args, check=None, **environment):
         """The command, finished: returncode, stdout, stderr."""
@@ -148,15 +140,22 @@ class Rehearsal:
         """A user's script, finished."""
         script = self.folder / "script.py"
         script.write_text(text)
-        process = subprocess.Popen(
-            [sys.executable, script],
+        return finish(self.start_python(script, **environment), check)
+
+    def start_python(self, script, **environment):
+        """A user's script, under way."""
+        return self._start([sys.executable, script], environment)
+
+    def _start(self, words, environment):
+        return subprocess.Popen(
+            [str(word) for word in words],
             cwd=self.folder,
             env=self.environment(**environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
-        return finish(process, check)
 
 
 def finish(process, check=None, seconds=120):

@@ -288,9 +288,9 @@ class Control(BaseHTTPRequestHandler):
         return self.metadata()
 
     def metadata(self) -> None:
-        instance = next(
-            (each for each in self.cloud.instances.values() if each.private == self.client_address[0]), None
-        )
+        caller = self.client_address[0]
+        alive = [each for each in self.cloud.instances.values() if each.alive and each.private == caller]
+        instance = alive[0] if alive else None
         if not instance or not self.headers.get("X-aws-ec2-metadata-token"):
             return self.answer("", 401)
         body = instance.metadata(self.path.removeprefix("/latest/meta-data/"))

@@ -89,16 +89,20 @@ class Instance:
     def cut_power(self, why: str) -> None:
         """End each process that has this instance in its environment."""
         self.alive = False
-        for folder in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if (
-                    folder.name.isdigit()
-                    and f"REHEARSAL_INSTANCE={self.id}\0".encode() in (folder / "environ").read_bytes()
-                ):
-                    os.kill(int(folder.name), signal.SIGKILL)
+        while self._kill_all():  # until a look finds none: one may just have been starting another
+            time.sleep(0.02)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
         self.cloud.log("gone", id=self.id, why=why)
+
+    def _kill_all(self) -> bool:
+        mine, found = f"REHEARSAL_INSTANCE={self.id}\0".encode(), False
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if folder.name.isdigit() and mine in (folder / "environ").read_bytes():
+                    os.kill(int(folder.name), signal.SIGKILL)
+                    found = True
+        return found
 
     # --- what EC2 does to it ---------------------------------------------------------------------
 

@@ -97,6 +97,8 @@ def urlopen(url, *args, **options):
 socket.socket.bind, socket.socket.connect, socket.socket.connect_ex = bind, connect, connect_ex
 urllib.request.urlopen = urlopen
 
+if INSIDE:
+    socket.has_ipv6 = False  # [::] is this whole machine's, and so that of other instances too
 if INSIDE and "REHEARSAL_VCPUS" in os.environ:
     vcpus = int(os.environ["REHEARSAL_VCPUS"])
     os.cpu_count = lambda: vcpus

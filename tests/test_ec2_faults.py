@@ -1,0 +1,273 @@
+"""What goes wrong on EC2, in rehearsal. After each test the fixture counts what is left: nothing may be."""
+
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+from rehearse import finish, wait_for
+
+ROWS = "30k"  # some twenty seconds of work on two machines of two processes, on two cores
+SLOW = {"boot_seconds": 60}  # machines that cost, and do nothing
+
+
+def job(number, rows="400", workers=2, *more):
+    """Words of a run with an output of its own."""
+    return ["--rows", rows, "--slowness", "1", "--workers", workers, "--output", f"s3://bucket/fault-{number}", *more]
+
+
+def proven(ec2, output):
+    return json.loads(ec2.command("verify", output, "--json", check=0).stdout_text)["sha256"]
+
+
+@pytest.fixture(scope="module")
+def reference(region):
+    """The digest of the same rows, classified on this machine."""
+    output = "s3://bucket/reference"
+    region.command("--rows", ROWS, "--slowness", "1", "--cluster", "local", "--output", output, check=0)
+    return proven(region, output)
+
+
+def told(process):
+    """The error and the hint: one line each."""
+    assert "Traceback" not in process.stderr_text, process.stderr_text
+    lines = process.stderr_text.strip().splitlines()
+    (error,) = [line for line in lines if line.startswith("Error: ")]
+    return error
+
+
+# --- not to be had ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "code", "text"),
+    [
+        (["--output", "here"], {}, 2, "cannot reach the output here"),
+        (["--input", "in.csv", "--output", "s3://bucket/x"], {}, 2, "cannot reach the input in.csv"),
+        (job(0), {"DASK_CLASSIFIER__IMAGE": ""}, 2, "needs a Docker image"),
+        (job(0, "400", 2, "--region", "us-est-1"), {}, 2, "'us-est-1' is no region of AWS"),
+        (job(0, "400", 2, "--cluster", "local", "--spot"), {}, 2, "--spot says nothing about the cluster local"),
+        (job(0, "400", 2, "--instance-type", "c7i.huge"), {}, 4, "c7i.huge cannot be had"),
+        (job(0), {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 4, "credentials"),
+        (["--rows", "400", "--output", "s3://nobodys-bucket/x"], {}, 4, "s3://nobodys-bucket/x"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_starts(ec2, words, environment, code, text):
+    if "--output" in words and "--rows" not in words and "--input" not in words:
+        words = ["--rows", "400", *words]
+    done = ec2.command(*words, check=code, **environment)
+    assert text in told(done) and "Hint: " in done.stderr_text
+    assert not ec2.events("call", call="RunInstances") and not ec2.events("call", call="CreateSecurityGroup")
+
+
+@pytest.mark.parametrize(("first", "what"), [(1, "scheduler"), (2, "worker-")])
+def test_no_capacity_ends_with_4_and_nothing(ec2, first, what):
+    ec2.settings(faults=[{"call": "RunInstances", "code": "VcpuLimitExceeded", "from": first}], **SLOW)
+    done = ec2.command(*job(first), "--bring-up-limit", "8s", check=4)
+    assert f"no capacity for {what}" in done.stderr_text and ec2.events("fault", code="VcpuLimitExceeded")
+    assert not ec2.remains()
+
+
+def test_fewer_workers_than_asked_go_to_work(ec2):
+    """The last of three launches is refused, whatever the type."""
+    ec2.settings(faults=[{"call": "RunInstances", "code": "InstanceLimitExceeded", "from": 3}])
+    done = ec2.command(*job("fewer"), check=0)
+    assert "Going on with 1 workers" in done.stderr_text and ec2.events("fault")
+    assert "Started 2 instances, 2 terminated" in done.stderr_text
+    ec2.settings(faults=[{"call": "RunInstances", "code": "InstanceLimitExceeded", "from": 3}], **SLOW)
+    done = ec2.command(*job("min"), "--min-workers", "2", "--bring-up-limit", "8s", check=4)
+    assert "no capacity for worker-" in told(done) and not ec2.remains()
+
+
+def test_an_image_that_cannot_be_pulled(ec2):
+    ec2.settings(images={"registry.example/dask-classify:1": {"missing": True}})
+    done = ec2.command(*job("image"), check=4)
+    assert "The scheduler's machine ended before it answered" in told(done)
+    assert "pull access denied" in done.stderr_text  # the machine's own words
+    assert ec2.events("power off")
+
+
+def test_an_image_without_our_versions_is_refused_before_any_work(ec2):
+    other = {"environment": {"REHEARSAL_OTHER_VERSION": "pandas"}}
+    ec2.settings(images={"registry.example/dask-classify:1": other})
+    done = ec2.command(*job("versions"), check=4)
+    assert re.search(r"versions are not yours: pandas 0\.0\.1 \(you have \d", told(done))
+    assert "Started 3 instances, 3 terminated" in done.stderr_text
+    assert not ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix="fault-versions").get("Contents")
+
+
+def test_a_scheduler_that_never_answers(ec2):
+    ec2.settings(**SLOW)
+    done = ec2.command(*job("silent"), "--bring-up-limit", "5s", check=4)
+    assert "does not answer after 5 seconds" in told(done)
+    assert len(ec2.events("boot")) == 3 and "Started 3 instances, 3 terminated" in done.stderr_text
+
+
+# --- interrupted -----------------------------------------------------------------------------------------
+
+
+def group_is_there(ec2):
+    return ec2.events("call", call="CreateSecurityGroup")
+
+
+def machines_boot(ec2):
+    return len(ec2.events("boot")) == 3
+
+
+def blocks_are_done(ec2):
+    return "Contents" in ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix=f"fault-{ec2.job}/parts/")
+
+
+def machines_end(ec2):
+    return ec2.events("call", call="TerminateInstances")
+
+
+@pytest.mark.parametrize(
+    ("number", "moment", "again"),
+    [
+        (signal.SIGINT, group_is_there, 0),
+        (signal.SIGTERM, machines_boot, 0),
+        (signal.SIGINT, blocks_are_done, 3),
+        (signal.SIGHUP, blocks_are_done, 0),
+        (signal.SIGTERM, machines_end, 2),
+    ],
+)
+def test_an_interrupted_run_leaves_nothing(ec2, number, moment, again):
+    """A signal to the command's whole group, as a terminal sends it; and more of them while it ends."""
+    ec2.settings(terminate_seconds=1)
+    ec2.job = f"signal-{time.time_ns()}"
+    process = ec2.start(*job(ec2.job, "20k"))
+    wait_for(lambda: moment(ec2), 60)
+    os.killpg(process.pid, number)
+    for _ in range(again):
+        time.sleep(0.4)
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+    done = finish(process)
+    assert done.returncode == 130, done.stderr_text
+    assert "Interrupted" in told(done) and not ec2.remains(), done.stderr_text
+    started = len(ec2.events("call", call="RunInstances"))
+    assert started == 0 or f"Started {started} instances, {started} terminated" in done.stderr_text
+
+
+def test_a_script_that_is_told_to_end_leaves_nothing(ec2):
+    """SIGTERM kills Python without a word, unless somebody handles it: the cluster does, while it lives."""
+    ec2.settings(**SLOW)
+    script = ec2.folder / "told.py"
+    script.write_text("import dask_classifier as dc\nwith dc.EC2Cluster(workers=1):\n    pass\n")
+    process = ec2.start_python(script)
+    wait_for(lambda: len(ec2.events("boot")) == 2)
+    process.send_signal(signal.SIGTERM)
+    finish(process, 128 + signal.SIGTERM)
+    assert not ec2.remains()
+
+
+def test_a_killed_command_is_reaped(ec2):
+    """After SIGKILL nobody cleans up: `status` shows the leak, `reap` ends it, and asks before."""
+    ec2.settings(**SLOW)
+    process = ec2.start(*job("killed"))
+    wait_for(lambda: machines_boot(ec2))
+    assert "process" in ec2.command("status", check=0).stdout_text
+    assert "Nothing to end" in ec2.command("reap", "--yes", check=0).stdout_text  # it runs
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process, -signal.SIGKILL)
+    assert ec2.command("status", check=0).stdout_text.count("leaked") == 4
+    listed = ec2.command("reap", check=0)
+    assert "Would end cluster" in listed.stdout_text and len(ec2.running()) == 3
+    ec2.command("reap", "--yes", check=0)
+    assert not ec2.remains()
+    assert "Nothing of dask-classify" in ec2.command("status", check=0).stdout_text
+
+
+def test_after_kill_9_the_machines_end_themselves(ec2):
+    """The scheduler by its idle time-out, the workers because they have lost it; nobody else is there to do it."""
+    process = ec2.start(*job("alone", "20k"), "--idle-timeout", "3s")
+    ec2.job = "alone"
+    wait_for(lambda: blocks_are_done(ec2), 60)
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process, -signal.SIGKILL)
+    wait_for(lambda: not ec2.running(), 60)
+    assert len(ec2.events("power off")) == 3 and not ec2.events("call", call="TerminateInstances")
+    ec2.command("reap", "--yes", check=0)  # the security group
+    assert not ec2.remains()
+
+
+# --- ending that fails ---------------------------------------------------------------------------------------
+
+
+def test_terminate_is_throttled_then_refused_once(ec2):
+    faults = [
+        {"call": "TerminateInstances", "code": "RequestLimitExceeded", "to": 2},
+        {"call": "TerminateInstances", "code": "UnauthorizedOperation", "from": 3, "to": 3},
+        {"call": "DescribeInstances", "code": "InternalError", "from": 30, "to": 34},
+        {"call": "DeleteSecurityGroup", "code": "DependencyViolation", "to": 2},
+    ]
+    ec2.settings(faults=faults)
+    done = ec2.command(*job("throttled"), check=0)
+    assert "Started 3 instances, 3 terminated" in done.stderr_text and not ec2.remains()
+    assert {"RequestLimitExceeded", "UnauthorizedOperation"} <= {each["code"] for each in ec2.events("fault")}
+    assert len(ec2.events("fault", call="DeleteSecurityGroup")) == 2
+
+
+def test_terminate_is_refused_for_ever_until_the_deadline(ec2):
+    """The run is complete, the exit code is 5, the text names the machines, and these end themselves."""
+    faults = [{"call": "TerminateInstances", "code": "UnauthorizedOperation"}]
+    ec2.settings(faults=faults, minute_seconds=1.5)
+    options = ["--teardown-limit", "3s", "--bring-up-limit", "10m", "--deadline", "20m"]
+    process = ec2.start(*job("refused"), *options)
+    done = finish(process, 5)
+    ids = {event["id"] for event in ec2.events("boot")}
+    assert len(ids) == 3 and all(each in told(done) for each in ids) and "end themselves by" in told(done)
+    assert "reap --region us-east-1" in done.stderr_text
+    manifest = ec2.client("s3").get_object(Bucket="bucket", Key="fault-refused/manifest.json")["Body"].read()
+    assert set(json.loads(manifest)["machines"]["left"]) >= ids
+    wait_for(lambda: not ec2.running(), 60)
+    assert ec2.events("shutdown", when="+20") and len(ec2.events("power off")) == 3
+    ec2.settings()
+    ec2.command("reap", "--all", "--yes", check=0)
+
+
+# --- lost machines -------------------------------------------------------------------------------------------
+
+
+def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2, reference):
+    ec2.job = "lost"
+    process = ec2.start(*job("lost", ROWS))
+    wait_for(lambda: blocks_are_done(ec2), 60)
+    victim = ec2.running(role="worker")[0]
+    ec2.lose(victim)
+    done = finish(process, 0)
+    assert ec2.events("lost", id=victim)
+    assert re.search(r"worker-[01] was lost; worker-2 takes its place", done.stderr_text)
+    assert "Started 4 instances, 4 terminated" in done.stderr_text
+    assert re.search(r"rows of worker-2 on \S+ +[1-9]", done.stderr_text)
+    assert proven(ec2, "s3://bucket/fault-lost") == reference
+
+
+def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2, reference):
+    ec2.job = "spot"
+    process = ec2.start(*job("spot", ROWS), "--spot")
+    wait_for(lambda: blocks_are_done(ec2), 60)
+    victim = ec2.running(role="worker")[0]
+    ec2.interrupt(victim, 40)
+    done = finish(process, 0)
+    assert re.search(r"worker-[01] leaves: EC2 takes its machine back at \d{4}-", done.stderr_text)
+    assert {each["market"] for each in ec2.events("call", call="RunInstances")} == {"spot", "on-demand"}
+    ends = ec2.events("power off", id=victim)
+    assert not ends or ends[0]["at"] - ec2.events("notice")[0]["at"] > 5  # the worker's own end, or the notice's
+    assert proven(ec2, "s3://bucket/fault-spot") == reference
+
+
+def test_a_lost_scheduler_then_resume_on_a_new_cluster(ec2, reference):
+    ec2.job = "boss"
+    process = ec2.start(*job("boss", ROWS), "--block-rows", "1k")
+    wait_for(lambda: blocks_are_done(ec2), 60)
+    ec2.lose(ec2.running(role="scheduler")[0])
+    done = finish(process, 4)
+    assert "The cluster was lost" in told(done) and "--resume" in done.stderr_text
+    assert not ec2.remains()
+    done = ec2.command(*job("boss", ROWS), "--block-rows", "1k", "--resume", check=0)
+    assert re.search(r"[1-9]\d* of 30 blocks are done already", done.stderr_text)
+    assert proven(ec2, "s3://bucket/fault-boss") == reference
