@@ -5,11 +5,18 @@ ENV := .venv
 BIN := $(ENV)/bin
 ROWS ?= 10k
 
-.PHONY: help run test lint bench-processes bench-memory constraints clean
+IMAGE ?= dask-classify
+PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+.PHONY: help run test lint test-image test-signals image push bench-processes bench-memory constraints clean
 
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
 	@echo "make test              lint, then all tests"
+	@echo "make test-image        build the container image without Docker, and run a cluster from it (root, Debian)"
+	@echo "make test-signals      interrupt runs on EC2, in rehearsal, at every half second (an hour)"
+	@echo "make image             build the image with Docker, as IMAGE=dask-classify"
+	@echo "make push IMAGE=...    build it and push it to a registry: registry/name:tag"
 	@echo "make bench-processes   classifier processes against one Dask worker for each core"
 	@echo "make bench-memory      peak memory of 30M rows with a trivial classifier (a quarter of an hour)"
 	@echo "make constraints       the newest versions of everything that is pinned"
@@ -25,6 +32,19 @@ test: $(ENV)/installed-test
 lint: $(ENV)/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+test-image: $(ENV)/installed
+	tests/image/try_image.sh
+
+test-signals: $(ENV)/installed-test
+	$(BIN)/python tests/signals.py
+
+# The image's Python is this environment's: functions travel as bytecode.
+image: $(ENV)/installed
+	docker build --build-arg PYTHON_VERSION=$(PYTHON_OF_ENV) --tag $(IMAGE) .
+
+push: image
+	docker push $(IMAGE)
 
 bench-processes: $(ENV)/installed
 	$(BIN)/python benchmarks/processes.py

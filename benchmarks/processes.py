@@ -66,7 +66,7 @@ def run_workers(plan):
     from distributed import Client, LocalCluster, wait
 
     from dask_classifier import sources, tasks
-    from dask_classifier.cluster import DASK_SETTINGS
+    from dask_classifier.local import DASK_SETTINGS
     from dask_classifier.processes import Site
 
     settings = plan.settings(0)

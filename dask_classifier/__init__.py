@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import errors
-    from .cluster import EC2Cluster, LocalCluster
+    from .cluster import EC2Cluster
+    from .local import LocalCluster
     from .pipeline import run
     from .planning import Plan, plan
     from .progress import Progress
@@ -25,7 +26,7 @@ __all__ = ["EC2Cluster", "LocalCluster", "Plan", "Progress", "Result", "errors",
 
 _HOME = {
     "EC2Cluster": "cluster",
-    "LocalCluster": "cluster",
+    "LocalCluster": "local",
     "Plan": "planning",
     "Progress": "progress",
     "Result": "result",

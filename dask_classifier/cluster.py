@@ -1,4 +1,4 @@
-"""Machines up, and surely down: the cores of this machine, or instances of EC2 for one cluster's life."""
+"""Machines on EC2 up, and surely down: `EC2Cluster`."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,6 @@ import logging
 import math
 import time
 import uuid
-import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import fields
@@ -15,7 +14,6 @@ from dataclasses import fields
 import dask
 import dask_cloudprovider.aws
 import distributed
-from dask.system import CPU_COUNT
 from dask.utils import parse_timedelta
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
@@ -23,67 +21,19 @@ from distributed.deploy.cluster import Cluster
 from . import bootstrap, costs, ground, reaper
 from .aws import Aws
 from .configuration import configured
-from .errors import ClusterError, DaskClassifyError, UsageError
+from .errors import ClusterError, DaskClassifyError
 from .fleet import Fleet
 from .interruption import ENVIRONMENT as HEED_INTERRUPTIONS
+from .local import DASK_SETTINGS, PROFILED
 from .machines import ClusterSpec
 from .nodes import DASHBOARD_PORT, GRACE_SECONDS, PORT, Scheduler, Worker
-from .processes import start_forkserver
 from .protection import endings_as_exceptions, uninterrupted
 from .saved import Saved
 
-# Dask's defaults serve thousands of small tasks in threads of the worker. Here a task is a block of seconds, and
-# its thread waits.
-DASK_SETTINGS = {
-    "distributed.worker.profile.enabled": False,  # samples every thread 100 times a second: 8 % of a core, of waiting
-    "distributed.admin.system-monitor.gil.enabled": False,  # takes the GIL each ms, to see who has it
-    "distributed.worker.daemon": False,  # a daemonic worker may have no classifier processes
-    "distributed.scheduler.worker-saturation": 1.0,  # no block waits at a busy worker while another is idle
-}
-_PROFILED = {"distributed.worker.profile.enabled": True}
 _LOST_SETTINGS = {"distributed.scheduler.worker-ttl": "2 minutes"}  # a machine that vanishes without a word
 
 _WATCH_SECONDS = 5.0
 _log = logging.getLogger(__name__)
-
-
-class LocalCluster(distributed.LocalCluster):
-    """A scheduler and one worker in this process, with `workers` classifier processes as its children.
-
-    Everything else is Dask's LocalCluster: `Client(cluster)`, `cluster.dashboard_link`, `cluster.close()`,
-    `with`. The dashboard listens on loopback only; when its port is taken, on another one.
-    """
-
-    def __init__(
-        self,
-        workers: int | None = None,
-        *,
-        dashboard_address: str = "127.0.0.1:8787",
-        profile: bool = False,
-        silence_logs: int = logging.ERROR,
-    ):
-        if workers is not None and workers < 1:
-            raise UsageError(f"A cluster of {workers} workers cannot work.", "Ask for at least one: --workers 1.")
-        self._dashboard_host = dashboard_address.rpartition(":")[0] or "127.0.0.1"
-        start_forkserver()  # it loads pandas while the scheduler starts
-        settings = DASK_SETTINGS | (_PROFILED if profile else {})
-        with dask.config.set(settings), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Port .* is already in use")
-            super().__init__(
-                n_workers=1,
-                threads_per_worker=workers or CPU_COUNT,
-                processes=False,
-                memory_limit=0,  # Dask holds no rows; it has nothing to spill
-                dashboard_address=dashboard_address,
-                worker_dashboard_address="127.0.0.1:0",
-                silence_logs=silence_logs,
-            )
-
-    @property
-    def dashboard_link(self) -> str:
-        """The dashboard's address, which is on loopback whatever the scheduler's is."""
-        host = self._dashboard_host
-        return f"http://{host}:{self.scheduler.services['dashboard'].port}/status"
 
 
 class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
@@ -371,7 +321,7 @@ def user_data(
         command = bootstrap.scheduler_command(PORT, DASHBOARD_PORT, idle)
     else:
         command = bootstrap.worker_command(scheduler, title.split()[-1], spec)
-    settings = DASK_SETTINGS | _LOST_SETTINGS | (_PROFILED if spec.profile else {})
+    settings = DASK_SETTINGS | _LOST_SETTINGS | (PROFILED if spec.profile else {})
     return bootstrap.user_data(
         title=f"dask-classify {title}",
         minutes=minutes,

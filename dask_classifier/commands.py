@@ -13,9 +13,9 @@ from distributed.utils import silence_logging_cmgr
 
 from . import generate as generated_rows
 from . import manifest, pipeline, planning, storage
-from .cluster import LocalCluster
 from .display import Display, summary
 from .errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
+from .local import LocalCluster
 from .parts import gzip_member, zstd_frame
 from .result import Result, open_run
 from .units import format_bytes, parse_count

@@ -12,8 +12,9 @@ from rich.table import Table
 from . import costs, reaper, saved
 from .aws import Aws
 from .cluster import EC2Cluster, spec_of
-from .doctor import examine, policies
+from .doctor import examine
 from .errors import DaskClassifyError, InstancesLeft, UsageError
+from .policies import policies
 from .saved import Saved
 from .units import format_seconds, parse_seconds
 

@@ -1,0 +1,60 @@
+"""The cores of this machine as a cluster; Dask's settings for all clusters, with reasons."""
+
+import logging
+import warnings
+
+import dask
+import distributed
+from dask.system import CPU_COUNT
+
+from .errors import UsageError
+from .processes import start_forkserver
+
+# Dask's defaults serve thousands of small tasks in threads of the worker. Here a task is a block of seconds, and
+# its thread waits.
+DASK_SETTINGS = {
+    "distributed.worker.profile.enabled": False,  # samples every thread 100 times a second: 8 % of a core, of waiting
+    "distributed.admin.system-monitor.gil.enabled": False,  # takes the GIL each ms, to see who has it
+    "distributed.worker.daemon": False,  # a daemonic worker may have no classifier processes
+    "distributed.scheduler.worker-saturation": 1.0,  # no block waits at a busy worker while another is idle
+}
+PROFILED = {"distributed.worker.profile.enabled": True}
+
+
+class LocalCluster(distributed.LocalCluster):
+    """A scheduler and one worker in this process, with `workers` classifier processes as its children.
+
+    Everything else is Dask's LocalCluster: `Client(cluster)`, `cluster.dashboard_link`, `cluster.close()`,
+    `with`. The dashboard listens on loopback only; when its port is taken, on another one.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        dashboard_address: str = "127.0.0.1:8787",
+        profile: bool = False,
+        silence_logs: int = logging.ERROR,
+    ):
+        if workers is not None and workers < 1:
+            raise UsageError(f"A cluster of {workers} workers cannot work.", "Ask for at least one: --workers 1.")
+        self._dashboard_host = dashboard_address.rpartition(":")[0] or "127.0.0.1"
+        start_forkserver()  # it loads pandas while the scheduler starts
+        settings = DASK_SETTINGS | (PROFILED if profile else {})
+        with dask.config.set(settings), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Port .* is already in use")
+            super().__init__(
+                n_workers=1,
+                threads_per_worker=workers or CPU_COUNT,
+                processes=False,
+                memory_limit=0,  # Dask holds no rows; it has nothing to spill
+                dashboard_address=dashboard_address,
+                worker_dashboard_address="127.0.0.1:0",
+                silence_logs=silence_logs,
+            )
+
+    @property
+    def dashboard_link(self) -> str:
+        """The dashboard's address, which is on loopback whatever the scheduler's is."""
+        host = self._dashboard_host
+        return f"http://{host}:{self.scheduler.services['dashboard'].port}/status"
