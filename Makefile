@@ -14,7 +14,7 @@ help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
 	@echo "make test              lint, then all tests"
 	@echo "make test-image        build the container image without Docker, and run a cluster from it (root, Debian)"
-	@echo "make test-signals      interrupt runs on EC2, in rehearsal, at every half second (an hour)"
+	@echo "make test-signals      interrupt runs on EC2, in rehearsal, at every half second (half an hour)"
 	@echo "make image             build the image with Docker, as IMAGE=dask-classify"
 	@echo "make push IMAGE=...    build it and push it to a registry: registry/name:tag"
 	@echo "make bench-processes   classifier processes against one Dask worker for each core"
@@ -27,7 +27,7 @@ run: $(ENV)/installed
 test: $(ENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 lint: $(ENV)/installed-test
 	$(BIN)/ruff check --fix .

@@ -145,7 +145,7 @@ class DaskExecutor:
     def _hear(self, event: tuple[float, dict]) -> None:
         told = event[1]
         if "leaving" in told:
-            self.watcher.on_leaving(told["worker"], told["leaving"])
+            self.watcher.on_leaving(told["name"], told["leaving"])  # Dask overwrites "worker" with its address
             return
         self.watcher.on_rows(told["worker"], {number: (rows, bad) for number, rows, bad in told["tasks"]})
 

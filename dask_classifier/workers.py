@@ -55,7 +55,7 @@ class ClassifierPlugin(WorkerPlugin):
         start_forkserver()
         self.folder = tempfile.mkdtemp(prefix="classifier-", dir=worker.local_directory)
         self.package.unpack(Path(self.folder))
-        self.worker_name = str(worker.name)  # which Dask changes to the address when the worker closes
+        self.worker_name = str(worker.name)
         self.pool = ClassifierProcesses(worker.state.nthreads, Site(self.worker_name, self.folder), self.environment)
         self.rows: dict[int, tuple[int, int]] = {}
         self.worker, self.proc = worker, worker.monitor.proc
@@ -66,7 +66,7 @@ class ClassifierPlugin(WorkerPlugin):
         interruption.watch(worker, self._leave)
 
     def _leave(self, why: str) -> None:
-        told = {"worker": self.worker_name, "leaving": why}
+        told = {"name": self.worker_name, "leaving": why}
         self.worker.loop.add_callback(self.worker.log_event, self.name, told)
 
     def teardown(self, worker) -> None:

@@ -40,7 +40,7 @@ def rows_by_scan(text, delimiter=","):
     return [data[a:b].decode() for a, b in itertools.pairwise(starts)]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(SOUP, st.sampled_from([",", ";", "\t"]))
 def test_the_rows_of_any_text_are_those_of_pandas(text, delimiter):
     expected = fields(text, delimiter)
@@ -51,7 +51,7 @@ def test_the_rows_of_any_text_are_those_of_pandas(text, delimiter):
     assert all(len(row) == 1 for row in alone)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(SOUP, st.integers(1, 12), st.integers(1, 30))
 def test_pieces_scanned_apart_give_the_rows_of_the_whole(text, size, spacing):
     data = text.encode()

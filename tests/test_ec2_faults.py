@@ -9,25 +9,42 @@ import time
 import pytest
 from rehearse import finish, wait_for
 
-ROWS = "30k"  # some twenty seconds of work on two machines of two processes, on two cores
 SLOW = {"boot_seconds": 60}  # machines that cost, and do nothing
 
 
-def job(number, rows="400", workers=2, *more):
-    """Words of a run with an output of its own."""
-    return ["--rows", rows, "--slowness", "1", "--workers", workers, "--output", f"s3://bucket/fault-{number}", *more]
+# Classifiers that wait instead of working: time enough for faults, while the two cores boot machines.
+CLASSIFIERS = """
+import time
+
+def quick(chunk):
+    return chunk["FLUX"].str.len()
+
+def sleepy(chunk):
+    time.sleep(0.3)
+    return quick(chunk)
+"""
+
+
+def job(number, workers=1, rows="400", *more):
+    """Words of a run with an output of its own: a second and a half for each 500 rows."""
+    words = ["--rows", rows, "--block-rows", "500", "--classifier", "waiting.py:sleepy", "--workers", workers]
+    return [*words, "--output", f"s3://bucket/fault-{number}", *more]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def classifiers_of_the_user(region):
+    (region.folder / "waiting.py").write_text(CLASSIFIERS)
 
 
 def proven(ec2, output):
     return json.loads(ec2.command("verify", output, "--json", check=0).stdout_text)["sha256"]
 
 
-@pytest.fixture(scope="module")
-def reference(region):
-    """The digest of the same rows, classified on this machine."""
-    output = "s3://bucket/reference"
-    region.command("--rows", ROWS, "--slowness", "1", "--cluster", "local", "--output", output, check=0)
-    return proven(region, output)
+def reference(ec2, rows):
+    """The digest of the same rows, classified in one process of this machine."""
+    output = f"s3://bucket/reference-{rows}-{time.time_ns()}"
+    ec2.command("--rows", rows, "--classifier", "waiting.py:quick", "--cluster", "inline", "--output", output, check=0)
+    return proven(ec2, output)
 
 
 def told(process):
@@ -47,9 +64,9 @@ def told(process):
         (["--output", "here"], {}, 2, "cannot reach the output here"),
         (["--input", "in.csv", "--output", "s3://bucket/x"], {}, 2, "cannot reach the input in.csv"),
         (job(0), {"DASK_CLASSIFIER__IMAGE": ""}, 2, "needs a Docker image"),
-        (job(0, "400", 2, "--region", "us-est-1"), {}, 2, "'us-est-1' is no region of AWS"),
-        (job(0, "400", 2, "--cluster", "local", "--spot"), {}, 2, "--spot says nothing about the cluster local"),
-        (job(0, "400", 2, "--instance-type", "c7i.huge"), {}, 4, "c7i.huge cannot be had"),
+        (job(0, 1, "400", "--region", "us-est-1"), {}, 2, "'us-est-1' is no region of AWS"),
+        (job(0, 1, "400", "--cluster", "local", "--spot"), {}, 2, "--spot says nothing about the cluster local"),
+        (job(0, 1, "400", "--instance-type", "c7i.huge"), {}, 4, "c7i.huge cannot be had"),
         (job(0), {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 4, "credentials"),
         (["--rows", "400", "--output", "s3://nobodys-bucket/x"], {}, 4, "s3://nobodys-bucket/x"),
     ],
@@ -73,11 +90,11 @@ def test_no_capacity_ends_with_4_and_nothing(ec2, first, what):
 def test_fewer_workers_than_asked_go_to_work(ec2):
     """The last of three launches is refused, whatever the type."""
     ec2.settings(faults=[{"call": "RunInstances", "code": "InstanceLimitExceeded", "from": 3}])
-    done = ec2.command(*job("fewer"), check=0)
+    done = ec2.command(*job("fewer", 2), check=0)
     assert "Going on with 1 workers" in done.stderr_text and ec2.events("fault")
     assert "Started 2 instances, 2 terminated" in done.stderr_text
     ec2.settings(faults=[{"call": "RunInstances", "code": "InstanceLimitExceeded", "from": 3}], **SLOW)
-    done = ec2.command(*job("min"), "--min-workers", "2", "--bring-up-limit", "8s", check=4)
+    done = ec2.command(*job("min", 2), "--min-workers", "2", "--bring-up-limit", "8s", check=4)
     assert "no capacity for worker-" in told(done) and not ec2.remains()
 
 
@@ -94,7 +111,7 @@ def test_an_image_without_our_versions_is_refused_before_any_work(ec2):
     ec2.settings(images={"registry.example/dask-classify:1": other})
     done = ec2.command(*job("versions"), check=4)
     assert re.search(r"versions are not yours: pandas 0\.0\.1 \(you have \d", told(done))
-    assert "Started 3 instances, 3 terminated" in done.stderr_text
+    assert "Started 2 instances, 2 terminated" in done.stderr_text
     assert not ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix="fault-versions").get("Contents")
 
 
@@ -102,7 +119,7 @@ def test_a_scheduler_that_never_answers(ec2):
     ec2.settings(**SLOW)
     done = ec2.command(*job("silent"), "--bring-up-limit", "5s", check=4)
     assert "does not answer after 5 seconds" in told(done)
-    assert len(ec2.events("boot")) == 3 and "Started 3 instances, 3 terminated" in done.stderr_text
+    assert len(ec2.events("boot")) == 2 and "Started 2 instances, 2 terminated" in done.stderr_text
 
 
 # --- interrupted -----------------------------------------------------------------------------------------
@@ -113,7 +130,7 @@ def group_is_there(ec2):
 
 
 def machines_boot(ec2):
-    return len(ec2.events("boot")) == 3
+    return len(ec2.events("boot")) == 2
 
 
 def blocks_are_done(ec2):
@@ -138,7 +155,7 @@ def test_an_interrupted_run_leaves_nothing(ec2, number, moment, again):
     """A signal to the command's whole group, as a terminal sends it; and more of them while it ends."""
     ec2.settings(terminate_seconds=1)
     ec2.job = f"signal-{time.time_ns()}"
-    process = ec2.start(*job(ec2.job, "20k"))
+    process = ec2.start(*job(ec2.job, 1, "4k"))
     wait_for(lambda: moment(ec2), 60)
     os.killpg(process.pid, number)
     for _ in range(again):
@@ -173,9 +190,9 @@ def test_a_killed_command_is_reaped(ec2):
     assert "Nothing to end" in ec2.command("reap", "--yes", check=0).stdout_text  # it runs
     os.killpg(process.pid, signal.SIGKILL)
     finish(process, -signal.SIGKILL)
-    assert ec2.command("status", check=0).stdout_text.count("leaked") == 4
+    assert ec2.command("status", check=0).stdout_text.count("leaked") == 3
     listed = ec2.command("reap", check=0)
-    assert "Would end cluster" in listed.stdout_text and len(ec2.running()) == 3
+    assert "Would end cluster" in listed.stdout_text and len(ec2.running()) == 2
     ec2.command("reap", "--yes", check=0)
     assert not ec2.remains()
     assert "Nothing of dask-classify" in ec2.command("status", check=0).stdout_text
@@ -183,13 +200,13 @@ def test_a_killed_command_is_reaped(ec2):
 
 def test_after_kill_9_the_machines_end_themselves(ec2):
     """The scheduler by its idle time-out, the workers because they have lost it; nobody else is there to do it."""
-    process = ec2.start(*job("alone", "20k"), "--idle-timeout", "3s")
+    process = ec2.start(*job("alone", 1, "10k"), "--idle-timeout", "12s")
     ec2.job = "alone"
     wait_for(lambda: blocks_are_done(ec2), 60)
     os.killpg(process.pid, signal.SIGKILL)
     finish(process, -signal.SIGKILL)
     wait_for(lambda: not ec2.running(), 60)
-    assert len(ec2.events("power off")) == 3 and not ec2.events("call", call="TerminateInstances")
+    assert len(ec2.events("power off")) == 2 and not ec2.events("call", call="TerminateInstances")
     ec2.command("reap", "--yes", check=0)  # the security group
     assert not ec2.remains()
 
@@ -206,7 +223,7 @@ def test_terminate_is_throttled_then_refused_once(ec2):
     ]
     ec2.settings(faults=faults)
     done = ec2.command(*job("throttled"), check=0)
-    assert "Started 3 instances, 3 terminated" in done.stderr_text and not ec2.remains()
+    assert "Started 2 instances, 2 terminated" in done.stderr_text and not ec2.remains()
     assert {"RequestLimitExceeded", "UnauthorizedOperation"} <= {each["code"] for each in ec2.events("fault")}
     assert len(ec2.events("fault", call="DeleteSecurityGroup")) == 2
 
@@ -219,12 +236,12 @@ def test_terminate_is_refused_for_ever_until_the_deadline(ec2):
     process = ec2.start(*job("refused"), *options)
     done = finish(process, 5)
     ids = {event["id"] for event in ec2.events("boot")}
-    assert len(ids) == 3 and all(each in told(done) for each in ids) and "end themselves by" in told(done)
+    assert len(ids) == 2 and all(each in told(done) for each in ids) and "end themselves by" in told(done)
     assert "reap --region us-east-1" in done.stderr_text
     manifest = ec2.client("s3").get_object(Bucket="bucket", Key="fault-refused/manifest.json")["Body"].read()
     assert set(json.loads(manifest)["machines"]["left"]) >= ids
     wait_for(lambda: not ec2.running(), 60)
-    assert ec2.events("shutdown", when="+20") and len(ec2.events("power off")) == 3
+    assert ec2.events("shutdown", when="+20") and len(ec2.events("power off")) == 2
     ec2.settings()
     ec2.command("reap", "--all", "--yes", check=0)
 
@@ -232,9 +249,9 @@ def test_terminate_is_refused_for_ever_until_the_deadline(ec2):
 # --- lost machines -------------------------------------------------------------------------------------------
 
 
-def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2, reference):
+def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2):
     ec2.job = "lost"
-    process = ec2.start(*job("lost", ROWS))
+    process = ec2.start(*job("lost", 2, "24k"))
     wait_for(lambda: blocks_are_done(ec2), 60)
     victim = ec2.running(role="worker")[0]
     ec2.lose(victim)
@@ -243,31 +260,31 @@ def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2, reference):
     assert re.search(r"worker-[01] was lost; worker-2 takes its place", done.stderr_text)
     assert "Started 4 instances, 4 terminated" in done.stderr_text
     assert re.search(r"rows of worker-2 on \S+ +[1-9]", done.stderr_text)
-    assert proven(ec2, "s3://bucket/fault-lost") == reference
+    assert proven(ec2, "s3://bucket/fault-lost") == reference(ec2, "24k")
 
 
-def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2, reference):
+def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2):
     ec2.job = "spot"
-    process = ec2.start(*job("spot", ROWS), "--spot")
+    process = ec2.start(*job("spot", 2, "24k"), "--spot")
     wait_for(lambda: blocks_are_done(ec2), 60)
     victim = ec2.running(role="worker")[0]
     ec2.interrupt(victim, 40)
     done = finish(process, 0)
-    assert re.search(r"worker-[01] leaves: EC2 takes its machine back at \d{4}-", done.stderr_text)
+    assert re.search(r"worker-[01] leaves: EC2 takes its machine back at \d{4}-", done.stderr_text), done.stderr_text
     assert {each["market"] for each in ec2.events("call", call="RunInstances")} == {"spot", "on-demand"}
     ends = ec2.events("power off", id=victim)
     assert not ends or ends[0]["at"] - ec2.events("notice")[0]["at"] > 5  # the worker's own end, or the notice's
-    assert proven(ec2, "s3://bucket/fault-spot") == reference
+    assert proven(ec2, "s3://bucket/fault-spot") == reference(ec2, "24k")
 
 
-def test_a_lost_scheduler_then_resume_on_a_new_cluster(ec2, reference):
+def test_a_lost_scheduler_then_resume_on_a_new_cluster(ec2):
     ec2.job = "boss"
-    process = ec2.start(*job("boss", ROWS), "--block-rows", "1k")
+    process = ec2.start(*job("boss", 1, "8k"))
     wait_for(lambda: blocks_are_done(ec2), 60)
     ec2.lose(ec2.running(role="scheduler")[0])
     done = finish(process, 4)
     assert "The cluster was lost" in told(done) and "--resume" in done.stderr_text
     assert not ec2.remains()
-    done = ec2.command(*job("boss", ROWS), "--block-rows", "1k", "--resume", check=0)
-    assert re.search(r"[1-9]\d* of 30 blocks are done already", done.stderr_text)
-    assert proven(ec2, "s3://bucket/fault-boss") == reference
+    done = ec2.command(*job("boss", 1, "8k"), "--resume", check=0)
+    assert re.search(r"[1-9]\d* of 16 blocks are done already", done.stderr_text)
+    assert proven(ec2, "s3://bucket/fault-boss") == reference(ec2, "8k")
