@@ -30,6 +30,7 @@ _POLICY = "`dask-classify doctor --policy` prints what must be allowed."
 _HINTS = {
     "UnauthorizedOperation": _POLICY,
     "AccessDenied": _POLICY,
+    "AuthFailure.ServiceLinkedRole": f"Spot instances need a service-linked role, once for an account. {_POLICY}",
     "AuthFailure": _NO_CREDENTIALS,
     "InvalidClientTokenId": _NO_CREDENTIALS,
     "UnrecognizedClient": _NO_CREDENTIALS,
@@ -71,7 +72,7 @@ class Aws:
 
     def client(self, service: str, **config):
         """A client of botocore, such as "ec2"."""
-        key = (service, *sorted(config))
+        key = (service, repr(sorted(config.items())))
         with self._lock, explained(f"AWS {service} cannot be asked"):
             if key not in self._clients:
                 settings = Config(**{"retries": _RETRY, "connect_timeout": 10, "read_timeout": 30} | config)
@@ -116,7 +117,14 @@ def is_passing(error: Exception) -> bool:
     if not isinstance(error, ClientError):
         return isinstance(error, ConnectionError | HTTPClientError)
     code, status = code_of(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    limited = code in {"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "SlowDown"}
+    limited = code in {
+        "InvalidGroup.NotFound",
+        "RequestLimitExceeded",
+        "Throttling",
+        "ThrottlingException",
+        "RequestThrottled",
+        "SlowDown",
+    }
     return limited or (status >= 500 and not code.startswith("Insufficient"))
 
 

@@ -17,11 +17,14 @@ from .errors import UsageError
 from .machines import ClusterSpec
 
 USER_DATA_LIMIT = 16_384  # bytes, of EC2
-_ECR = re.compile(r"(\d{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?)/.*")
+# host, account, region, name, tag, digest
+ECR = re.compile(
+    r"((\d{12})\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?)/([^:@]+)(?::([^@]+))?(?:@(sha256:.+))?"
+)
 
 _SCRIPT = """#!/bin/sh
 # {title}. Whatever happens, this machine ends itself after {minutes} minutes, or when its container ends.
-shutdown -h +{minutes}
+shutdown -h +{minutes} || shutdown -h now
 export DASK_INTERNAL_INHERIT_CONFIG={config}
 command -v docker || dnf install -y docker || {{ apt-get update && apt-get install -y docker.io; }}
 systemctl stop --no-block ecs
@@ -31,7 +34,7 @@ echo "dask-classify: the container ended with $?"
 shutdown -h now
 """
 
-_LOGIN = """command -v aws || dnf install -y awscli-2 || apt-get install -y awscli
+_LOGIN = """command -v aws || dnf install -y awscli-2 || apt-get install -y awscli || snap install aws-cli --classic
 aws ecr get-login-password --region {region} | docker login --username AWS --password-stdin {host}
 """
 
@@ -127,12 +130,12 @@ def user_data(
 
     `command` is words; "$(nproc)" is the one word that the machine's shell expands.
     """
-    private = _ECR.fullmatch(image)
+    private = ECR.fullmatch(image)
     text = _SCRIPT.format(
         title=title,
         minutes=minutes,
         config=shlex.quote(dask.config.serialize(config)),
-        login=_LOGIN.format(host=private[1], region=private[2]) if private else "",
+        login=_LOGIN.format(host=private[1], region=private[3]) if private else "",
         environment=" ".join(
             f"-e {shlex.quote(f'{name}={value}')}"
             for name, value in {"AWS_DEFAULT_REGION": region, **environment}.items()

@@ -231,14 +231,16 @@ def name_option(command):
 @click.option("--workers", type=click.IntRange(1), help="Machines.  [default: 1]")
 @click.option("--profile", is_flag=True, help="Turn on Dask's statistical profiler.")
 @machine_options
-def up(name, workers, profile, **options):
+@click.pass_context
+def up(ctx, name, workers, profile, **options):
     """Start a cluster on EC2 that stays, for several runs; it costs money until `down` or its deadline.
 
     With the name of one that runs, change its number of workers.
     """
     from . import machine_commands
 
-    machine_commands.up(name, workers, {"profile": profile} | options)
+    options |= {"workers": workers, "profile": profile}
+    machine_commands.up(name, options, typed=_typed(ctx, options))
 
 
 @app.command()
@@ -263,7 +265,7 @@ def status(region, as_json):
 @app.command()
 @click.option("--region", help="Of AWS.  [default: AWS's own configuration]")
 @click.option("--cluster", "clusters", metavar="ID", multiple=True, help="Only this cluster; repeatable.")
-@click.option("--older-than", metavar="TIME", help="Only clusters started so long ago, leaked or not: 3h.")
+@click.option("--older-than", metavar="TIME", help="Only clusters of which all machines are so old, leaked or not: 3h.")
 @click.option("--all", "everything", is_flag=True, help="Also clusters that may still be at work.")
 @click.option("--yes", is_flag=True, help="Do it, instead of listing what would be done.")
 def reap(region, clusters, older_than, everything, yes):
@@ -295,7 +297,8 @@ def doctor(workers, output, policy, **options):
 def main() -> None:
     """The entry point: runs the command, and turns failures into a sentence, a hint and an exit code."""
     for number in _INTERRUPTS:
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
     try:
         sys.exit(app(standalone_mode=False))
     except click.exceptions.Exit as error:

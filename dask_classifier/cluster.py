@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import logging
 import math
@@ -9,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import fields
 
 import dask
 import dask_cloudprovider.aws
@@ -18,7 +18,7 @@ from dask.utils import parse_timedelta
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
-from . import bootstrap, costs, ground, reaper
+from . import bootstrap, costs, ground, reaper, saved
 from .aws import Aws
 from .configuration import configured
 from .errors import ClusterError, DaskClassifyError
@@ -56,6 +56,8 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         self._begin(spec_of(workers, options), say)
         self._announce()
         try:
+            if self.spec.name:
+                saved.save(self.saved(), new=True)  # first of all, so that `down` finds it from now on
             self.fleet.open_group()
             self._start_dask(self.spec.workers)
         except BaseException as error:
@@ -63,34 +65,40 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
             raise _own(error) from error
 
     @classmethod
-    def attach(cls, saved: Saved, *, say: Callable[[str], None] = _log.info) -> "EC2Cluster":
+    def attach(cls, kept: Saved, *, say: Callable[[str], None] = _log.info) -> "EC2Cluster":
         """A cluster that `up` left running. `close` then leaves it as it is. Raises ClusterError."""
         self = cls.__new__(cls)
-        self._begin(saved.spec, say, saved)
+        self._begin(kept.spec, say, kept)
         try:
-            self._adopt(saved)
+            self._adopt(kept)
         except BaseException as error:
             self._end()
             raise _own(error) from error
         return self
 
-    def _begin(self, spec: ClusterSpec, say: Callable[[str], None], saved: Saved | None = None) -> None:
+    def _begin(self, spec: ClusterSpec, say: Callable[[str], None], kept: Saved | None = None) -> None:
         """Look around; nothing is started yet."""
-        self.spec, self.say, self.stays = spec, say, bool(saved)
+        self.aws = Aws(spec.region)
+        self.spec = dataclasses.replace(spec, region=self.aws.region)
+        self.say, self.stays = _never_failing(say), bool(kept)
         self.ending: reaper.Ending | None = None
         self._when_gone: list[Callable[[reaper.Ending], None]] = []
         self._machines: dict[str, Future] = {}  # by name: launches that no node has asked for yet
         self._refused: ClusterError | None = None
-        self._contact_address = ""
-        self._replacements = max(2, math.ceil(spec.workers / 2))
+        # one that stays has an owner who may be making it smaller
+        self._replacements = 0 if kept else max(2, math.ceil(spec.workers / 2))
         self._numbers = itertools.count()
+        self._contact_address = ""
         self._began = time.monotonic()
-        self.aws = Aws(spec.region)
         self.ground = ground.look(self.aws, spec)
-        self.id = saved.id if saved else uuid.uuid4().hex[:12]
-        self.tls = saved.tls if saved else bootstrap.tls(days=2 + math.ceil(spec.deadline / 86_400))
-        self.fleet = Fleet(self.aws, spec, self.ground, self.id, say)
+        self.id = kept.id if kept else uuid.uuid4().hex[:12]
+        self.tls = kept.tls if kept else bootstrap.tls(days=2 + math.ceil(spec.deadline / 86_400))
+        self.fleet = Fleet(self.aws, self.spec, self.ground, self.id, self.say)
         self._undo_signals = endings_as_exceptions()
+
+    def saved(self) -> Saved:
+        """What `attach` needs."""
+        return Saved(self.id, self.spec, self.tls, self.fleet.deadline)
 
     def _announce(self) -> None:
         """Say what will be started, before it is."""
@@ -104,6 +112,10 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         )
         end, latest = "`down`" if spec.name else "this run", _clock(self.fleet.deadline)
         self.say(f"Cluster {self.id} ends with {end}, and by {latest} at the latest.")
+        if not spec.instance_profile and self.aws.credentials().token:
+            self.say(
+                "The machines get your session's credentials, which may end before a long run: --instance-profile."
+            )
 
     def _start_dask(self, workers: int) -> None:
         """Dask's own start, which has the machines started; its global configuration stays as it is."""
@@ -127,9 +139,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         await super()._start()
         self._watching = asyncio.ensure_future(self._watch())
 
-    def _adopt(self, saved: Saved) -> None:
+    def _adopt(self, kept: Saved) -> None:
         """Take over the machines of a cluster that runs."""
-        found = {each.worker: each for each in self.fleet.adopt(saved.deadline, saved.groups) if each.up}
+        found = {each.worker: each for each in self.fleet.adopt(kept.deadline) if each.up}
         if "scheduler" not in found:
             raise ClusterError(
                 f"The cluster {self.spec.name} has no scheduler any more.",
@@ -242,8 +254,10 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     def resize(self, workers: int) -> None:
         """Scale, and wait until it is so: machines are asked for, or gone. Raises ClusterError."""
         self._refused = None
+        before = {name: node.instance["InstanceId"] for name, node in self.workers.items() if node.instance}
         self.scale(workers)
         self.sync(self._settle)
+        self.fleet.surely_end({id for name, id in before.items() if name not in self.worker_spec})
         if self._refused and len(self.worker_spec) < workers:
             self.say(f"{self._refused.message} The cluster has {len(self.worker_spec)} workers.")
 
@@ -252,7 +266,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
 
     def wait_for_first_workers(self, client: distributed.Client) -> None:
         """Until `min_workers` are there. Raises ClusterError at the bring-up limit, or when no machine is left."""
-        wanted = self.spec.min_workers
+        wanted = 1 if self.stays else self.spec.min_workers  # it may be smaller by now
         while len(client.scheduler_info(n_workers=-1)["workers"]) < wanted:
             self.check_bring_up(f"Fewer than {wanted} workers have joined")
             if len(self.worker_spec) < wanted:
@@ -290,8 +304,6 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
             self._end()
 
     def _end(self) -> None:
-        if self.fleet.started and not self.stays:
-            self.say(f"Ending {len(self.fleet.started)} instances")
         try:
             uninterrupted(self._end_now, self.say)
         finally:
@@ -301,15 +313,32 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
                 reaper.refuse_leftovers(self.ending, self.aws.region, self.fleet.deadline)
 
     def _end_now(self) -> None:
+        if self.fleet.started and not self.stays:
+            self.say(f"Ending {len(self.fleet.started)} instances")
         self.fleet.stop()
         with contextlib.suppress(Exception):  # the machines are terminated whatever Dask says
             super().close(GRACE_SECONDS)
         with contextlib.suppress(Exception):
             self._loop_runner.stop()
-        self.ending = reaper.Ending(0, 0) if self.stays else self.fleet.end()
+        if self.stays:
+            self.ending = reaper.Ending(0, 0)
+            return
+        self.ending = self.fleet.end()
+        if self.spec.name and not self.ending.left:
+            saved.forget(self.spec.name, self.id)
         for tell in self._when_gone:
             with contextlib.suppress(DaskClassifyError):  # what is told matters less than the end
                 tell(self.ending)
+
+
+def _never_failing(say: Callable[[str], None]) -> Callable[[str], None]:
+    """A terminal that has gone must not keep the machines from ending."""
+
+    def said(text: str) -> None:
+        with contextlib.suppress(Exception, SystemExit):
+            say(text)
+
+    return said
 
 
 def user_data(
@@ -334,8 +363,8 @@ def user_data(
 
 
 def _clock(epoch: float) -> str:
-    """A time of day, as this machine's clock shows it."""
-    return time.strftime("%H:%M", time.localtime(epoch))
+    """A time as this machine's clock shows it."""
+    return time.strftime("%H:%M" if epoch - time.time() < 43_200 else "%Y-%m-%d %H:%M", time.localtime(epoch))
 
 
 def _number(name: str) -> int:
@@ -344,7 +373,7 @@ def _number(name: str) -> int:
 
 def spec_of(workers: int | None, options: dict) -> ClusterSpec:
     """Keywords over Dask's configuration."""
-    names = {each.name for each in fields(ClusterSpec)} - {"name"}
+    names = {each.name for each in dataclasses.fields(ClusterSpec)} - {"name"}
     found = {name: value for name, value in configured().items() if name in names}
     given = {"workers": workers} | options
     return ClusterSpec.of(**found | {name: value for name, value in given.items() if value is not None})

@@ -18,7 +18,6 @@ from .machines import ClusterSpec
 _CLOCK_SECONDS = 240  # AWS refuses requests that are five minutes off
 _QUOTAS = {"on-demand": "L-1216C47A", "spot": "L-34B43A08"}  # vCPUs of standard instances: families A C D H I M R T Z
 _STANDARD = re.compile(r"[acdhimrtz][0-9].*")
-_ECR = re.compile(r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/([^:@]+)(?::([^@]+))?(?:@(sha256:.+))?")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def _ground(aws: Aws, spec: ClusterSpec, found: list[ground.Ground]) -> Finding:
 
 
 def _image(aws: Aws, spec: ClusterSpec) -> Finding:
-    private = _ECR.fullmatch(spec.image)
+    private = bootstrap.ECR.fullmatch(spec.image)
     if not private:
         return Finding("image", None, f"{spec.image} is well formed; whether it can be pulled is not looked at")
     if not spec.instance_profile:
@@ -98,16 +97,24 @@ def _image(aws: Aws, spec: ClusterSpec) -> Finding:
             f"{spec.image} is private, and the machines have no rights to pull it",
             "Give --instance-profile.",
         )
-    name, tag, digest = private.groups()
+    _, account, region, name, tag, digest = private.groups()
     wanted = {"imageDigest": digest} if digest else {"imageTag": tag or "latest"}
     with explained(f"The image {spec.image} cannot be found"):
-        aws.client("ecr").describe_images(repositoryName=name, imageIds=[wanted])
+        try:
+            Aws(region).client("ecr").describe_images(registryId=account, repositoryName=name, imageIds=[wanted])
+        except ClientError as error:
+            if not code_of(error).startswith("AccessDenied"):
+                raise
+            return Finding("image", None, f"you may not look at {spec.image}; the machines' own rights count")
     return Finding("image", True, spec.image)
 
 
 def _profile(aws: Aws, spec: ClusterSpec) -> Finding:
     if not spec.instance_profile:
-        return Finding("instance profile", True, "none: the machines get temporary credentials of yours, over TLS")
+        lent = "none: the machines get temporary credentials of yours, over TLS"
+        if aws.credentials().token:
+            return Finding("instance profile", None, f"{lent}; those of your session may end before a long run does")
+        return Finding("instance profile", True, lent)
     name = spec.instance_profile.rpartition("/")[2]
     with explained(f"The instance profile {name} cannot be looked up"):
         roles = aws.client("iam").get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]

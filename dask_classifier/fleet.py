@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -37,15 +38,17 @@ class Fleet:
         self.started: dict[str, str] = {}  # instance id to name
         self.group_ids = list(spec.security_group)
         self._exhausted: set[Offer] = set()
+        self._own_groups: list[str] = []
         self._seen: set[str] = set()  # ids that EC2 has listed
         self._unsure = False  # whether a launch may have happened without our knowing
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="dask-classify-launch")
         self._client = aws.client("ec2", retries={"mode": "standard", "total_max_attempts": 1})
 
-    def adopt(self, deadline: float, group_ids: list[str]) -> list[reaper.Machine]:
+    def adopt(self, deadline: float) -> list[reaper.Machine]:
         """Take over the instances of a cluster that runs. Raises ClusterError."""
-        self.deadline, self.group_ids = deadline, group_ids
+        self.deadline = deadline
+        self.group_ids = self.group_ids or [each.id for each in reaper.groups(self.aws, self.cluster)]
         found = self.machines()
         self.started = {each.id: each.worker for each in found}
         return found
@@ -53,18 +56,31 @@ class Fleet:
     # --- starting ------------------------------------------------------------------------------
 
     def open_group(self) -> None:
-        """A security group of the cluster's own: its machines, and the caller's address alone. Raises ClusterError."""
-        if self.group_ids:
-            return
+        """A security group of the cluster's own: its machines, and the caller's address alone. Raises ClusterError.
+
+        In a thread of the pool, so that `stop` waits for it, whatever interrupts the caller.
+        """
+        if not self.group_ids:
+            self._pool.submit(self._make_group).result()
+
+    def _make_group(self) -> None:
+        self._unsure = True
         with explained("The security group cannot be made"):
-            made = self.aws.ec2.create_security_group(
-                GroupName=f"dask-classify-{self.cluster}",
-                Description="Made by dask-classify for one cluster, and deleted with it",
-                VpcId=self.ground.vpc,
-                TagSpecifications=[{"ResourceType": "security-group", "Tags": self._tags("group", "")}],
-            )
-            self.group_ids = [made["GroupId"]]
-            self._open_ports(made["GroupId"])
+            try:
+                made = self.aws.ec2.create_security_group(
+                    GroupName=f"dask-classify-{self.cluster}",
+                    Description="Made by dask-classify for one cluster, and deleted with it",
+                    VpcId=self.ground.vpc,
+                    TagSpecifications=[{"ResourceType": "security-group", "Tags": self._tags("group", "")}],
+                )["GroupId"]
+            except ClientError as error:
+                if code_of(error) != "InvalidGroup.Duplicate":  # a first answer that was lost
+                    raise
+                made = reaper.groups(self.aws, self.cluster)[0].id
+        self._own_groups = self.group_ids = [made]
+        self._unsure = False
+        with explained("The security group cannot be opened"):
+            self._open_ports(made)
 
     def _open_ports(self, group: str) -> None:
         ports = [(8786, 8787), *([(22, 22)] if self.spec.key_name else [])]
@@ -76,6 +92,8 @@ class Fleet:
                 self.aws.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[*rules, itself])
                 return
             except ClientError as error:
+                if code_of(error) == "InvalidPermission.Duplicate":  # a first answer that was lost
+                    return
                 if code_of(error) != "InvalidGroup.NotFound" or attempt == _TRIES - 1:  # it may not be seen yet
                     raise
             self._stopping.wait(0.5 * 2**attempt)
@@ -85,12 +103,12 @@ class Fleet:
         return self._pool.submit(self._launch, role, name, script)
 
     def _launch(self, role: str, name: str, script: str) -> dict:
-        failure = None
+        failure, token = None, uuid.uuid4().hex[:12]  # another machine of the same name has another token
         for number, offer in enumerate(self.ground.offers[role]):
             if offer in self._exhausted:
                 continue
             try:
-                found = self._start_one(role, name, script, offer, f"{self.cluster}-{name}-{number}")
+                found = self._start_one(role, name, script, offer, f"{self.cluster}-{name}-{token}-{number}")
             except ClientError as error:
                 failure = error
                 if not self._rule_out(offer, code_of(error)):
@@ -147,8 +165,8 @@ class Fleet:
             "InstanceInitiatedShutdownBehavior": "terminate",  # so that `shutdown` ends the cost
             "NetworkInterfaces": [nic],
             "BlockDeviceMappings": [{"DeviceName": ground.root_device, "Ebs": disk}],
-            # two hops, because a container without the host's network is one further away
-            "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 2},
+            # one hop: our container has the host's network
+            "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
             "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
         }
         if spec.key_name:
@@ -202,9 +220,10 @@ class Fleet:
         return found
 
     def ended(self) -> set[str]:
-        """Ids of instances that were up once and no longer are. Raises ClusterError."""
-        up = {each.id for each in self.machines() if each.up}
-        return (self._seen & set(self.started)) - up
+        """Ids of instances of which EC2 says that they end or have ended. Raises ClusterError."""
+        told = reaper.states(self.aws, self.started)
+        self._seen |= set(told)
+        return {each for each, state in told.items() if state not in {"pending", "running"}}
 
     def with_address(self, instance: dict, key: str) -> dict:
         """Wait until EC2 tells an instance's address (`key` of its description). Raises ClusterError."""
@@ -238,9 +257,19 @@ class Fleet:
         return self._stopping.is_set()
 
     def terminate(self, instance_id: str) -> None:
-        """End one instance; what fails here is done again at the end."""
+        """End one instance; what fails here is done again at the end, or by `surely_end`."""
         with contextlib.suppress(ClientError, BotoCoreError):
             self.aws.ec2.terminate_instances(InstanceIds=[instance_id])
+
+    def surely_end(self, ids: set[str]) -> None:
+        """End some instances of a cluster that goes on. Raises InstancesLeft at the teardown limit."""
+        until = time.monotonic() + self.spec.teardown_limit
+        while left := ids - self.ended():
+            if time.monotonic() > until:
+                reaper.refuse_leftovers(reaper.Ending(len(ids), 0, tuple(sorted(left))), self.aws.region, self.deadline)
+            for each in left:
+                self.terminate(each)
+            time.sleep(0.5)
 
     def stop(self) -> None:
         """Start nothing more, and wait for the launches that are under way."""
@@ -255,6 +284,7 @@ class Fleet:
             self.cluster,
             known=self.started,
             seen=self._seen,
+            group_ids=self._own_groups,
             sure=not self._unsure,
             limit=self.spec.teardown_limit,
             say=self.say,

@@ -8,7 +8,7 @@ from distributed.utils import get_ip
 
 from .aws import Aws, explained
 from .errors import ClusterError, UsageError
-from .machines import SCHEDULER_TYPES, ClusterSpec
+from .machines import INSTANCE_TYPES, SCHEDULER_TYPES, ClusterSpec
 
 # Amazon Linux with Docker; a public parameter that AWS keeps current.
 _AMI = "/aws/service/ecs/optimized-ami/amazon-linux-2023/{}recommended/image_id"
@@ -85,8 +85,16 @@ def _subnets(aws: Aws, spec: ClusterSpec) -> dict[str, dict]:
 def _types(aws: Aws, spec: ClusterSpec) -> tuple[dict[str, int], str]:
     """vCPUs by type, and the architecture that all types share."""
     names = [*spec.instance_type, *spec.scheduler_instance_type]
-    with explained(f"Instance type {' or '.join(names)} cannot be had in {aws.region}"):
-        found = aws.ec2.describe_instance_types(InstanceTypes=names)["InstanceTypes"]
+    only = [{"Name": "instance-type", "Values": names}]
+    with explained("The instance types cannot be listed"):
+        pages = aws.ec2.get_paginator("describe_instance_types").paginate(Filters=only)
+        found = [each for page in pages for each in page["InstanceTypes"]]
+    unknown = [name for name in names if name not in {each["InstanceType"] for each in found}]
+    if unknown and (spec.instance_type != INSTANCE_TYPES or not found):
+        raise ClusterError(
+            f"Instance type {' or '.join(unknown)} cannot be had in {aws.region}.",
+            "Is the type spelled right, and offered in this region? Give another --instance-type.",
+        )
     kinds = {each["InstanceType"]: set(each["ProcessorInfo"]["SupportedArchitectures"]) for each in found}
     shared = set.intersection(*kinds.values()) & set(SCHEDULER_TYPES)
     if not shared:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import time
 
 import click
@@ -14,6 +13,7 @@ from .aws import Aws
 from .cluster import EC2Cluster, spec_of
 from .doctor import examine
 from .errors import DaskClassifyError, InstancesLeft, UsageError
+from .machines import ClusterSpec
 from .policies import policies
 from .saved import Saved
 from .units import format_seconds, parse_seconds
@@ -25,45 +25,37 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def up(name: str, workers: int | None, options: dict) -> None:
-    """Start a named cluster, or change its number of workers."""
+def up(name: str, options: dict, *, typed: list[str]) -> None:
+    """Start a named cluster; or change its number of workers, for which only what was typed counts."""
     saved.check_name(name)
     if saved.path(name).exists():
-        _resize(saved.load(name), workers, options)
+        _resize(saved.load(name), {key: options[key] for key in typed})
         return
-    cluster = EC2Cluster(workers, say=_say, name=name, **options)
+    cluster = EC2Cluster(options.pop("workers"), say=_say, name=name, **options)
     try:
         cluster.wait_until_ready()
-        kept = Saved(
-            cluster.id, cluster.spec, cluster.tls, cluster.fleet.deadline, cluster.fleet.group_ids, cluster.aws.region
-        )
-        saved.save(kept)
         _describe(cluster, name)
     except BaseException:
-        saved.forget(name)
         cluster.close()
         raise
     cluster.leave()
 
 
-def _resize(kept: Saved, workers: int | None, options: dict) -> None:
+def _resize(kept: Saved, typed: dict) -> None:
     """Attach, scale, leave."""
-    typed = {key: value for key, value in options.items() if value not in (None, False, ())}
-    wanted = spec_of(workers or kept.spec.workers, typed | {"name": kept.name})
-    differences = [
-        each.name.replace("_", "-")
-        for each in dataclasses.fields(wanted)
-        if each.name in typed and getattr(wanted, each.name) != getattr(kept.spec, each.name)
-    ]
-    if differences:
+    workers = typed.pop("workers", None)
+    wanted = ClusterSpec.of(**vars(kept.spec) | typed)
+    if differences := [each for each in typed if getattr(wanted, each) != getattr(kept.spec, each)]:
         raise UsageError(
-            f"The cluster {kept.name} runs already, with another --{differences[0]}.",
+            f"The cluster {kept.name} runs already, with another --{differences[0].replace('_', '-')}.",
             f"Only its number of workers can change; or end it first: dask-classify down --name {kept.name}.",
         )
     with EC2Cluster.attach(kept, say=_say) as cluster:
         if workers:
             cluster.resize(workers)
-        saved.save(dataclasses.replace(kept, spec=dataclasses.replace(kept.spec, workers=len(cluster.worker_spec))))
+        count = len(cluster.worker_spec)
+        smaller = dataclasses.replace(kept.spec, workers=count, min_workers=min(kept.spec.min_workers, count))
+        saved.save(dataclasses.replace(kept, spec=smaller))
         _describe(cluster, kept.name)
 
 
@@ -79,9 +71,9 @@ def _describe(cluster: EC2Cluster, name: str) -> None:
 def down(name: str) -> None:
     """End a named cluster."""
     kept = saved.load(name)
-    ending = reaper.end(Aws(kept.region), kept.id, say=_say)
-    reaper.refuse_leftovers(ending, kept.region, kept.deadline)
-    saved.forget(name)
+    ending = reaper.end(Aws(kept.spec.region), kept.id, limit=kept.spec.teardown_limit, say=_say)
+    reaper.refuse_leftovers(ending, kept.spec.region, kept.deadline)
+    saved.forget(name, kept.id)
     _say(f"Cluster {name}: {ending.terminated} instances terminated, nothing is left.")
 
 
@@ -128,10 +120,11 @@ def reap(region: str | None, clusters, older_than: str | None, *, everything: bo
     aws = Aws(region)
     age = parse_seconds(older_than, "age") if older_than else None
     chosen = {}
-    for each in [*reaper.machines(aws), *reaper.groups(aws)]:
-        old = age is not None and time.time() - getattr(each, "launched", math.inf) > age
-        leaked = age is None and not clusters and reaper.is_leaked(each)
-        if each.cluster in clusters or everything or old or leaked or each.cluster in chosen:
+    found = [*reaper.machines(aws), *reaper.groups(aws)]
+    young = {each.cluster for each in found if age and time.time() - getattr(each, "launched", 0) < age}
+    for each in found:
+        sure = everything or clusters or age or reaper.is_leaked(each)
+        if sure and (not clusters or each.cluster in clusters) and each.cluster not in young:
             chosen.setdefault(each.cluster, []).append(each.id)
     if not chosen:
         click.echo(f"Nothing to end in {aws.region}: `dask-classify status` lists what is there.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
 from .errors import UsageError
-from .units import parse_seconds
+from .units import parse_count, parse_seconds
 
 INSTANCE_TYPES = ("c7i.large", "c6i.large", "c5.large")  # fit the 5 vCPUs that a new account may use
 SCHEDULER_TYPES = {"x86_64": ("t3.small", "t3a.small"), "arm64": ("t4g.small", "m6g.medium")}
@@ -62,6 +62,9 @@ class ClusterSpec:
         for name in ("instance_type", "scheduler_instance_type", "subnet", "security_group"):
             if name in given:
                 given[name] = _words(given[name])
+        for name in ("workers", "min_workers", "processes_per_worker"):
+            if name in given:
+                given[name] = parse_count(given[name], name.replace("_", " "))
         if "tag" in given:
             given["tag"] = _tags(given["tag"])
         given.setdefault("idle_timeout", max(_IDLE_LEAST, given.get("bring_up_limit", cls.bring_up_limit) + 300))

@@ -1,6 +1,7 @@
 """The rights that a run on EC2 needs: IAM policies for the caller, and for the machines."""
 
 _READ = [
+    "ecr:DescribeImages",
     "ec2:DescribeImages",
     "ec2:DescribeInstanceTypeOfferings",
     "ec2:DescribeInstanceTypes",
@@ -16,11 +17,15 @@ _READ = [
     "sts:GetCallerIdentity",
 ]
 _OURS = {"Null": {"aws:ResourceTag/dask-classify:cluster": "false"}}
-_MARKED = {"Null": {"aws:RequestTag/dask-classify:cluster": "false"}}
+_AT_BIRTH = {"StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateSecurityGroup"]}}
 
 
 def policies(output: str | None, profile: str | None) -> dict[str, dict]:
-    """The least that must be allowed: to the caller, and to the role of an instance profile."""
+    """What must be allowed: to the caller, and to the role of an instance profile.
+
+    Inputs in other buckets need s3:GetObject and s3:ListBucket there, for both. Outside AWS's commercial regions the
+    ARNs begin with arn:aws-us-gov or arn:aws-cn.
+    """
     bucket, _, folder = (output or "s3://BUCKET/FOLDER").removeprefix("s3://").partition("/")
     objects = {
         "Effect": "Allow",
@@ -34,7 +39,7 @@ def policies(output: str | None, profile: str | None) -> dict[str, dict]:
     }
     start = {
         "Effect": "Allow",
-        "Action": ["ec2:RunInstances", "ec2:CreateSecurityGroup", "ec2:CreateTags"],
+        "Action": ["ec2:RunInstances", "ec2:CreateSecurityGroup"],
         "Resource": "*",
     }
     end = {
@@ -44,7 +49,14 @@ def policies(output: str | None, profile: str | None) -> dict[str, dict]:
         "Condition": _OURS,
     }
     look = {"Effect": "Allow", "Action": [*_READ, "sts:GetSessionToken"], "Resource": "*"}
-    caller = [look, start, end, objects, listing]
+    tag = {"Effect": "Allow", "Action": "ec2:CreateTags", "Resource": "*", "Condition": _AT_BIRTH}
+    spot = {
+        "Effect": "Allow",
+        "Action": "iam:CreateServiceLinkedRole",
+        "Resource": "*",
+        "Condition": {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}},
+    }
+    caller = [look, start, tag, end, spot, objects, listing]
     if profile:
         role = "arn:aws:iam::ACCOUNT:role/ROLE-OF-" + profile.rpartition("/")[2]
         passing = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}

@@ -1,6 +1,5 @@
 """Work that signals must not stop, and signals that must not kill."""
 
-import contextlib
 import signal
 import threading
 from collections.abc import Callable
@@ -42,17 +41,18 @@ def uninterrupted(work: Callable[[], None], say: Callable[[str], None]) -> None:
         finally:
             done.set()
 
-    try:
-        threading.Thread(target=guarded, name="dask-classify-ending").start()
-    except RuntimeError:  # no threads any more, in Python's own end
-        guarded()
+    thread = threading.Thread(target=guarded, name="dask-classify-ending")
     interrupts: list[BaseException] = []
     while not done.is_set():
         try:
+            if thread.ident is None:
+                thread.start()
             done.wait()
+        except RuntimeError:  # no threads any more, in Python's own end; or started in an interrupted `start`
+            if thread.ident is None:
+                guarded()
         except BaseException as interrupt:  # Ctrl-C, or a signal that raises
             interrupts.append(interrupt)
-            with contextlib.suppress(BaseException):
-                say("Ending the machines first; this takes a moment.")
+            say("Ending the machines first; this takes a moment.")
     for error in [*failures, *interrupts]:
         raise error

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 from botocore.exceptions import ClientError
@@ -100,7 +101,7 @@ def groups(aws: Aws, cluster: str | None = None) -> list[Group]:
 
 
 def _filter(cluster: str | None) -> dict:
-    if cluster:
+    if cluster is not None:
         return {"Name": f"tag:{CLUSTER}", "Values": [cluster]}
     return {"Name": "tag-key", "Values": [CLUSTER]}
 
@@ -145,7 +146,18 @@ def moment(epoch: float) -> str:
 
 def this_client() -> str:
     """Names this process, as a tag: host, process id, and when the process began."""
-    return f"{socket.gethostname()[:100]} {os.getpid()} {psutil.Process().create_time():.0f}"
+    return f"{_host()} {os.getpid()} {psutil.Process().create_time():.0f}"
+
+
+def _host() -> str:
+    """This machine, since it booted, and this namespace of processes: containers have process ids of their own."""
+    place = [socket.gethostname()[:80]]
+    with contextlib.suppress(OSError):
+        place += [
+            Path("/proc/sys/kernel/random/boot_id").read_text()[:8],
+            str(Path("/proc/self/ns/pid").readlink())[5:-1],
+        ]
+    return "/".join(place)
 
 
 def is_leaked(thing: Machine | Group) -> bool | None:
@@ -158,7 +170,7 @@ def is_leaked(thing: Machine | Group) -> bool | None:
     if thing.name:
         return False
     host, pid, began = [*thing.client.split(), "", "", ""][:3]
-    if host != socket.gethostname()[:100] or not pid.isdigit():
+    if host != _host() or not pid.isdigit():
         return None
     try:
         return abs(psutil.Process(int(pid)).create_time() - float(began)) > 2
@@ -175,6 +187,7 @@ def end(
     *,
     known: Iterable[str] = (),
     seen: Iterable[str] = (),
+    group_ids: Iterable[str] = (),
     sure: bool = False,
     limit: float = 300.0,
     say: Callable[[str], None] = lambda text: None,
@@ -193,7 +206,7 @@ def end(
             unseen = 0 if alive else unseen + 1
             left = tuple(sorted(alive)) or ("machines that EC2 does not list yet",)
             if unseen >= (1 if sure else _UNSEEN):
-                left = _delete_groups(aws, cluster)  # one that is in use shows that there is a machine
+                left = _delete_groups(aws, cluster, group_ids)  # one that is in use shows that there is a machine
                 if not left:
                     return Ending(len(tally.started), len(tally.gone))
         except Exception as error:  # whatever it is, the next attempt may work; at the end it is told
@@ -226,61 +239,65 @@ class _Tally:
     started: set[str]
     seen: set[str]
     gone: set[str] = field(default_factory=set)
+    absent: dict[str, int] = field(default_factory=dict)  # times that one which was seen was not listed
 
 
 def _end_once(aws: Aws, cluster: str, tally: _Tally) -> set[str]:
-    """Terminate what is up; the ids that are not gone yet."""
-    states = {each.id: each.state for each in machines(aws, cluster)}
-    tally.started |= set(states)
-    states |= _states(aws, tally.started - set(states) - tally.gone)  # terminated, or too new to be listed
-    tally.gone |= {
-        each for each in tally.started if states.get(each, "terminated" if each in tally.seen else "") == "terminated"
-    }
-    tally.seen |= set(states)
+    """Terminate whatever is not surely gone; the ids that are not gone yet."""
+    listed = {each.id: each.state for each in machines(aws, cluster)}
+    tally.started |= set(listed)
+    told = listed | states(aws, tally.started - set(listed))
+    tally.gone = {each for each in tally.started if told.get(each) == "terminated"}
+    for each in tally.seen - set(told):  # EC2 forgets what was terminated an hour ago; one listing may miss anything
+        tally.absent[each] = tally.absent.get(each, 0) + 1
+    tally.gone |= {each for each, times in tally.absent.items() if times >= _UNSEEN and each not in told}
+    tally.seen |= set(told)
     alive = tally.started - tally.gone
-    _terminate(aws, sorted(each for each in alive if states.get(each) != "shutting-down"))
+    terminate(aws, sorted(each for each in alive if told.get(each) != "shutting-down"))
     return alive
 
 
-def _states(aws: Aws, ids: set[str]) -> dict[str, str]:
-    """States of instances that a listing does not have; none for those that EC2 does not show."""
-    if not ids:
+def states(aws: Aws, ids: Iterable[str]) -> dict[str, str]:
+    """States of instances, also of those terminated within the hour; none for those that EC2 does not show."""
+    if not (ids := sorted(ids)):
         return {}
-    pages = aws.ec2.get_paginator("describe_instances").paginate(
-        Filters=[{"Name": "instance-id", "Values": sorted(ids)}]
-    )
-    found = [each for page in pages for held in page["Reservations"] for each in held["Instances"]]
+    with explained(f"The instances in {aws.region} cannot be listed"):
+        only = [{"Name": "instance-id", "Values": ids}]
+        pages = aws.ec2.get_paginator("describe_instances").paginate(Filters=only)
+        found = [each for page in pages for held in page["Reservations"] for each in held["Instances"]]
     return {each["InstanceId"]: each["State"]["Name"] for each in found}
 
 
-def _terminate(aws: Aws, ids: list[str]) -> None:
+def terminate(aws: Aws, ids: list[str]) -> None:
     """End instances; one that EC2 refuses to end, or does not know yet, does not keep the others."""
     if not ids:
         return
     try:
         aws.ec2.terminate_instances(InstanceIds=ids)
-    except ClientError:
+    except ClientError as error:
         if len(ids) == 1:
+            if code_of(error) == "InvalidInstanceID.NotFound":
+                return
             raise
         failure = None
         for each in ids:
             try:
-                _terminate(aws, [each])
+                terminate(aws, [each])
             except ClientError as error:
                 failure = error
         if failure:
             raise failure from None
 
 
-def _delete_groups(aws: Aws, cluster: str) -> tuple[str, ...]:
-    """Delete a cluster's security groups; ids of those that are still in use."""
+def _delete_groups(aws: Aws, cluster: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Delete a cluster's security groups, listed or known; ids of those that are still in use."""
     left = []
-    for group in groups(aws, cluster):
+    for group in sorted({each.id for each in groups(aws, cluster)} | set(known)):
         try:
-            aws.ec2.delete_security_group(GroupId=group.id)
+            aws.ec2.delete_security_group(GroupId=group)
         except ClientError as error:
             if code_of(error) != "InvalidGroup.NotFound":
-                left.append(group.id)
+                left.append(group)
     return tuple(left)
 
 

@@ -1,5 +1,6 @@
 """Clusters that stay after their command (`up`): what is kept of them in the user's home, readable by nobody else."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,14 +18,12 @@ _TAKEN = {"local", "inline", "ec2"}
 
 @dataclass(frozen=True)
 class Saved:
-    """A cluster that runs, or ran. `deadline` is in seconds since 1970; `groups` are ids of security groups."""
+    """A cluster that runs, or ran. `deadline` is in seconds since 1970."""
 
     id: str
     spec: ClusterSpec
     tls: Tls
     deadline: float
-    groups: list[str]
-    region: str
 
     @property
     def name(self) -> str:
@@ -51,15 +50,27 @@ def path(name: str) -> Path:
     return _folder() / f"{check_name(name)}.json"
 
 
-def save(cluster: Saved) -> None:
-    """Write it with mode 600: whoever has the key may use the cluster."""
+def save(cluster: Saved, *, new: bool = False) -> None:
+    """Write it with mode 600: whoever has the key may use the cluster. Raises UsageError where `new` is not."""
     file = path(cluster.name)
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    text = json.dumps(dataclasses.asdict(cluster), indent=1)
     temporary = file.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        json.dump(dataclasses.asdict(cluster), out, indent=1)
-    temporary.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+            out.write(text)
+        if new:
+            os.link(temporary, file)  # fails where there is one, however close together two commands are
+        else:
+            temporary.replace(file)
+    except FileExistsError:
+        raise UsageError(
+            f"A cluster named {cluster.name} exists.", f"End it: dask-classify down --name {cluster.name}."
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}.", "The cluster's key is kept there.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(name: str) -> Saved:
@@ -78,6 +89,8 @@ def load(name: str) -> Saved:
         ) from error
 
 
-def forget(name: str) -> None:
-    """Remove what is kept."""
-    path(name).unlink(missing_ok=True)
+def forget(name: str, id: str) -> None:
+    """Remove what is kept of this cluster, and not of another that has its name by now."""
+    with contextlib.suppress(ClusterError):
+        if load(name).id == id:
+            path(name).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
-from rehearse import IMAGE, REGION, wait_for
+from rehearse import IMAGE, REGION
 
 from dask_classifier import bootstrap, machines, reaper
 from dask_classifier.errors import UsageError
@@ -148,8 +148,8 @@ def test_up_run_resize_run_down(ec2):
         "--rows", "300", "--slowness", "1", "--cluster", "mine", "--output", "s3://bucket/stay1", check=0
     )
     assert "rows in" in first.stderr_text and len(ec2.running()) == 2
-    ec2.command("up", "--name", "mine", "--workers", "2", check=0)
-    assert len(ec2.running(role="worker")) == 2
+    second = ec2.command("up", "--name", "mine", "--workers", "2", check=0, DASK_CLASSIFIER__IMAGE="")
+    assert "2 workers" in second.stderr_text and len(ec2.running(role="worker")) == 2
     told = json.loads(ec2.command("status", "--json", check=0).stdout_text)
     assert sorted(each["worker"] for each in told["instances"]) == ["scheduler", "worker-0", "worker-1"]
     assert {each["name"] for each in told["instances"]} == {"mine"}
@@ -157,7 +157,11 @@ def test_up_run_resize_run_down(ec2):
     assert "runs already, with another --instance-type" in other.stderr_text
     assert "Nothing to end" in ec2.command("reap", "--yes", check=0).stdout_text  # it is no leak
     ec2.command("up", "--name", "mine", "--workers", "1", check=0)
-    wait_for(lambda: len(ec2.running(role="worker")) == 1)
+    assert len(ec2.running(role="worker")) == 1
+    ec2.command(
+        "up", "--name", "mine", "--workers", "2", check=0, AWS_DEFAULT_REGION="eu-west-1"
+    )  # it keeps its region
+    assert len(ec2.running(role="worker")) == 2  # another machine of the same name, not the old one again
     ec2.command("down", "--name", "mine", check=0)
     assert not ec2.remains() and not kept.exists()
     gone = ec2.command("--rows", "300", "--cluster", "mine", "--output", "s3://bucket/stay2", check=4)
@@ -357,6 +361,9 @@ def test_no_capacity_at_all_is_said_with_amazons_words(ec2):
 def test_instances_that_appear_late_and_end_slowly(ec2):
     said, _ = fleets(ec2, [], {"appear_seconds": 2, "terminate_seconds": 1})
     assert said == [HAD] and not ec2.remains()
+    ends = ec2.events("call", call="TerminateInstances")
+    gone = ec2.events("gone", why="shutting-down")
+    assert len(gone) == 3 and ec2.events("hidden") and ends
 
 
 def test_an_answer_that_was_lost_starts_nothing_twice(ec2):

@@ -195,7 +195,10 @@ def _patch_listing(cloud: Cloud) -> None:
 
     def hidden(instance) -> bool:
         since = born.setdefault(instance.id, time.time())
-        return time.time() < since + cloud.settings.get("appear_seconds", 0)
+        missing = time.time() < since + cloud.settings.get("appear_seconds", 0)
+        if missing:
+            cloud.log("hidden", id=instance.id)
+        return missing
 
     def listing(self, filters=None):
         cloud.check("DescribeInstances")
@@ -251,6 +254,7 @@ def _patch_groups(cloud: Cloud) -> None:
     def create_group(self, *args, **options):
         if not options.get("is_default") and options.get("name") != "default" and "default" not in args[:1]:
             cloud.check("CreateSecurityGroup")
+            time.sleep(cloud.settings.get("group_seconds", 0))
         return create(self, *args, **options)
 
     EC2Backend.delete_security_group, EC2Backend.create_security_group = delete_group, create_group
