@@ -233,9 +233,9 @@ def name_option(command):
 @machine_options
 @click.pass_context
 def up(ctx, name, workers, profile, **options):
-    """Start a cluster on EC2 that stays, for several runs; it costs money until `down` or its deadline.
+    """Start a cluster on EC2 that stays, for several runs.
 
-    With the name of one that runs, change its number of workers.
+    It costs money until `down` or its deadline. With the name of one that runs, change its number of workers.
     """
     from . import machine_commands
 
@@ -256,7 +256,7 @@ def down(name):
 @click.option("--region", help="Of AWS.  [default: AWS's own configuration]")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(region, as_json):
-    """List what dask-classify has on EC2 in a region: machines, security groups, and whether they leaked."""
+    """List the machines and security groups of dask-classify on EC2, and whether they leaked."""
     from . import machine_commands
 
     machine_commands.status(region, as_json=as_json)

@@ -12,17 +12,20 @@ _METADATA = "http://169.254.169.254/latest/"
 _POLL_SECONDS = 5.0  # as AWS advises; the notice comes two minutes before the end
 
 
-def watch(worker, tell: Callable[[str], None]) -> None:
+def watch(worker, tell: Callable[[str], None]) -> threading.Event:
     """Retire the Dask worker when EC2 gives notice; `tell` is told why. Nothing where it is no spot instance.
+
+    Setting the event that is returned ends the watch.
 
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
     """
-    if os.environ.get(ENVIRONMENT):
-        threading.Thread(target=_wait, args=(worker, tell), daemon=True, name="dask-classify-spot").start()
-
-
-def _wait(worker, tell: Callable[[str], None]) -> None:
     over = threading.Event()
+    if os.environ.get(ENVIRONMENT):
+        threading.Thread(target=_wait, args=(worker, tell, over), daemon=True, name="dask-classify-spot").start()
+    return over
+
+
+def _wait(worker, tell: Callable[[str], None], over: threading.Event) -> None:
     while not over.wait(_POLL_SECONDS) and worker.status.name == "running":
         if when := notice():
             tell(f"EC2 takes its machine back at {when}")

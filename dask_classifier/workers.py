@@ -63,7 +63,7 @@ class ClassifierPlugin(WorkerPlugin):
         worker.monitor.proc = Family(self.proc, self.pool, memory=not worker.memory_manager.memory_limit)
         self.telling = PeriodicCallback(self._tell, _TELL_SECONDS * 1000)
         self.telling.start()
-        interruption.watch(worker, self._leave)
+        self.watch_is_over = interruption.watch(worker, self._leave)
 
     def _leave(self, why: str) -> None:
         told = {"name": self.worker_name, "leaving": why}
@@ -72,6 +72,7 @@ class ClassifierPlugin(WorkerPlugin):
     def teardown(self, worker) -> None:
         """End the processes."""
         self.telling.stop()
+        self.watch_is_over.set()
         self.pool.close()
         worker.monitor.proc = self.proc
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -80,6 +80,15 @@ def test_a_complete_run_is_not_paid_for_again(ec2):
     assert not ec2.events("call", call="RunInstances")
 
 
+def test_from_within_the_vpc_machines_need_no_public_address(ec2):
+    words = ["--rows", "300", "--slowness", "1", "--output", "s3://bucket/private", "--private-ip", "--workers", "1"]
+    done = ec2.command(*words, check=0, REHEARSAL_ADDRESS=f"127.{ec2.net}.200.1")
+    assert f"dashboard: http://127.{ec2.net}." in done.stderr_text
+    mine = {event["id"] for event in ec2.events("boot")}
+    assert len(mine) == 2
+    assert not any(each.get("PublicIpAddress") for each in ec2.instances() if each["InstanceId"] in mine)
+
+
 # --- Python --------------------------------------------------------------------------------------------
 
 NOTEBOOK = """
