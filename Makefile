@@ -8,11 +8,12 @@ ROWS ?= 10k
 IMAGE ?= dask-classify
 PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-.PHONY: help run test lint test-image test-signals image push bench-processes bench-memory constraints clean
+.PHONY: help run test test-all lint test-image test-signals image push bench-processes bench-memory constraints clean
 
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
 	@echo "make test              lint, then all tests"
+	@echo "make test-all          the few slow cases, too, which repeat others"
 	@echo "make test-image        build the container image without Docker, and run a cluster from it (root, Debian)"
 	@echo "make test-signals      interrupt runs on EC2, in rehearsal, at every half second (half an hour)"
 	@echo "make image             build the image with Docker, as IMAGE=dask-classify"
@@ -27,6 +28,9 @@ run: $(ENV)/installed
 test: $(ENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n 3 -m "not slow"
+
+test-all: $(ENV)/installed-test
 	$(BIN)/python -m pytest -n 3
 
 lint: $(ENV)/installed-test

@@ -121,9 +121,10 @@ def _typed(ctx: click.Context, names) -> list[str]:
 
 def _check_cluster(ctx: click.Context, cluster: str, workers: int | None) -> None:
     elsewhere = cluster not in {"local", "inline"}
-    if elsewhere and "://" not in cluster and not re.fullmatch(r"[A-Za-z0-9][\w-]*", cluster):
+    if elsewhere and cluster != "ec2" and "://" not in cluster and not _is_kept(cluster):
         raise UsageError(
-            f"{cluster!r} is no cluster.", "Give local, inline, ec2, the name of one, or an address: tcp://host:8786."
+            f"{cluster!r} is no cluster.",
+            "Give local, inline, ec2, an address (tcp://host:8786), or the name of one that `up` started from here.",
         )
     has_workers = cluster in {"local", "ec2"} or (cluster == "inline" and workers == 1)
     if not has_workers and _typed(ctx, ["workers"]):
@@ -133,6 +134,15 @@ def _check_cluster(ctx: click.Context, cluster: str, workers: int | None) -> Non
         raise UsageError(f"--{name} says nothing about the cluster {cluster}.", "Leave it out, or give --cluster ec2.")
     if elsewhere:
         _check_reach(ctx, cluster)
+
+
+def _is_kept(name: str) -> bool:
+    """Whether there is a cluster of `up` with this name."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+        return False
+    from . import saved
+
+    return saved.path(name).exists()
 
 
 def _check_reach(ctx: click.Context, cluster: str) -> None:

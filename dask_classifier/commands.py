@@ -85,7 +85,9 @@ def _machines(
     **options,
 ):
     if cluster == "local":
-        with LocalCluster(workers, dashboard_address=dashboard_address, profile=profile) as machines:
+        with LocalCluster(
+            workers, dashboard_address=dashboard_address, profile=profile, silence_logs=logging.CRITICAL
+        ) as machines:
             yield machines
     elif cluster == "ec2":
         from .cluster import EC2Cluster

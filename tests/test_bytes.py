@@ -212,7 +212,7 @@ QUOTED = VALUES.map(lambda value: '"' + value.replace('"', '""') + '"')
 PLAIN = st.text(alphabet='abé0 "', max_size=5).map(lambda value: "a" + value)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(QUOTED, PLAIN, QUOTED), max_size=30),
     st.sampled_from(["\n", "\r\n"]),

@@ -147,9 +147,9 @@ def machines_end(ec2):
     ("number", "moment", "again"),
     [
         (signal.SIGINT, group_is_there, 0),
-        (signal.SIGTERM, machines_boot, 0),
+        pytest.param(signal.SIGTERM, machines_boot, 0, marks=pytest.mark.slow),
         (signal.SIGINT, blocks_are_done, 3),
-        (signal.SIGHUP, blocks_are_done, 0),
+        pytest.param(signal.SIGHUP, blocks_are_done, 0, marks=pytest.mark.slow),
         (signal.SIGTERM, machines_end, 2),
     ],
 )

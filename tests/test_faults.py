@@ -184,7 +184,7 @@ def wait_until_gone(processes):
     assert not alive, f"these outlive the command: {alive}"
 
 
-@pytest.mark.parametrize("again", [1, 3])
+@pytest.mark.parametrize("again", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_kill_9_of_the_command_then_resume(tmp_path, run_bytes, classifiers, command, again):
     process = start(tmp_path, classifiers("slow"))
     children = family(process)
@@ -209,7 +209,13 @@ def test_kill_9_of_the_command_then_resume(tmp_path, run_bytes, classifiers, com
 
 @pytest.mark.parametrize(
     ("number", "times"),
-    [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGINT, 3), (signal.SIGTERM, 3)],
+    [
+        (signal.SIGINT, 1),
+        pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
+        (signal.SIGHUP, 1),
+        pytest.param(signal.SIGINT, 3, marks=pytest.mark.slow),
+        (signal.SIGTERM, 3),
+    ],
 )
 def test_an_interrupted_command_ends_with_130_and_leaves_no_process(
     tmp_path, run_bytes, classifiers, command, number, times
