@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 
 import click
 import dask.config
@@ -306,6 +307,7 @@ def doctor(workers, output, policy, **options):
 
 def main() -> None:
     """The entry point: runs the command, and turns failures into a sentence, a hint and an exit code."""
+    sys.unraisablehook = _again_if_dropped
     for number in _INTERRUPTS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _interrupt)
@@ -333,3 +335,12 @@ def _interrupt(number, frame):
     for each in _INTERRUPTS:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _again_if_dropped(told):
+    """Python drops what is raised within a destructor: an interrupt comes again, a moment later."""
+    if not issubclass(told.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(told)
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
