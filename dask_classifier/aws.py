@@ -45,7 +45,7 @@ _HINTS = {
     "InvalidKeyPair": "Is the key pair of this region? See --key-name.",
     "InvalidParameterValue": "`dask-classify doctor` looks at each option.",
     "Unsupported": "Give another --instance-type, or another --subnet.",
-    "Insufficient": "EC2 has no more of these at the moment: give more types (--instance-type a,b,c), or another --region.",
+    "Insufficient": "EC2 has run out of these: give more types (--instance-type a,b,c), or another --region.",
     "VcpuLimitExceeded": "Ask AWS for a higher quota ('Running On-Demand Standard instances'), or for fewer --workers.",
     "InstanceLimitExceeded": "Ask AWS for a higher quota, or ask for fewer --workers.",
     "MaxSpotInstanceCountExceeded": "Ask AWS for a higher quota for spot instances, or leave --spot out.",
