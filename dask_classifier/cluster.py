@@ -243,7 +243,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     @property
     def expected_processes(self) -> int:
         """Classifier processes, when all machines have come."""
-        each = self.spec.processes_per_worker or self.ground.vcpus[self.spec.instance_type[0]]
+        each = self.spec.processes_per_worker or self.ground.vcpus[self.ground.offers["worker"][0].type]
         return len(self.worker_spec) * each
 
     def wait_until_ready(self) -> None:

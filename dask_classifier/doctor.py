@@ -78,7 +78,7 @@ def _ground(aws: Aws, spec: ClusterSpec, found: list[ground.Ground]) -> Finding:
     found.append(here)
     zones = sorted({offer.zone for offer in here.offers["worker"]})
     let_in = f"open to {here.caller}" if here.caller else f"with {', '.join(spec.security_group)}"
-    types = ", ".join(f"{name} ({here.vcpus[name]} vCPUs)" for name in spec.instance_type)
+    types = ", ".join(f"{name} ({here.vcpus[name]} vCPUs)" for name in spec.instance_type if name in here.vcpus)
     return Finding(
         "network and machines",
         True,
@@ -126,7 +126,7 @@ def _profile(aws: Aws, spec: ClusterSpec) -> Finding:
 def _quota(aws: Aws, spec: ClusterSpec, here: ground.Ground) -> Finding:
     """vCPUs that the run needs against the account's quota."""
     market = "spot" if spec.spot else "on-demand"
-    kind, boss = spec.instance_type[0], here.offers["scheduler"][0].type
+    kind, boss = here.offers["worker"][0].type, here.offers["scheduler"][0].type
     if not _STANDARD.match(kind):
         return Finding("quota", None, f"that of {kind} is not looked at")
     vcpus = spec.workers * here.vcpus[kind] + (0 if spec.spot else here.vcpus.get(boss, 2))

@@ -93,7 +93,7 @@ def status(region: str | None, *, as_json: bool) -> None:
     for each in machines:
         table.add_row(*_row(each))
     for group in groups:
-        table.add_row(group.cluster, "security group", group.id, "", "", "", "", _started_by(group))
+        table.add_row(group.name or group.cluster, "security group", group.id, "", "", "", "", _started_by(group))
     Console(soft_wrap=True).print(table)
 
 
@@ -151,7 +151,7 @@ def _end_all(aws: Aws, clusters: list[str]) -> None:
 
 
 def doctor(workers: int | None, output: str | None, options: dict, *, policy: bool) -> None:
-    """Print each finding; ClusterError with exit code 1 when a run would fail."""
+    """Print each finding. Raises DaskClassifyError when a run would fail."""
     if policy:
         click.echo(json.dumps(policies(output, options.get("instance_profile")), indent=2))
         return

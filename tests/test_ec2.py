@@ -8,8 +8,8 @@ import pytest
 from botocore.exceptions import ClientError
 from rehearse import IMAGE, REGION
 
-from dask_classifier import bootstrap, machines, reaper
-from dask_classifier.errors import UsageError
+from dask_classifier import bootstrap, ground, machines, reaper
+from dask_classifier.errors import ClusterError, UsageError
 from dask_classifier.fleet import Fleet
 from dask_classifier.ground import Ground, Offer
 
@@ -197,6 +197,30 @@ def _check_who_may_come_in(ec2):
 # --- what is asked of AWS ----------------------------------------------------------------------------------
 
 
+def test_a_default_type_that_the_region_lacks_is_passed_over():
+    """Of the types that nobody typed; one that was typed must be there."""
+
+    class Region:
+        """EC2's answers, of a region without c7i."""
+
+        region, ec2 = REGION, property(lambda self: self)
+
+        def get_paginator(self, call):
+            return self
+
+        def paginate(self, Filters):
+            x86 = {"SupportedArchitectures": ["x86_64"]}
+            names = [name for name in Filters[0]["Values"] if not name.startswith("c7i")]
+            return [{"InstanceTypes": [
+                {"InstanceType": name, "ProcessorInfo": x86, "VCpuInfo": {"DefaultVCpus": 2}} for name in names
+            ]}]  # fmt: skip
+
+    vcpus, architecture = ground._types(Region(), spec())
+    assert sorted(vcpus) == ["c5.large", "c6i.large"] and architecture == "x86_64"
+    with pytest.raises(ClusterError, match=r"c7i\.4xlarge cannot be had"):
+        ground._types(Region(), spec(instance_type="c7i.4xlarge,c6i.4xlarge"))
+
+
 class NoAws:
     region = REGION
 
@@ -205,8 +229,8 @@ class NoAws:
 
 
 def request(offer=None, **options):
-    ground = Ground("vpc-1", "ami-1", "/dev/xvda", "x86_64", {}, {}, "192.0.2.1/32")
-    fleet = Fleet(NoAws(), spec(**options), ground, "an-id", print)
+    here = Ground("vpc-1", "ami-1", "/dev/xvda", "x86_64", {}, {}, "192.0.2.1/32")
+    fleet = Fleet(NoAws(), spec(**options), here, "an-id", print)
     fleet.group_ids = ["sg-1"]
     return fleet.request(
         "worker", "worker-0", "#!/bin/sh", offer or Offer("on-demand", "c7i.large", "subnet-1", "a"), "t"
