@@ -100,9 +100,16 @@ def scan(piece: bytes, delimiter: str = ",") -> Scan:
     return Anatomy(piece, delimiter).scan()
 
 
+def scan_part(part: bytes) -> np.ndarray:
+    """Where the rows of CSV that pandas has written begin: it ends rows with LF, and leaves a CR in a value
+    unquoted.
+    """
+    return Anatomy(part, feeds_only=True).scan().starts
+
+
 def count_rows(part: bytes) -> int:
-    """The rows of CSV that pandas has written: it ends rows with LF, and leaves a CR in a value unquoted."""
-    return len(Anatomy(part, feeds_only=True).scan().starts)
+    """The rows of CSV that pandas has written."""
+    return len(scan_part(part))
 
 
 @dataclass(frozen=True)

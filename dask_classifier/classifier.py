@@ -1,4 +1,4 @@
-"""The contract of a classifier, DataFrame to DataFrame; the built-in one; checking answers.
+"""The contract of a classifier, DataFrame to DataFrame; checking answers.
 
 A classifier is a callable. It gets a chunk: a DataFrame of 1 to 100 rows (`--chunk-rows`) whose index is the
 source's first column
@@ -9,8 +9,6 @@ and whose values all are text. It returns one of
   What it raises makes bad rows: the chunk is halved until the rows that are to blame stand alone.
 """
 
-import hashlib
-import random
 from collections.abc import Callable
 
 import numpy as np
@@ -19,34 +17,35 @@ import pandas as pd
 from .errors import WrongAnswer
 
 COLUMN = "CLASSIFICATION"
+Values = np.ndarray | pd.api.extensions.ExtensionArray  # one for each row
 Classify = Callable[[pd.DataFrame], object]
 
 
-class BlackBox:
-    """The demo's stand-in for a slow classifier that nobody may look into: about 3.5 ms a row at the slowness
-    of 10.
+class Answer:
+    """What a classifier says of a chunk: a frame of its own, or a value for each row of the chunk."""
 
-    For each row, feeds `str(row)` into one SHA-256 `slowness` times; the score is
-    `random.Random(repr(row)).uniform(0, 1)`.
-    """
+    def __init__(self, chunk: pd.DataFrame, frame: pd.DataFrame | None = None, values: Values | None = None):
+        self.chunk, self.values = chunk, values
+        self._frame = frame
 
-    def __init__(self, slowness: int = 10):
-        self.slowness = slowness
+    def __len__(self):
+        return len(self.chunk)
 
-    def __call__(self, chunk: pd.DataFrame) -> pd.DataFrame:
-        """The chunk with the column CLASSIFICATION, a float from 0 to 1."""
-        return chunk.assign(**{COLUMN: chunk.apply(self._score, axis=1)})
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The classified rows. Values become a column only here: a frame costs more than most ways to use it."""
+        return self.chunk.assign(**{COLUMN: self.values}) if self._frame is None else self._frame
 
-    def _score(self, row: pd.Series) -> float:
-        digest = hashlib.sha256()
-        for _ in range(self.slowness):
-            digest.update(str(row).encode())
-        return random.Random(repr(row)).uniform(0, 1)
+    def has_columns_of(self, other: "Answer") -> bool:
+        """Whether two answers to chunks of one block have the same columns, and the same name of the index."""
+        if self.values is not None and other.values is not None:
+            return True
+        mine, others = self.frame, other.frame
+        return mine.columns.equals(others.columns) and mine.index.name == others.index.name
 
 
-def classify_chunk(classify: Classify, chunk: pd.DataFrame) -> tuple[list[pd.DataFrame], list[tuple[int, str]]]:
-    """The classified rows, in order, in one frame or several; and the rows on which the classifier raises:
-    (place, reason).
+def classify_chunk(classify: Classify, chunk: pd.DataFrame) -> tuple[list[Answer], list[tuple[int, str]]]:
+    """The answers, in order, one or several; and the rows on which the classifier raises: (place, reason).
 
     Raises WrongAnswer where an answer does not fit.
     """
@@ -67,13 +66,15 @@ def classify_chunk(classify: Classify, chunk: pd.DataFrame) -> tuple[list[pd.Dat
     return left + right, left_bad + [(place + half, reason) for place, reason in right_bad]
 
 
-def check_answer(chunk: pd.DataFrame, answer: object) -> pd.DataFrame:
-    """The answer as a DataFrame with the chunk's index. Raises WrongAnswer for other rows, or another order."""
+def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:
+    """The answer with the chunk's index. Raises WrongAnswer for other rows, or another order."""
     if isinstance(answer, pd.Series) and _is_numbered(answer.index) and not _is_numbered(chunk.index):
         answer = answer.to_numpy()  # pd.Series(model.predict(chunk)): one value a row, in order
     if isinstance(answer, pd.DataFrame | pd.Series):
         _check_index(chunk.index, answer.index)
-        return answer if isinstance(answer, pd.DataFrame) else chunk.assign(**{COLUMN: answer.to_numpy()})
+        if isinstance(answer, pd.DataFrame):
+            return Answer(chunk, frame=answer)
+        return Answer(chunk, values=answer.array if answer.dtype == "str" else _as_column(answer.to_numpy()))
     if not isinstance(answer, np.ndarray | pd.api.extensions.ExtensionArray | list | tuple):
         raise WrongAnswer(
             f"it returned {_a(answer)}", "Return a DataFrame, or a Series, array or list with one value a row."
@@ -82,7 +83,15 @@ def check_answer(chunk: pd.DataFrame, answer: object) -> pd.DataFrame:
         raise WrongAnswer(f"it returned an array of shape {answer.shape}", "Return one value a row, or a DataFrame.")
     if len(answer) != len(chunk):
         raise WrongAnswer(f"it returned {len(answer)} values for {len(chunk)} rows", "Return one value a row.")
-    return chunk.assign(**{COLUMN: answer})
+    return Answer(chunk, values=_as_column(answer))
+
+
+def _as_column(values: Values | list | tuple) -> Values:
+    """Values with the type that a column of them has: text in an array of objects is text."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iufb":
+        return values
+    column = pd.Series(values)
+    return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
 
 
 def _is_numbered(index: pd.Index) -> bool:

@@ -16,7 +16,7 @@ from . import manifest, pipeline, planning, storage
 from .display import Display, summary
 from .errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from .local import LocalCluster
-from .parts import gzip_member, zstd_frame
+from .packing import gzip_member, zstd_frame
 from .result import Result, open_run
 from .units import format_bytes, parse_count
 
@@ -40,7 +40,7 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
     display.console.print(summary(result, _speed(result, started) if worked else None))
     display.say(f"The result is in {_short(result.output)}. It begins:" if result.rows else "There were no rows.")
     if result.rows:
-        display.lines(result.head(_FIRST_ROWS).to_csv(lineterminator="\n"))
+        display.lines(result.first_lines(_FIRST_ROWS))
     if result.bad_rows:
         display.warn(f"{result.bad_rows:,} bad rows were set aside in {_short(result.output)}/quarantine.")
     if as_json:

@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .parts import Receipt
 from .progress import Progress, Snapshot, rows_by_worker
+from .receipts import Receipt
 from .result import Result
 from .units import format_bytes, format_seconds
 

@@ -1,9 +1,9 @@
 """Where tasks run: in this process, or in the classifier processes of a Dask cluster. The pipeline does not
 know which.
 
-Both offer `each`: run a task for each of many arguments, a window of them at a time, and give outcomes as
-they come. A failure is an outcome like another, so that Dask neither repeats nor logs it; a task whose
-process died is given to another one, three times.
+Both offer `each`: run a task, named as "module:function", for each of many arguments, a window of them at a
+time, and give outcomes as they come. A failure is an outcome like another, so that Dask neither repeats nor
+logs it; a task whose process died is given to another one, three times.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 from distributed import Client, as_completed
@@ -23,9 +24,9 @@ from distributed.scheduler import KilledWorker
 
 from .errors import ClusterError, DaskClassifyError, UsageError
 from .processes import ProcessDied, Site
+from .settings import versions
 from .shipping import Package
 from .sources import Block
-from .tasks import forget_classifiers, versions
 from .workers import ClassifierPlugin, Died, in_classifier_process
 
 TRIES = 3  # processes that a task may kill before it is given up
@@ -90,16 +91,19 @@ class InlineExecutor:
 
     def _forget_code(self) -> None:
         """An earlier run in this process may have imported an earlier version of the classifier."""
+        from .tasks import forget_classifiers  # only here: elsewhere, this process needs no pandas
+
         forget_classifiers()
         for name in self._package.modules:
             sys.modules.pop(name, None)
 
-    def each(self, function: Callable, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
+    def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments, when the outcome is asked for."""
         if timeout:
             raise UsageError(
                 "A block that runs inline cannot be ended.", "Leave --block-timeout out, or --cluster inline."
             )
+        function = resolve_name(task)
         for number, args in _numbered(arguments):
 
             def report(rows: int, bad: int, number: int = number) -> None:
@@ -149,10 +153,10 @@ class DaskExecutor:
             return
         self.watcher.on_rows(told["worker"], {number: (rows, bad) for number, rows, bad in told["tasks"]})
 
-    def each(self, function: Callable, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
+    def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments; outcomes in the order in which they come."""
         left = _numbered(arguments)
-        flight = _Flight(self, function, timeout)
+        flight = _Flight(self, task, timeout)
         try:
             flight.submit(itertools.islice(left, flight.room()))
             for outcome in flight.landed():
@@ -174,7 +178,7 @@ class _Flight:
     """The tasks of one `each` that are under way."""
 
     executor: DaskExecutor
-    function: Callable
+    task: str
     timeout: float | None
     under_way: dict = field(default_factory=dict)  # future to (number, args, tries)
     _window: tuple[float, int] = (0.0, 0)  # asked when, tasks
@@ -198,8 +202,9 @@ class _Flight:
         if not tasks:
             return
         executor = self.executor
-        call = {"plugin": executor.plugin, "function": self.function, "timeout": self.timeout, "pure": False}
-        keys = [(f"{self.function.__name__}-{executor.plugin}", number, next(executor._tries)) for number, _ in tasks]
+        call = {"plugin": executor.plugin, "task": self.task, "timeout": self.timeout, "pure": False}
+        name = f"{self.task.rpartition(':')[2]}-{executor.plugin}"
+        keys = [(name, number, next(executor._tries)) for number, _ in tasks]
         futures = executor.client.map(in_classifier_process, *zip(*tasks, strict=True), key=keys, **call)
         self.under_way |= {future: (number, args, tries) for future, (number, args) in zip(futures, tasks, strict=True)}
         self.completed.update(futures)

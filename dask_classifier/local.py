@@ -7,6 +7,7 @@ import dask
 import distributed
 from dask.system import CPU_COUNT
 
+from .dashboard import make_when_asked
 from .errors import UsageError
 from .processes import start_forkserver
 
@@ -19,6 +20,13 @@ DASK_SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,  # no block waits at a busy worker while another is idle
 }
 PROFILED = {"distributed.worker.profile.enabled": True}
+
+
+class _Worker(distributed.Worker):
+    """A worker whose dashboard is made later."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options | {"dashboard": False})
 
 
 class LocalCluster(distributed.LocalCluster):
@@ -47,11 +55,14 @@ class LocalCluster(distributed.LocalCluster):
                 n_workers=1,
                 threads_per_worker=workers or CPU_COUNT,
                 processes=False,
+                worker_class=_Worker,
                 memory_limit=0,  # Dask holds no rows; it has nothing to spill
                 dashboard_address=dashboard_address,
+                scheduler_kwargs={"dashboard": False},
                 worker_dashboard_address="127.0.0.1:0",
                 silence_logs=silence_logs,
             )
+        make_when_asked(self.scheduler, self.workers.values())
 
     @property
     def dashboard_link(self) -> str:

@@ -8,10 +8,11 @@ from dataclasses import asdict, astuple, dataclass, replace
 
 from . import storage
 from .errors import DamagedRun, OutputExists
-from .parts import FORMATS, Receipt, common_kinds, part_name, quarantine_name, receipt_name
+from .packing import FORMATS
 from .planning import UNPACKED, Plan
+from .receipts import Receipt, common_kinds, part_name, quarantine_name, receipt_name
+from .settings import versions
 from .sources import Block, Source
-from .tasks import versions
 
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 FORMAT = 1  # of these files; a change that an older reader would misread makes it 2

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 
-from . import manifest, sources, storage, tasks
+from . import manifest, sources, storage
 from .errors import BlocksFailed, DaskClassifyError
 from .executors import DaskExecutor, InlineExecutor, connect
 from .manifest import Cut
-from .parts import Receipt
 from .planning import Plan, new_run_id, rows_of_next, shrink
 from .processes import ProcessDied
 from .progress import Progress
+from .receipts import Receipt
 from .result import Result, open_run
+from .settings import CLASSIFY_BLOCK, SURVEY, TRY_OUT, UNPACK, Settings, Trial, too_many
 from .sources import Block, GeneratedRows, Marks, Source
-from .tasks import Settings, Trial
 
 Executor = InlineExecutor | DaskExecutor
 _TRIAL_CHUNKS = 20
@@ -87,7 +87,7 @@ def _try_out(executor: Executor, plan: Plan, settings: Settings, name: str, samp
     """The trial; without a row, it still loads the classifier. Rows that kill their process are left to their
     block.
     """
-    with closing(executor.each(tasks.try_out, [(settings, name, sample)], plan.block_timeout)) as outcomes:
+    with closing(executor.each(TRY_OUT, [(settings, name, sample)], plan.block_timeout)) as outcomes:
         (outcome,) = outcomes
     if isinstance(outcome.error, ProcessDied):
         return Trial(0, 0.0)
@@ -99,13 +99,13 @@ def _try_out(executor: Executor, plan: Plan, settings: Settings, name: str, samp
 def _unpack(source: Source, executor: Executor) -> Source:
     packed = source.packed_files
     arguments = [(file, source.layout.encoding) for _, file in packed]
-    return source.unpacked({packed[n][0]: size for n, size in _all(executor.each(tasks.unpack, arguments))})
+    return source.unpacked({packed[n][0]: size for n, size in _all(executor.each(UNPACK, arguments))})
 
 
 def _survey(source: Source, executor: Executor) -> list[Marks]:
     pieces = sources.pieces(source)
     arguments = [(source.files[file], start, source.layout.delimiter) for file, start in pieces]
-    surveyed = sorted(_all(executor.each(tasks.survey, arguments)))
+    surveyed = sorted(_all(executor.each(SURVEY, arguments)))
     return sources.marks(source, [(pieces[n][0], piece) for n, piece in surveyed])
 
 
@@ -133,7 +133,7 @@ def _classify(
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}
     bad_rows = _Budget(settings.max_bad_rows, done)
     arguments = [(settings, cut.source.files[block.file], block) for block in manifest.missing(cut, done)]
-    with closing(executor.each(tasks.classify_block, arguments, plan.block_timeout)) as outcomes:
+    with closing(executor.each(CLASSIFY_BLOCK, arguments, plan.block_timeout)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome.error, ProcessDied):
                 lethal[outcome.number] = outcome.error
@@ -162,7 +162,7 @@ class _Budget:
         """Raises TooManyBadRows when the receipt's bad rows exceed what is left."""
         self.spent += receipt.bad_rows
         if receipt.bad_rows and self.spent > self.allowed:
-            raise tasks.too_many(receipt.first_bad_row, self.allowed)
+            raise too_many(receipt.first_bad_row, self.allowed)
 
 
 def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError], done: int) -> BlocksFailed:

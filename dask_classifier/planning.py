@@ -12,9 +12,10 @@ from pathlib import Path
 
 from . import shipping, storage
 from .errors import UsageError
-from .parts import FORMATS
-from .sources import MARK_SPACING, CsvFile, Layout, Source, csv_files, first_rows, generated, rows_of
-from .tasks import Settings, Trial, versions
+from .layouts import Layout
+from .packing import FORMATS
+from .settings import Settings, Trial, versions
+from .sources import MARK_SPACING, CsvFile, Source, csv_files, first_rows, generated, rows_of
 from .units import Allowance, parse_count, parse_seconds
 
 BLOCK_SECONDS = 10.0  # of work in a block, and

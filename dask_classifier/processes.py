@@ -22,12 +22,13 @@ import traceback
 import types
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 from .errors import DaskClassifyError
 
 Report = Callable[[int, int], None]  # rows and bad rows so far, of the task at work
-PRELOAD = ["dask_classifier.tasks"]  # and with it pandas: imported once, shared by all children
+PRELOAD = ["dask_classifier.preload"]  # and with it pandas: imported once, shared by all children
 REPORT_SECONDS = 0.2
 REST_SECONDS = 60.0  # without a task; a child that is needed again is started again
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # a core for each child, and no more
@@ -100,11 +101,11 @@ class Child:
         theirs.close()
         self.used = time.monotonic()
 
-    def call(self, function: Callable, args: tuple, *, on_report: Report, timeout: float | None) -> object:
+    def call(self, task: str, args: tuple, *, on_report: Report, timeout: float | None) -> object:
         """Run a task in the child. Raises what it raises, or ProcessDied."""
         deadline = time.monotonic() + timeout if timeout else None
         try:
-            self.pipe.send((function, args))
+            self.pipe.send((task, args))
             while (message := self._next_message(deadline))[0] == "report":
                 on_report(*message[1])
         except (EOFError, OSError):  # the pipe's other end is gone, perhaps within a message
@@ -167,15 +168,16 @@ class ClassifierProcesses:
             self._idle.put(None)
 
     def call(
-        self, function: Callable, *args, on_report: Report = lambda rows, bad: None, timeout: float | None = None
+        self, task: str, *args, on_report: Report = lambda rows, bad: None, timeout: float | None = None
     ) -> object:
-        """Run `function(site, report, *args)` in a child, when one is free. Raises what it raises, or
-        ProcessDied.
+        """Run a task, "module:function", as `function(site, report, *args)` in a child, when one is free.
+
+        Raises what it raises, or ProcessDied.
         """
         child = self._idle.get()
         try:
             child = self._living(child)
-            return child.call(function, args, on_report=on_report, timeout=timeout)
+            return child.call(task, args, on_report=on_report, timeout=timeout)
         except ProcessDied:
             self._forget(child)
             child = None
@@ -244,10 +246,10 @@ def _serve(pipe: Connection, site: Site, environment: dict[str, str]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
-            function, args = pipe.recv()
+            task, args = pipe.recv()
         except (EOFError, ConnectionError):
             return
-        pipe.send(_outcome(function, args, site, pipe))
+        pipe.send(_outcome(task, args, site, pipe))
 
 
 def _end_with_parent() -> None:
@@ -256,13 +258,13 @@ def _end_with_parent() -> None:
     os.killpg(os.getpid(), signal.SIGKILL)
 
 
-def _outcome(function: Callable, args: tuple, site: Site, pipe: Connection) -> tuple[str, object]:
+def _outcome(task: str, args: tuple, site: Site, pipe: Connection) -> tuple[str, object]:
     try:
-        return "done", function(site, _reporter(pipe), *args)
+        return "done", resolve_name(task)(site, _reporter(pipe), *args)
     except DaskClassifyError as error:
         return "failed", error
     except BaseException as error:
-        message = f"{type(error).__name__} in {function.__name__}: {error}\n{traceback.format_exc()}"
+        message = f"{type(error).__name__} in {task}: {error}\n{traceback.format_exc()}"
         return "failed", TaskFailed(
             message, "This is a defect of dask-classify, or a process out of memory: please report it."
         )

@@ -1,25 +1,25 @@
 """Reading a finished run: head, to_pandas, to_dask, quarantined, fetch, verify."""
 
+import csv
 import hashlib
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from isal import igzip
+from typing import TYPE_CHECKING, BinaryIO
 
 from . import storage
-from .borders import count_rows
-from .errors import DamagedRun, UsageError
+from .borders import count_rows, scan_part
+from .errors import DamagedRun
 from .manifest import MANIFEST, PLAN, is_ours, read_json
-from .parts import QUARANTINE_COLUMNS, Receipt, gzip_member, part_name, quarantine_name, receipt_name, zstd_frame
-from .sources import READ_TEXT
+from .packing import gzip_member, unpacked, zstd_frame
+from .receipts import Receipt, part_name, quarantine_name, receipt_name
 
-_READ_PART = READ_TEXT | {"lineterminator": "\n"}  # a CR in a part is part of a value
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .frames import Shape
+
 _AT_ONCE = 8  # parts read at the same time
 
 
@@ -88,20 +88,19 @@ class Result:
 
     # reading
 
-    def head(self, rows: int = 5) -> pd.DataFrame:
+    def head(self, rows: int = 5) -> "pd.DataFrame":
         """The first rows, without reading more parts than that takes."""
         frames, count = [], 0
-        for receipt in self.receipts:
+        for frame in self._frames():
+            frames.append(frame)
+            count += len(frame)
             if count >= rows:
                 break
-            frames.append(self._frame(receipt))
-            count += receipt.rows
-        return pd.concat(frames).head(rows) if frames else self._empty()
+        return self._concat(frames).head(rows)
 
-    def to_pandas(self) -> pd.DataFrame:
+    def to_pandas(self) -> "pd.DataFrame":
         """All rows, in order, in memory: the index is the source's first column; what the source had is text."""
-        frames = [self._frame(receipt) for receipt in self.receipts if receipt.rows]
-        return pd.concat(frames) if frames else self._empty()
+        return self._concat(list(self._frames()))
 
     def to_dask(self):
         """All rows as a Dask DataFrame with one partition for each part, read when needed."""
@@ -109,36 +108,48 @@ class Result:
 
         receipts = [receipt for receipt in self.receipts if receipt.rows]
         if not receipts:
-            return dd.from_pandas(self._empty(), npartitions=1)
+            return dd.from_pandas(self._shape().empty(), npartitions=1)
         return dd.from_map(self._frame, receipts, meta=self._frame(receipts[0]).iloc[:0])
 
-    def _frame(self, receipt: Receipt) -> pd.DataFrame:
-        """One part. Columns are text, but those that were numbers or truth values in all the answers."""
-        data = storage.read(self._url(part_name(receipt.index, self._format)))
-        if not receipt.rows:
-            return self._empty()
+    def first_lines(self, rows: int) -> str:
+        """The columns' names and the first rows, as CSV."""
         if self._format == "parquet":
-            frame = pq.read_table(io.BytesIO(data)).to_pandas()
-        else:
-            header = 0 if self.manifest["header"] and receipt.index == 0 else None
-            text = io.BytesIO(unpacked(data, self._format))
-            frame = pd.read_csv(text, names=list(receipt.columns), header=header, **_READ_PART)
-            for name, kind in list(zip(receipt.columns, self.manifest["kinds"], strict=True))[1:]:
-                frame[name] = _as_kind(frame[name], kind)
-        return frame.set_index(frame.columns[0])
+            return self.head(rows).to_csv(lineterminator="\n")
+        lines, names = io.StringIO(), not self.manifest["header"]
+        if names:
+            csv.writer(lines, lineterminator="\n").writerow(self.columns)
+        wanted = rows + (not names)
+        for text in self._texts():
+            starts = [*scan_part(text)[: wanted + 1].tolist(), len(text)]
+            lines.write(text[: starts[min(wanted, len(starts) - 1)]].decode())
+            wanted -= len(starts) - 1
+            if wanted <= 0:
+                break
+        return lines.getvalue()
 
-    def _empty(self) -> pd.DataFrame:
-        frame = pd.DataFrame(columns=self.columns or ["ID"], dtype=str)
-        return frame.set_index(frame.columns[0])
+    def _shape(self) -> "Shape":
+        from .frames import Shape  # imports pandas, which most commands do without
 
-    def quarantined(self) -> pd.DataFrame:
+        return Shape(tuple(self.columns), self.manifest["kinds"], self._format)
+
+    def _frames(self) -> Iterator["pd.DataFrame"]:
+        return (self._frame(receipt) for receipt in self.receipts if receipt.rows)
+
+    def _frame(self, receipt: Receipt) -> "pd.DataFrame":
+        header = bool(self.manifest["header"] and receipt.index == 0)
+        return self._shape().read(storage.read(self._url(part_name(receipt.index, self._format))), header=header)
+
+    def _concat(self, frames: list["pd.DataFrame"]) -> "pd.DataFrame":
+        import pandas as pd
+
+        return pd.concat(frames) if frames else self._shape().empty()
+
+    def quarantined(self) -> "pd.DataFrame":
         """The bad rows: source, row (its number in the source, from 1), reason, raw (its text)."""
+        from .frames import read_quarantine
+
         names = [self._url(quarantine_name(receipt.index)) for receipt in self.receipts if receipt.bad_rows]
-        text = b"".join(unpacked(data, "csv.gz") for data in storage.read_many(names))
-        if not text:
-            return pd.DataFrame(columns=list(QUARANTINE_COLUMNS))
-        frame = pd.read_csv(io.BytesIO(text), names=list(QUARANTINE_COLUMNS), header=None, **_READ_PART)
-        return frame.astype({"row": int})
+        return read_quarantine(b"".join(unpacked(data, "csv.gz") for data in storage.read_many(names)))
 
     # fetching
 
@@ -155,7 +166,9 @@ class Result:
         """Write all rows, in order, to a binary stream, in the format that `name`'s suffix says."""
         wanted = next((kind for kind in ("gz", "zst", "parquet") if name.endswith(f".{kind}")), "csv")
         if wanted == "parquet":
-            self._write_parquet(stream)
+            from .frames import write_parquet
+
+            write_parquet(stream, self._frames())
         elif self._format == f"csv.{wanted}":  # compressed members joined are one valid file: nothing to unpack
             for data in self._parts():
                 stream.write(data)
@@ -163,19 +176,6 @@ class Result:
             pack = {"gz": gzip_member, "zst": zstd_frame}.get(wanted, bytes)
             for text in self._texts():
                 stream.write(pack(text))
-
-    def _write_parquet(self, stream: BinaryIO) -> None:
-        receipts = [receipt for receipt in self.receipts if receipt.rows]
-        if not receipts:
-            raise UsageError("The run has no rows, and so no types for Parquet.", "Fetch it as CSV.")
-        first = pa.Table.from_pandas(self._frame(receipts[0]).reset_index(), preserve_index=False)
-        with pq.ParquetWriter(stream, first.schema) as writer:
-            for receipt in receipts:
-                frame = self._frame(receipt).reset_index()
-                try:
-                    writer.write_table(pa.Table.from_pandas(frame, first.schema, preserve_index=False))
-                except (pa.ArrowException, ValueError, TypeError) as error:
-                    raise UsageError(f"The parts' types differ: {error}.", "Fetch it as CSV.") from error
 
     def _parts(self) -> Iterator[bytes]:
         """The stored bytes of each part, in order, read some ahead."""
@@ -187,8 +187,9 @@ class Result:
             if self._format != "parquet":
                 yield unpacked(data, self._format)
             elif receipt.rows:
-                text = pq.read_table(io.BytesIO(data)).to_pandas()
-                yield text.to_csv(index=False, header=False, lineterminator="\n").encode()
+                from .frames import parquet_text
+
+                yield parquet_text(data)
 
     # verifying
 
@@ -241,29 +242,14 @@ class Result:
             _verify_bytes(bad, receipt.quarantine_bytes, receipt.quarantine_sha256, name)
             _verify_rows(count_rows(unpacked(bad, "csv.gz")), receipt.bad_rows, name)
         if self._format == "parquet":
-            _verify_rows(
-                pq.read_metadata(io.BytesIO(data)).num_rows, receipt.rows, part_name(receipt.index, self._format)
-            )
+            from .frames import parquet_rows
+
+            _verify_rows(parquet_rows(data), receipt.rows, part_name(receipt.index, self._format))
             return data
         text = unpacked(data, self._format)
         header = bool(self.manifest["header"] and receipt.index == 0 and receipt.rows)
         _verify_rows(count_rows(text) - header, receipt.rows, part_name(receipt.index, self._format))
         return text
-
-
-def unpacked(data: bytes, part_format: str) -> bytes:
-    """The CSV text of a stored part."""
-    if part_format == "csv.gz":
-        return igzip.decompress(data)
-    with pa.CompressedInputStream(io.BytesIO(data), "zstd") as stream:
-        return stream.read()
-
-
-def _as_kind(text: pd.Series, kind: str) -> pd.Series:
-    """Text as what it was before it was written: kind is that of a numpy type, i, u, f, b; anything else is text."""
-    if kind in "iuf":
-        return pd.to_numeric(text).astype({"i": "int64", "u": "uint64", "f": "float64"}[kind])
-    return text == "True" if kind == "b" else text
 
 
 def _ahead(read, items: list) -> Iterator:

@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from modulefinder import ModuleFinder
 from pathlib import Path, PurePosixPath
+from pkgutil import resolve_name
 
 import cloudpickle
 
-from .classifier import BlackBox, Classify
 from .errors import UsageError
 
-BUILT_IN = {"blackbox": BlackBox}
+BUILT_IN = {"blackbox": "dask_classifier.blackbox:BlackBox"}
 _PICKLE = "classifier.pickle"
 
 
@@ -62,8 +62,8 @@ def pack(classifier: str | Callable, extra_files: tuple[str, ...] = (), slowness
     if not isinstance(classifier, str):
         return _pack_callable(classifier, extra_files)
     if classifier in BUILT_IN:
-        source = Path(importlib.util.find_spec(BlackBox.__module__).origin).read_bytes()
-        return Package(classifier, classifier, _digest({"classifier.py": source}), slowness)
+        source = Path(importlib.util.find_spec(BUILT_IN[classifier].partition(":")[0]).origin)
+        return Package(classifier, classifier, _digest({source.name: source.read_bytes()}), slowness)
     where, colon, name = classifier.rpartition(":")
     if not colon or not name.isidentifier():
         raise UsageError(f"{classifier!r} is no classifier.", "Write blackbox, module:name, or path/to/file.py:name.")
@@ -205,13 +205,13 @@ def _digest(files: dict[str, bytes]) -> str:
     return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
 
 
-def load(entry: str, folder: str, slowness: int | None = None) -> Classify:
+def load(entry: str, folder: str, slowness: int | None = None) -> Callable:
     """Make the classifier from what `pack` found; its files are in `folder`. Raises UsageError with the
     reason.
     """
     try:
         if entry in BUILT_IN:
-            return BUILT_IN[entry](slowness)
+            return resolve_name(BUILT_IN[entry])(slowness)
         found = pickle.loads((Path(folder) / _PICKLE).read_bytes()) if entry == _PICKLE else _import(entry, folder)
         found = found() if isinstance(found, type) else found
     except UsageError:

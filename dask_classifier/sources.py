@@ -11,31 +11,17 @@ is unpacked once, as UTF-8, into the run's folder, and then is a CSV file like a
 
 import bisect
 import codecs
-import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-
-import pandas as pd
 
 from . import generate, storage
 from .borders import Piece, marks_of, scan, survey
 from .errors import SourceError, UsageError
+from .layouts import HEAD_BYTES, Layout, check_layout, is_utf8, keeps_ascii, read_header
 
 PIECE_BYTES = 16 * 2**20  # what one survey task reads
 MARK_SPACING = 2**18  # bytes between marks: a block reads at most this much too much at either end
 MAX_ROW_BYTES = 64 * 2**20  # a longer row is a quote that was never closed
-_HEAD_BYTES = 2**20
-READ_TEXT = {"dtype": str, "keep_default_na": False, "na_filter": False}  # every value is the text in the file
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the rows of a source are written down."""
-
-    delimiter: str = ","
-    encoding: str = "utf-8"
-    header_row: bool = True
-    columns: tuple[str | int, ...] = ()  # empty: nothing but empty files
 
 
 @dataclass(frozen=True)
@@ -125,7 +111,7 @@ def csv_files(patterns: Iterable[str], layout: Layout, unpack_folder: str) -> So
     Raises StorageError for a file that cannot be read, UsageError for an unusable layout, SourceError for
     different headers.
     """
-    _check_layout(layout)
+    check_layout(layout)
     urls = [storage.absolute(url) for pattern in patterns for url in storage.expand(pattern)]
     if doubles := sorted({url for url in urls if urls.count(url) > 1}):
         raise UsageError(f"{doubles[0]} is named twice.", "Each file is classified once: name it once.")
@@ -146,77 +132,26 @@ def _named(columns: tuple) -> str:
     return ",".join(map(str, columns))
 
 
-def _check_layout(layout: Layout) -> None:
-    if len(layout.delimiter) != 1 or not layout.delimiter.isascii() or layout.delimiter in '"\r\n':
-        raise UsageError(
-            f"{layout.delimiter!r} cannot be a delimiter.", "Give one ASCII character, such as ; or a tab ('\\t')."
-        )
-    try:
-        codecs.lookup(layout.encoding)
-        "a,\n".encode(layout.encoding)
-    except (LookupError, TypeError, UnicodeError):
-        raise UsageError(f"{layout.encoding!r} is not a text encoding.", "Try utf-8, cp1252 or utf-16.") from None
-
-
-def _keeps_ascii(encoding: str) -> bool:
-    """Whether a byte below 128 always is that ASCII character, so that rows can be found among the bytes."""
-    if _is_utf8(encoding) or codecs.lookup(encoding).name == "ascii":
-        return True
-    if codecs.lookup(encoding).name.startswith(("iso2022", "hz", "utf-7")):
-        return False  # in these, escapes give ASCII bytes another meaning
-    every = bytes(range(256)).decode(encoding, "replace")
-    return len(every) == 256 and every[:128] == bytes(range(128)).decode("ascii")
-
-
 def _look_at(url: str, number: int, layout: Layout, unpack_folder: str) -> tuple[CsvFile, tuple]:
     found = storage.identity(url)
-    packed = bool(storage.compression(url)) or not _keeps_ascii(layout.encoding)
+    packed = bool(storage.compression(url)) or not keeps_ascii(layout.encoding)
     data_url = storage.join(unpack_folder, f"{number:05d}.csv") if packed else url
     file = CsvFile(url, found.size, found.version, data_url, data_size=0 if packed else found.size)
     head, _ = _head(file, layout.encoding)
-    start, columns = _header(head, replace(layout, encoding="utf-8") if packed else layout, url)
+    start, columns = read_header(head, replace(layout, encoding="utf-8") if packed else layout, url)
     return replace(file, data_start=start), columns
 
 
 def _head(file: CsvFile, encoding: str) -> tuple[bytes, bool]:
     """The first bytes of what blocks will read of a file, and whether they are all of it."""
     if not file.packed:
-        return storage.read(file.url, 0, min(_HEAD_BYTES, file.data_size)), file.data_size <= _HEAD_BYTES
+        return storage.read(file.url, 0, min(HEAD_BYTES, file.data_size)), file.data_size <= HEAD_BYTES
     with storage.open_unpacked(file.url) as stream:
-        head = stream.read(_HEAD_BYTES)
+        head = stream.read(HEAD_BYTES)
         complete = not stream.read(1)
-    if _is_utf8(encoding):
+    if is_utf8(encoding):
         return head, complete
     return codecs.getincrementaldecoder(encoding)("replace").decode(head).encode("utf-8", "replace"), complete
-
-
-def _is_utf8(encoding: str) -> bool:
-    return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig"}
-
-
-def _header(head: bytes, layout: Layout, url: str) -> tuple[int, tuple]:
-    """Where the rows begin, and the columns' names as pandas gives them: of the header, or 0, 1, 2 ...
-    without one.
-    """
-    mark = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) and layout.encoding.lower().startswith("utf") else 0
-    starts = scan(head[mark:], layout.delimiter).starts
-    if not len(starts):
-        return mark, ()
-    if len(starts) == 1 and len(head) >= _HEAD_BYTES:
-        raise SourceError(
-            f"{url} has no row within its first {_HEAD_BYTES // 2**20} MiB.",
-            "Is it a CSV file, and the encoding right?",
-        )
-    stop = mark + int(starts[1]) if len(starts) > 1 else len(head)
-    first = head[mark + int(starts[0]) : stop]
-    try:
-        options = {"sep": layout.delimiter, "encoding": layout.encoding, "header": 0 if layout.header_row else None}
-        columns = pd.read_csv(io.BytesIO(first), **options, **READ_TEXT).columns
-    except (ValueError, UnicodeError) as error:
-        raise SourceError(
-            f"The first row of {url} cannot be read: {str(error).strip()}.", "Check --delimiter and --encoding."
-        ) from error
-    return (stop if layout.header_row else mark), tuple(columns.tolist())
 
 
 def first_rows(source: Source, rows: int) -> tuple[str, bytes]:
@@ -238,11 +173,11 @@ def first_rows(source: Source, rows: int) -> tuple[str, bytes]:
 def unpack(file: CsvFile, encoding: str) -> int:
     """Write the unpacked copy of a file, as UTF-8, in one pass; returns its size in bytes."""
     decode = codecs.getincrementaldecoder(encoding)()
-    plain = _is_utf8(encoding)  # bytes that are no UTF-8 then make bad rows
+    plain = is_utf8(encoding)  # bytes that are no UTF-8 then make bad rows
     size = 0
     check_unchanged(file)
     with storage.open_unpacked(file.url) as packed, storage.open_whole(file.data_url) as unpacked:
-        while data := packed.read(_HEAD_BYTES):
+        while data := packed.read(HEAD_BYTES):
             size += unpacked.write(data if plain else _decoded(decode, data, file.url))
         if not plain:
             size += unpacked.write(_decoded(decode, b"", file.url))

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import fsspec
-import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import infer_compression
@@ -201,6 +200,8 @@ class Unpacked:
 def _unpacking(packed: BinaryIO, kind: str) -> BinaryIO:
     """A decompressing stream that joins members and notices a missing end (fsspec's zstd does neither)."""
     if kind == "zstd":
+        import pyarrow as pa  # slow to import, and few need it
+
         return pa.CompressedInputStream(packed, "zstd")
     return igzip.IGzipFile(fileobj=packed) if kind == "gzip" else fsspec.compression.compr[kind](packed, mode="rb")
 

@@ -6,50 +6,24 @@ bad_rows)`.
 """
 
 import functools
-import platform
+import itertools
 import time
-from dataclasses import dataclass, replace
-from importlib.metadata import version
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import replace
 
 from . import shipping, sources
 from .borders import Piece
-from .chunks import Chunk, bad_row, cut
+from .chunks import Chunk, bad_row, cut, parse
 from .classifier import Classify, classify_chunk
-from .errors import DaskClassifyError, TooManyBadRows, WrongAnswer
-from .parts import PartWriter, Receipt, describe_bad_row
+from .errors import DaskClassifyError, WrongAnswer
+from .parts import PartWriter, describe_bad_row
 from .processes import Report, Site
-from .sources import Block, CsvFile, GeneratedRows, Layout
+from .receipts import Receipt
+from .settings import Settings, Trial, too_many
+from .sources import Block, CsvFile, GeneratedRows
 
-TRIAL_SECONDS = 0.25  # a trial that has measured this long is enough: its work is done again in the first block
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a task must know to do a block: small enough to travel with each."""
-
-    output: str
-    fingerprint: str
-    layout: Layout  # of what blocks read
-    entry: str  # of the classifier
-    slowness: int | None
-    chunk_rows: int
-    part_format: str
-    header: bool  # a header line in the first part
-    max_bad_rows: int  # in the whole run
-
-
-class Trial(NamedTuple):
-    """What trying the classifier out on the first rows has shown."""
-
-    rows: int
-    seconds_a_row: float
-
-
-def versions() -> dict[str, str]:
-    """The versions on which the bytes of a run depend."""
-    names = ("dask-classify", "pandas", "numpy", "pyarrow")
-    return {"python": ".".join(platform.python_version_tuple()[:2])} | {name: version(name) for name in names}
+TRIAL_SECONDS = 0.25  # a trial that has taken this long is enough: its work is done again in the first block
+_WARM_UP_ROWS, _MEASURED_ROWS = 10, 30  # where the trial's first pieces end
 
 
 @functools.cache
@@ -74,48 +48,53 @@ def survey(site: Site, report: Report, file: CsvFile, nominal: int, delimiter: s
 
 
 def try_out(site: Site, report: Report, settings: Settings, source: str, text: bytes) -> Trial:
-    """Load the classifier and run it on the first rows: fails fast, writes nothing, and measures.
+    """Load the classifier and run it on the first rows, for TRIAL_SECONDS: fails fast, writes nothing, and measures.
 
-    Raises UsageError where it cannot be loaded, WrongAnswer where it answers wrongly or raises on every row
-    of the first chunk, TooManyBadRows where its first bad rows are too many already. The first chunk, which
-    warms up, is measured only when there is no second.
+    Raises UsageError where it cannot be loaded, WrongAnswer where it answers wrongly or raises on every row,
+    TooManyBadRows where its first bad rows are too many already.
     """
     classify = _classifier(settings.entry, site.folder, settings.slowness)
     rows = sources.rows_of(text, settings.layout.delimiter)
-    measured, spent = 0, 0.0
-    for number, chunk in enumerate(cut(rows, settings.layout, settings.chunk_rows)):
-        if spent >= TRIAL_SECONDS:  # slow: a part of the second chunk, now that all is warm, tells enough
-            chunk = replace(chunk, frame=chunk.frame.iloc[: 1 + len(chunk.frame) // 5])
+    good, bad = 0, []
+    measured, spent, total = 0, 0.0, 0.0
+    for number, piece in enumerate(_pieces(cut(parse(rows, settings.layout), settings.chunk_rows))):
+        if measured and spent / measured * len(piece.frame) > TRIAL_SECONDS - total:
+            break
         started = time.perf_counter()
-        _, failed = _classify(classify, chunk, number + 1)
+        _, failed = _classify(classify, piece, 1 + piece.numbers[0] // settings.chunk_rows if piece.numbers else 1)
         seconds = time.perf_counter() - started
-        if number == 0 and len(failed) == len(chunk.frame) and len(failed) > settings.max_bad_rows:
+        good, bad = good + len(piece.frame) - len(failed), bad + failed
+        if not good and len(bad) > settings.max_bad_rows:
             raise WrongAnswer(
-                f"The classifier raises on every row of the first chunk: {failed[0][1]}.",
-                f"Its columns are: {', '.join(map(str, chunk.frame.columns[:12]))}. All values are text.",
+                f"The classifier raises on each of the first {_rows(len(bad))}: {bad[0][1]}.",
+                f"Its columns are: {', '.join(map(str, piece.frame.columns[:12]))}. All values are text.",
             )
         if settings.max_bad_rows == 0:
-            _stop_at_bad_row(chunk, failed, rows, settings, source)
-        slow = number > 0 and spent + seconds >= TRIAL_SECONDS
-        measured, spent = (measured + len(chunk.frame), spent + seconds) if number > 1 else (len(chunk.frame), seconds)
-        if slow:
-            break
+            _stop_at_bad_row(piece, failed, rows, settings, source)
+        total += seconds
+        warm = number > 1  # the first piece warms up, and is measured only when there is no second
+        measured, spent = (measured + len(piece.frame), spent + seconds) if warm else (len(piece.frame), seconds)
     return Trial(len(rows), spent / measured if measured else 0.0)
+
+
+def _pieces(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Chunks, the first in pieces: a slow classifier takes a third of a second for a chunk."""
+    for first in itertools.islice(chunks, 1):
+        stops = (_WARM_UP_ROWS, _MEASURED_ROWS, len(first.frame))
+        cuts = sorted({0, *(stop for stop in stops if stop <= len(first.frame))})
+        for begin, end in itertools.pairwise(cuts if not first.malformed else (0, len(first.frame))):
+            yield replace(first, frame=first.frame.iloc[begin:end], numbers=first.numbers[begin:end])
+    yield from chunks
+
+
+def _rows(count: int) -> str:
+    return f"{count} rows" if count > 1 else "row"
 
 
 def _stop_at_bad_row(chunk: Chunk, failed: list, rows: sources.Rows, settings: Settings, source: str) -> None:
     """Where no bad row is allowed, the trial stops at the first one, before anything is written."""
     for place, reason in _in_order(chunk, failed)[:1]:
         raise too_many(describe_bad_row(source, bad_row(rows, place, 0, reason, settings.layout.encoding)), 0)
-
-
-def too_many(first: str, allowed: int) -> TooManyBadRows:
-    """The error that names the first bad row."""
-    limit = "no bad row is" if allowed == 0 else f"{allowed:,} bad rows are"
-    return TooManyBadRows(
-        f"Stopped at a bad row, where {limit} allowed: {first}.",
-        "Mend the source or the classifier; or allow some, such as --max-bad 10 or 0.1%, and go on with --resume.",
-    )
 
 
 def _classify(classify: Classify, chunk: Chunk, number: int):
@@ -143,16 +122,18 @@ def classify_block(
     """
     classify = _classifier(settings.entry, site.folder, settings.slowness)
     rows = sources.read(file, block, settings.layout.delimiter)
+    parsed = parse(rows, settings.layout)
     part = PartWriter(
         settings.output,
         block.index,
+        parsed,
         part_format=settings.part_format,
         header=settings.header and block.index == 0,
         fingerprint=settings.fingerprint,
         worker=site.worker,
     )
     first_chunk = block.first_row // settings.chunk_rows + 1
-    for number, chunk in enumerate(cut(rows, settings.layout, settings.chunk_rows), first_chunk):
+    for number, chunk in enumerate(cut(parsed, settings.chunk_rows), first_chunk):
         answers, failed = _classify(classify, chunk, number)
         for answer in answers:
             part.write(answer)

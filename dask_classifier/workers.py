@@ -15,8 +15,8 @@ from tornado.ioloop import PeriodicCallback
 from . import interruption
 from .errors import ClusterError, DaskClassifyError
 from .processes import ClassifierProcesses, ProcessDied, Site, start_forkserver
+from .settings import versions
 from .shipping import Package
-from .tasks import versions
 
 _TELL_SECONDS = 0.5
 
@@ -28,12 +28,10 @@ class Died:
     manner: str
 
 
-def in_classifier_process(
-    number: int, args: tuple, *, plugin: str, function: Callable, timeout: float | None
-) -> object:
+def in_classifier_process(number: int, args: tuple, *, plugin: str, task: str, timeout: float | None) -> object:
     """The Dask task: a thread of the worker that waits for a classifier process. Returns failures as values."""
     try:
-        return get_worker().plugins[plugin].call(number, function, args, timeout)
+        return get_worker().plugins[plugin].call(number, task, args, timeout)
     except ProcessDied as death:
         return Died(death.message)
     except DaskClassifyError as error:
@@ -77,7 +75,7 @@ class ClassifierPlugin(WorkerPlugin):
         worker.monitor.proc = self.proc
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def call(self, number: int, function: Callable, args: tuple, timeout: float | None) -> object:
+    def call(self, number: int, task: str, args: tuple, timeout: float | None) -> object:
         """Run one task in a process of this worker."""
         if (mine := versions()) != self.expected:
             raise ClusterError(*_explain_versions(mine, self.expected))
@@ -86,7 +84,7 @@ class ClassifierPlugin(WorkerPlugin):
             self.rows[number] = (rows, bad)
 
         try:
-            return self.pool.call(function, *args, on_report=on_report, timeout=timeout)
+            return self.pool.call(task, *args, on_report=on_report, timeout=timeout)
         finally:
             self.rows.pop(number, None)
 

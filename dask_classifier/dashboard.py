@@ -1,0 +1,50 @@
+"""Dask's dashboard, made when somebody first looks at it.
+
+Its pages need Bokeh, whose import takes most of a second: a run that nobody watches need not wait for that,
+nor pay for it.
+"""
+
+import asyncio
+import importlib
+
+from tornado import web
+
+
+class _Door(web.RequestHandler):
+    """Answers the first request for any page."""
+
+    def initialize(self, pages: "_Pages") -> None:
+        self.pages = pages
+
+    async def get(self) -> None:
+        await self.pages.made()
+        self.redirect(self.request.uri)  # to itself, which now is there, or is not found
+
+
+class _Pages:
+    """The pages of one server, Dask's scheduler or worker."""
+
+    def __init__(self, server, module: str):
+        self.server, self.module = server, module
+        self.making: asyncio.Task | None = None
+        self.door = web.Application([(r".*", _Door, {"pages": self})])
+        server.http_application.add_application(self.door)
+
+    async def made(self) -> None:
+        """Wait until the pages are there, and have them made if that has not begun."""
+        if self.making is None:
+            self.making = asyncio.ensure_future(self._make())
+        await self.making
+
+    async def _make(self) -> None:
+        dashboard = await asyncio.to_thread(importlib.import_module, self.module)  # the loop must not wait for imports
+        application = self.server.http_application
+        application.applications.remove(self.door)
+        dashboard.connect(application, self.server.http_server, self.server, prefix="/")
+
+
+def make_when_asked(scheduler, workers) -> None:
+    """Give a scheduler and its workers, which were started with `dashboard=False`, their pages."""
+    _Pages(scheduler, "distributed.dashboard.scheduler")
+    for worker in workers:
+        _Pages(worker, "distributed.dashboard.worker")

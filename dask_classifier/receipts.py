@@ -1,0 +1,63 @@
+"""That a part exists, and how it came about; how its files are called."""
+
+import json
+from dataclasses import dataclass
+
+QUARANTINE_COLUMNS = ("source", "row", "reason", "raw")
+
+
+def part_name(index: int, part_format: str) -> str:
+    """Where a block's part is, relative to the run's folder."""
+    return f"parts/part-{index:05d}.{part_format}"
+
+
+def receipt_name(index: int) -> str:
+    """Where a block's receipt is, relative to the run's folder."""
+    return f"parts/part-{index:05d}.json"
+
+
+def quarantine_name(index: int) -> str:
+    """Where a block's bad rows are, relative to the run's folder."""
+    return f"quarantine/part-{index:05d}.csv.gz"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """That a part exists, and how it came about. Written after the part."""
+
+    fingerprint: str  # of the plan
+    index: int  # of the block, and so of the part
+    rows: int  # in the part
+    bad_rows: int  # in the quarantine file
+    bytes: int  # of the part, as stored
+    sha256: str  # of the part, as stored
+    quarantine_bytes: int
+    quarantine_sha256: str
+    columns: tuple[str, ...]  # of the part, the index first; () where it has no rows
+    kinds: str  # of each column, as numpy's type has it: i, u, f, b, or O for text and all else
+    first_bad_row: str  # one sentence, or ""
+    started: float  # seconds since 1970
+    seconds: float
+    worker: str
+    host: str
+    pid: int
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Receipt":
+        """Raises ValueError where the text is no receipt."""
+        try:
+            fields = json.loads(text)
+            return cls(**fields | {"columns": tuple(fields["columns"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"not a receipt: {error}") from error
+
+
+def common_kinds(several: list[str]) -> str:
+    """The kinds that hold the values of several answers: floats hold integers, text holds all."""
+
+    def common(kinds: tuple[str, ...]) -> str:
+        if len(set(kinds)) == 1:
+            return kinds[0]
+        return "f" if set(kinds) <= set("iuf") else "O"
+
+    return "".join(map(common, zip(*several, strict=True)))

@@ -1,0 +1,53 @@
+"""What a task is told, and what it tells: small values that travel, and that the client knows without pandas."""
+
+import functools
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import NamedTuple
+
+from .errors import TooManyBadRows
+from .layouts import Layout
+
+# The tasks, by name: the client, the scheduler and the Dask workers need not import what a classifier process needs.
+UNPACK, SURVEY, TRY_OUT, CLASSIFY_BLOCK = (
+    f"dask_classifier.tasks:{name}" for name in ("unpack", "survey", "try_out", "classify_block")
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a task must know to do a block: small enough to travel with each."""
+
+    output: str
+    fingerprint: str
+    layout: Layout  # of what blocks read
+    entry: str  # of the classifier
+    slowness: int | None
+    chunk_rows: int
+    part_format: str
+    header: bool  # a header line in the first part
+    max_bad_rows: int  # in the whole run
+
+
+class Trial(NamedTuple):
+    """What trying the classifier out on the first rows has shown."""
+
+    rows: int
+    seconds_a_row: float
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """The versions on which the bytes of a run depend."""
+    names = ("dask-classify", "pandas", "numpy", "pyarrow")
+    return {"python": ".".join(platform.python_version_tuple()[:2])} | {name: version(name) for name in names}
+
+
+def too_many(first: str, allowed: int) -> TooManyBadRows:
+    """The error that names the first bad row."""
+    limit = "no bad row is" if allowed == 0 else f"{allowed:,} bad rows are"
+    return TooManyBadRows(
+        f"Stopped at a bad row, where {limit} allowed: {first}.",
+        "Mend the source or the classifier; or allow some, such as --max-bad 10 or 0.1%, and go on with --resume.",
+    )

@@ -1,0 +1,173 @@
+"""The short cuts of reading and writing give the bytes and the frames that pandas gives."""
+
+import io
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from dask_classifier import chunks, formatting, sources
+from dask_classifier.classifier import check_answer
+from dask_classifier.layouts import READ_TEXT, Layout, read_header
+
+LAYOUT = Layout(columns=("ID", "NAME", "TEXT"))
+TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=6) | st.sampled_from(
+    ["", " ", "a,b", 'say "x"', "\n", "\r", "x\r\ny", "\0", "\u2028", "ä", "nan", "007", "#", "\ufeff"]
+)
+VALUES = {
+    "float64": st.floats() | st.sampled_from([1e16, 1e-5, 1e22, 0.1 + 0.2, -0.0, 5e-324, 123456789.125]),
+    "float32": st.floats(width=32),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "uint64": st.integers(0, 2**64 - 1),
+    "int8": st.integers(-128, 127),
+    "bool": st.booleans(),
+    "str": TEXTS | st.none(),
+    "object": TEXTS | st.none() | st.integers() | st.floats(),
+    "datetime64[us]": st.datetimes(pd.Timestamp("1900-01-01"), pd.Timestamp("2100-01-01")),
+    "Int64": st.integers(-(2**63), 2**63 - 1) | st.none(),
+    "category": TEXTS,
+}
+
+
+def parsed(rows, layout=LAYOUT, end="\n"):
+    text = end.join(layout.delimiter.join(row) for row in rows) + end
+    return chunks.parse(sources.rows_of(text.encode(layout.encoding), layout.delimiter), layout)
+
+
+def plain_rows(count):
+    return [(str(row), f"name {row}", "ä" * (row % 3)) for row in range(count)]
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_answers_are_written_as_to_csv_writes_them_chunk_by_chunk(data):
+    block = parsed(plain_rows(data.draw(st.integers(1, 9))))
+    assert block.plain
+    kinds = data.draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=3))
+    how = data.draw(st.sampled_from(["frame", "series", "array", "list"]))
+    answers = []
+    for chunk in chunks.cut(block, 4):
+        values = [
+            data.draw(st.lists(VALUES[kind], min_size=len(chunk.frame), max_size=len(chunk.frame))) for kind in kinds
+        ]
+        columns = [
+            pd.Series(each, index=chunk.frame.index, dtype=kind) for each, kind in zip(values, kinds, strict=True)
+        ]
+        given_as = {
+            "frame": lambda columns=columns, chunk=chunk: chunk.frame.assign(
+                **{f"C{n}": c for n, c in enumerate(columns)}
+            ),
+            "series": lambda columns=columns: columns[0],
+            "array": lambda columns=columns: columns[0].to_numpy(),
+            "list": lambda columns=columns: columns[0].tolist(),
+        }
+        answers.append(check_answer(chunk.frame, given_as[how]()))
+    header = data.draw(st.booleans())
+    expected = "".join(
+        answer.frame.to_csv(header=header and number == 0, lineterminator="\n") for number, answer in enumerate(answers)
+    )
+    frames = formatting.as_frames(answers, block)
+    assert formatting.to_csv(frames, block, header=header) == expected.encode()
+
+
+@pytest.mark.parametrize("change", ["other text", "a column less", "another order", "no new column", "index renamed"])
+def test_a_frame_that_is_not_the_rows_with_more_columns_is_not_taken_for_them(change):
+    block = parsed(plain_rows(6))
+    frame = block.frame.assign(C=1.5)
+    changed = {
+        "other text": lambda: frame.assign(NAME=["x", *frame["NAME"][1:]]),
+        "a column less": lambda: frame[["TEXT", "C"]],
+        "another order": lambda: frame[["TEXT", "NAME", "C"]],
+        "no new column": lambda: frame[["NAME", "TEXT"]],
+        "index renamed": lambda: frame.rename_axis("KEY"),
+    }[change]()
+    assert formatting.to_csv([changed], block, header=True).decode() == changed.to_csv(lineterminator="\n")
+
+
+def test_the_short_cut_is_taken_where_it_can_be(monkeypatch):
+    """And only there: a row with quotes goes through `to_csv`."""
+    called = []
+    monkeypatch.setattr(formatting, "_csv", lambda frame, **options: called.append(len(frame)) or b"")
+    for rows, by_pandas in ((plain_rows(6), []), ([("1", '"a,b"', "x")], [1])):
+        block = parsed(rows)
+        answers = [check_answer(chunk.frame, [0.5] * len(chunk.frame)) for chunk in chunks.cut(block, 4)]
+        called.clear()
+        formatting.to_csv(formatting.as_frames(answers, block), block, header=False)
+        assert called == by_pandas
+
+
+@given(
+    rows=st.lists(st.lists(TEXTS, min_size=2, max_size=4), min_size=1, max_size=6),
+    delimiter=st.sampled_from([",", ";", "\t", " "]),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+@example(rows=[["1", "a", "b"], ["2", "c", "d"]], delimiter=",", end="\n")
+@example(rows=[["\ufeff1", "a", "b"]], delimiter=",", end="\n")
+@example(rows=[["1", "a", " "], ["", " ", ""]], delimiter=",", end="\n")
+@settings(max_examples=300, deadline=None)
+def test_plain_text_is_parsed_as_pandas_parses_it(rows, delimiter, end):
+    block = parsed(rows, Layout(delimiter=delimiter, columns=LAYOUT.columns), end)
+    if block.plain:
+        by_pandas = chunks._parse(block.rows, 0, len(block.rows), block.layout)
+        pd.testing.assert_frame_equal(block.frame, by_pandas)
+        assert repr(block.frame.iloc[0]) == repr(by_pandas.iloc[0])  # what a black box may look at
+
+
+def test_text_that_is_no_utf8_is_left_to_pandas():
+    rows = sources.rows_of(b"1,\xff,b\n", ",")
+    assert chunks.parse(rows, LAYOUT).frame is None
+    latin = chunks.parse(rows, Layout(columns=LAYOUT.columns, encoding="latin-1"))
+    assert latin.frame["NAME"].tolist() == ["ÿ"] and not latin.plain
+
+
+@given(st.lists(st.text("aB 0_.:()%+-/äß#", max_size=4), min_size=1, max_size=4), st.booleans())
+@example(["a", "b c", "(d)"], True)
+@example(["a", "a"], True)
+@example(["a", "", "b"], True)
+@settings(max_examples=200, deadline=None)
+def test_names_of_columns_are_those_that_pandas_gives(names, header_row):
+    first = ",".join(names).encode() + b"\n"
+    if first.strip():
+        by_pandas = pd.read_csv(io.BytesIO(first), header=0 if header_row else None, **READ_TEXT).columns
+        assert read_header(first, Layout(header_row=header_row), "a file")[1] == tuple(by_pandas)
+
+
+# --- what a command's own process does without -----------------------------------------------------------
+
+
+def test_a_run_imports_neither_pandas_nor_bokeh_in_the_commands_process(tmp_path):
+    """Each is half a second of every run's start; classifier processes have pandas from their forkserver."""
+    code = (
+        "import sys\n"
+        "from dask_classifier.cli import app\n"
+        f"app(['--rows', '300', '--workers', '1', '--output', {str(tmp_path / 'run')!r}], standalone_mode=False)\n"
+        "print([name for name in ('pandas', 'pyarrow', 'bokeh', 'distributed') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "['distributed']"
+    assert (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_the_dashboard_is_made_when_it_is_first_looked_at():
+    code = (
+        "import sys, urllib.request\n"
+        "from dask_classifier import LocalCluster\n"
+        "with LocalCluster(1, dashboard_address='127.0.0.1:0') as cluster:\n"
+        "    base = cluster.dashboard_link.removesuffix('/status')\n"
+        "    assert urllib.request.urlopen(base + '/health').read() == b'ok'\n"
+        "    assert 'bokeh' not in sys.modules\n"
+        "    for page in ('/workers', '/status', '/'):\n"
+        "        print(urllib.request.urlopen(base + page).url.removeprefix(base))\n"
+        "    (worker,) = cluster.workers.values()\n"
+        "    print(urllib.request.urlopen(f'http://127.0.0.1:{worker.http_server.port}/status').status)\n"
+        "    try:\n"
+        "        urllib.request.urlopen(base + '/nothing')\n"
+        "    except urllib.error.HTTPError as error:\n"
+        "        print(error.code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["/workers", "/status", "/status", "200", "404"]
+    assert not done.stderr
