@@ -15,7 +15,26 @@ from dask_classifier.layouts import READ_TEXT, Layout, read_header
 
 LAYOUT = Layout(columns=("ID", "NAME", "TEXT"))
 TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=6) | st.sampled_from(
-    ["", " ", "a,b", 'say "x"', "\n", "\r", "x\r\ny", "\0", "\u2028", "ä", "nan", "007", "#", "\ufeff"]
+    [
+        "",
+        " ",
+        "a,b",
+        'say "x"',
+        '"',
+        '"a"',
+        '"a""b"',
+        '"a,b"',
+        "\n",
+        "\r",
+        "x\r\ny",
+        "\0",
+        "\u2028",
+        "ä",
+        "nan",
+        "007",
+        "#",
+        "\ufeff",
+    ]
 )
 VALUES = {
     "float64": st.floats() | st.sampled_from([1e16, 1e-5, 1e22, 0.1 + 0.2, -0.0, 5e-324, 123456789.125]),
@@ -97,6 +116,16 @@ def test_the_short_cut_is_taken_where_it_can_be(monkeypatch):
         called.clear()
         formatting.to_csv(formatting.as_frames(answers, block), block, header=False)
         assert called == by_pandas
+
+
+@pytest.mark.parametrize(
+    "text", ['1,"a",b\n', "1,a,b\r\n", '1,"a\nb",c\n', "1,a,b\r2,c,d\n", "1,a,b\n\n2,c,d\n", "1,a,b"]
+)
+def test_rows_whose_text_is_not_what_to_csv_writes_are_not_copied(text):
+    block = chunks.parse(sources.rows_of(text.encode(), ","), LAYOUT)
+    answers = [check_answer(block.frame, [0.5] * len(block.frame))]
+    written = formatting.to_csv(formatting.as_frames(answers, block), block, header=False)
+    assert written.decode() == block.frame.assign(CLASSIFICATION=0.5).to_csv(header=False, lineterminator="\n")
 
 
 @given(
