@@ -3,12 +3,13 @@
 PYTHON ?= python3
 ENV := .venv
 BIN := $(ENV)/bin
+BENCH := build/bench
 ROWS ?= 10k
 
 IMAGE ?= dask-classify
 PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-.PHONY: help run test test-all lint test-image test-signals image push bench-processes bench-memory constraints clean
+.PHONY: help run test test-all lint test-image test-signals image push bench bench-quick bench-scale bench-processes bench-memory constraints clean
 
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
@@ -18,6 +19,9 @@ help:
 	@echo "make test-signals      interrupt runs on EC2, in rehearsal, at every half second (half an hour)"
 	@echo "make image             build the image with Docker, as IMAGE=dask-classify"
 	@echo "make push IMAGE=...    build it and push it to a registry: registry/name:tag"
+	@echo "make bench             this tool against nine others, side by side (three quarters of an hour; Java for PySpark)"
+	@echo "make bench-quick       the same with few rows, in some minutes"
+	@echo "make bench-scale       runs on 112, 256 and 1,000 simulated processes (20 minutes)"
 	@echo "make bench-processes   classifier processes against one Dask worker for each core"
 	@echo "make bench-memory      peak memory of 30M rows with a trivial classifier (a quarter of an hour)"
 	@echo "make constraints       the newest versions of everything that is pinned"
@@ -50,6 +54,15 @@ image: $(ENV)/installed
 push: image
 	docker push $(IMAGE)
 
+bench: $(BENCH)/installed
+	$(BENCH)/bin/python benchmarks/bench.py --write
+
+bench-quick: $(BENCH)/installed
+	$(BENCH)/bin/python benchmarks/bench.py --quick
+
+bench-scale: $(ENV)/installed
+	$(BIN)/python benchmarks/scale.py --rows 10M,30M
+
 bench-processes: $(ENV)/installed
 	$(BIN)/python benchmarks/processes.py
 
@@ -67,6 +80,13 @@ $(ENV)/installed: $(ENV)/bin/python pyproject.toml constraints.txt
 
 $(ENV)/installed-test: $(ENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test --group lint
+	@touch $@
+
+# The peers are large, and have no part in a run or its tests: an environment of their own.
+$(BENCH)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BENCH)/bin/python -m pip install --quiet --constraint constraints.txt --editable . --group bench
 	@touch $@
 
 # In an environment of its own, so that nothing stale is pinned; without URLs or local paths, so that it works with any index.

@@ -64,7 +64,18 @@ def read_json(output: str, name: str) -> dict:
 
 
 def _write_json(output: str, name: str, content: dict) -> None:
-    storage.write(storage.join(output, name), json.dumps({"format": FORMAT} | content, indent=1).encode())
+    storage.write(storage.join(output, name), _readable({"format": FORMAT} | content).encode())
+
+
+def _readable(content: dict) -> str:
+    """JSON with a line for each value, and for each item of a long list: json's own `indent` is ten times as slow."""
+
+    def text(value: object) -> str:
+        if not isinstance(value, list) or len(value) < 2:
+            return json.dumps(value)
+        return "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
+
+    return "{\n " + ",\n ".join(f"{json.dumps(name)}: {text(value)}" for name, value in content.items()) + "\n}\n"
 
 
 def is_ours(name: str) -> bool:

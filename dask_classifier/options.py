@@ -35,7 +35,7 @@ def plan_options(command):
             default="auto",
             show_default=True,
             metavar="N",
-            help="Rows of a task and of a part; auto: by measurement, about ten seconds of work.",
+            help="Rows of a task and of a part; auto: by measurement, about 20 seconds of work.",
         ),
         click.option("--output-format", default="csv.gz", show_default=True, metavar="csv.gz|csv.zst|parquet"),
         click.option("--header/--no-header", default=False, help="Whether the first part begins with a header line."),

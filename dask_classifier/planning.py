@@ -18,7 +18,7 @@ from .settings import Settings, Trial, versions
 from .sources import MARK_SPACING, CsvFile, Source, csv_files, first_rows, generated, rows_of
 from .units import Allowance, parse_count, parse_seconds
 
-BLOCK_SECONDS = 10.0  # of work in a block, and
+BLOCK_SECONDS = 20.0  # of work in a block: writing it to S3 takes a tenth of a second or two; and
 LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
 BLOCKS_A_PROCESS = 8  # at least
 BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process holds a block's text, its frame and its part

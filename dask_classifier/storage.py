@@ -269,8 +269,9 @@ def delete(url: str) -> None:
 
 
 def delete_unfinished(folder: str) -> None:
-    """Remove what killed writers left in a folder."""
-    for name in sizes(folder):
+    """Remove what killed writers left in a folder. An object store has no unfinished objects, and long lists."""
+    filesystem, _ = _filesystem(folder)
+    for name in sizes(folder) if isinstance(filesystem, LocalFileSystem) else ():
         if _is_unfinished(name):
             delete(join(folder, name))
 

@@ -61,12 +61,12 @@ def try_out(site: Site, report: Report, settings: Settings, source: str, text: b
         if measured and spent / measured * len(piece.frame) > TRIAL_SECONDS - total:
             break
         started = time.perf_counter()
-        _, failed = _classify(classify, piece, 1 + piece.numbers[0] // settings.chunk_rows if piece.numbers else 1)
+        _, failed = _classify(classify, piece, _named_rows(piece))
         seconds = time.perf_counter() - started
         good, bad = good + len(piece.frame) - len(failed), bad + failed
         if not good and len(bad) > settings.max_bad_rows:
             raise WrongAnswer(
-                f"The classifier raises on each of the first {_rows(len(bad))}: {bad[0][1]}.",
+                f"The classifier raises on every one of the first {len(bad)} rows: {bad[0][1]}.",
                 f"Its columns are: {', '.join(map(str, piece.frame.columns[:12]))}. All values are text.",
             )
         if settings.max_bad_rows == 0:
@@ -87,8 +87,8 @@ def _pieces(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     yield from chunks
 
 
-def _rows(count: int) -> str:
-    return f"{count} rows" if count > 1 else "row"
+def _named_rows(piece: Chunk) -> str:
+    return f"rows {piece.numbers[0] + 1:,} to {piece.numbers[-1] + 1:,}" if piece.numbers else "no rows"
 
 
 def _stop_at_bad_row(chunk: Chunk, failed: list, rows: sources.Rows, settings: Settings, source: str) -> None:
@@ -97,11 +97,11 @@ def _stop_at_bad_row(chunk: Chunk, failed: list, rows: sources.Rows, settings: S
         raise too_many(describe_bad_row(source, bad_row(rows, place, 0, reason, settings.layout.encoding)), 0)
 
 
-def _classify(classify: Classify, chunk: Chunk, number: int):
+def _classify(classify: Classify, chunk: Chunk, name: str):
     try:
         return classify_chunk(classify, chunk.frame)
     except WrongAnswer as error:
-        raise _named(error, f"chunk {number:,} (first row's index {chunk.frame.index[0]!r})") from error
+        raise _named(error, f"{name} (first row's index {chunk.frame.index[0]!r})") from error
 
 
 def _named(error: WrongAnswer, chunk: str) -> WrongAnswer:
@@ -134,7 +134,7 @@ def classify_block(
     )
     first_chunk = block.first_row // settings.chunk_rows + 1
     for number, chunk in enumerate(cut(parsed, settings.chunk_rows), first_chunk):
-        answers, failed = _classify(classify, chunk, number)
+        answers, failed = _classify(classify, chunk, f"chunk {number:,}")
         for answer in answers:
             part.write(answer)
         for place, reason in _in_order(chunk, failed):

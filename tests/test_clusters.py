@@ -63,10 +63,9 @@ class Dask:
             if process.poll() is None
             for child in psutil.Process(process.pid).children(recursive=True)
         ]
-        for process in self.started:
+        for process in reversed(self.started):  # workers first: one that has lost its scheduler takes ten seconds to end
             process.terminate()
-        for process in self.started:
-            process.wait(20)
+            process.wait(30)
         _, alive = psutil.wait_procs(family, timeout=10)
         assert not alive
 

@@ -433,18 +433,17 @@ def test_a_quote_that_is_never_closed_in_a_big_file_is_said_to_be_one(cluster, t
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("too_few", "99 rows for 100"),
-        ("other_order", "row 1 of its answer is '99' where the chunk has '0'"),
-        ("too_many_values", "101 values for 100 rows"),
-        ("nothing", "returned nothing"),
-        ("fails_always", "KeyError: 'NO_SUCH_COLUMN'"),
-        ("exits", "SystemExit: 3"),
+        ("too_few", "answer to rows 1 to 10 .*: it returned 9 rows for 10"),
+        ("other_order", "rows 1 to 10 .*: row 1 of its answer is '9' where the chunk has '0'"),
+        ("too_many_values", "rows 1 to 10 .*: it returned 11 values for 10 rows"),
+        ("nothing", "rows 1 to 10 .*: it returned nothing"),
+        ("fails_always", "every one of the first 10 rows: KeyError: 'NO_SUCH_COLUMN'"),
+        ("exits", "every one of the first 10 rows: SystemExit: 3"),
     ],
 )
 def test_wrong_answers_stop_the_run_before_anything_is_written(cluster, tmp_path, classifiers, name, reason):
-    with pytest.raises(WrongAnswer, match=reason) as error:
+    with pytest.raises(WrongAnswer, match=reason):
         dc.run(dc.plan(rows=200, output=tmp_path / "run", classifier=classifiers(name)), cluster)
-    assert "chunk" in str(error.value)
     assert not (tmp_path / "run").exists()
 
 

@@ -1,0 +1,308 @@
+"""Side by side: this tool and those that its users would otherwise pick, on the same rows with the same classifier.
+
+Rounds are interleaved, and each run is a new interpreter, so that start-up counts and a slow minute of the machine hits
+all alike. A run's CPU time is that of all its processes, also of those that outlive it: they become this process's
+children (PR_SET_CHILD_SUBREAPER) and are waited for. Its peak memory is the sum of PSS, sampled. Start is when the
+classifier is first called, work lasts until its last answer.
+
+    python benchmarks/bench.py [--quick] [--rounds 5] [--only NAME,...] [--kinds blackbox,free] [--write]
+
+`--write` leaves the table, the figures and the picture in docs/.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import gzip
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import resource
+import shutil
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
+OURS = "dask-classify"
+GENERATED = "dask-classify, generated rows"
+KINDS = {
+    "blackbox": {
+        "title": "The demo's black box",
+        "rows": {"quick": 4_000, "full": 18_000},
+        "peers": ["forks", "pool", "joblib", OURS, "dask_blocks", "dask_frames", "dask_dataframe", "ray", "spark"],
+    },
+    "free": {
+        "title": "A near-free classifier",
+        "rows": {"quick": 200_000, "full": 1_000_000},
+        "peers": [
+            "forks", "pool_blocks", OURS, GENERATED, "dask_blocks", "dask_dataframe", "polars", "duckdb",
+        ],
+    },
+}  # fmt: skip
+NAMES = {
+    "forks": "two forks (the floor)",
+    "pool": "multiprocessing.Pool.imap, frames",
+    "pool_blocks": "multiprocessing.Pool, blocks",
+    "joblib": "joblib.Parallel, frames",
+    "dask_blocks": "Dask, stock, block tasks",
+    "dask_frames": "Dask, stock, frame tasks",
+    "dask_dataframe": "dask.dataframe.map_partitions",
+    "ray": "Ray Data map_batches",
+    "spark": "PySpark mapInPandas",
+    "polars": "polars (an expression)",
+    "duckdb": "duckdb (an expression)",
+}
+TIME_LIMIT = 600  # seconds for one run
+TARGETS = [  # kind, what, of whom, against whom, at most
+    ("blackbox", "work", OURS, "forks", 1.03),
+    ("blackbox", "wall", OURS, "pool", 1.03),
+    ("blackbox", "wall", OURS, "dask_blocks", 0.85),
+    ("blackbox", "wall", OURS, "dask_dataframe", 0.75),
+    ("blackbox", "wall", OURS, "ray", 0.55),
+    ("blackbox", "wall", OURS, "spark", 0.40),
+    ("free", "wall", OURS, "pool_blocks", 1 / 1.5),
+    ("free", "wall", OURS, "dask_blocks", 1 / 2.5),
+    ("free", "wall", GENERATED, "pool_blocks", 1 / 1.5),
+]
+
+
+# --- one run -----------------------------------------------------------------------------------------
+
+
+def command(peer, kind, rows, source, output):
+    if peer not in (OURS, GENERATED):
+        return [sys.executable, str(HERE / "peers.py"), peer, kind, str(source), str(output)]
+    what = ["--input", str(source)] if peer == OURS else ["--rows", str(rows)]
+    options = ["--classifier", f"{HERE / 'classifiers.py'}:{kind}", "--workers", "2", "--quiet"]
+    program = str(Path(sys.executable).with_name("dask-classify"))
+    return [program, *what, *options, "--dashboard-address", "127.0.0.1:0", "--output", str(output)]
+
+
+def run(peer, kind, rows, source):
+    """One run's figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, notes = Path(folder, "output"), Path(folder, "notes")
+        notes.mkdir()
+        if peer not in (OURS, GENERATED):
+            output.mkdir()
+        cpu, peak, over = cpu_of_children(), [0], threading.Event()
+        sampler = threading.Thread(target=sample, args=(peak, over))
+        sampler.start()
+        started = time.time()
+        environment = os.environ | {"BENCH_NOTES": str(notes), "PYTHONPATH": str(HERE)}
+        with Path(folder, "talk").open("wb") as talk:
+            call = command(peer, kind, rows, source, output)
+            done = subprocess.Popen(call, stdout=talk, stderr=talk, env=environment, cwd=folder)
+            code = done.wait(TIME_LIMIT)
+        wall = time.time() - started
+        over.set()
+        sampler.join()
+        end_leftovers()
+        if code:
+            raise SystemExit(f"{peer} failed:\n{Path(folder, 'talk').read_text()[-3000:]}")
+        figures = {"wall": wall, "cpu": cpu_of_children() - cpu, "memory": peak[0], "digest": digest(output)}
+        figures |= first_block(output, started) if peer in (OURS, GENERATED) else {}
+        return figures | noted(notes, started)
+
+
+def cpu_of_children():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def sample(peak, over):
+    """The largest sum of all descendants' proportional set sizes, in bytes."""
+    while not over.wait(0.5):
+        total = 0
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().pss
+        peak[0] = max(peak[0], total)
+
+
+def end_leftovers():
+    """End and reap what a run left behind, so that its CPU time counts."""
+    for _ in range(100):
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.05)
+
+
+def noted(folder, started):
+    """When the classifier was first called, and for how long it was at work."""
+    spans = [struct.unpack("dd", path.read_bytes()) for path in folder.iterdir()]
+    if not spans:
+        return {}
+    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+    return {"start": first - started, "work": last - first}
+
+
+def first_block(output, started):
+    parts = json.loads((output / "manifest.json").read_text())["parts"]
+    return {"first block": min(part["started"] for part in parts) - started}
+
+
+def digest(output):
+    """Of all rows, decompressed, in the order of the files' names, whatever the files are called."""
+    found = hashlib.sha256()
+    for path in sorted(output.rglob("*.gz")):
+        with gzip.open(path) as file:
+            while data := file.read(2**20):
+                found.update(data)
+    return found.hexdigest()
+
+
+# --- all of them -------------------------------------------------------------------------------------
+
+
+def measure(kind, rows, rounds, only, folder):
+    source = Path(folder, f"{kind}.csv")
+    program = Path(sys.executable).with_name("dask-classify")
+    subprocess.run([program, "generate", "--rows", str(rows), str(source)], check=True, stderr=subprocess.DEVNULL)
+    peers = [peer for peer in KINDS[kind]["peers"] if not only or peer in only]
+    if "spark" in peers and shutil.which("java") is None:
+        print("There is no Java here: PySpark is left out.", file=sys.stderr)
+        peers.remove("spark")
+    found = {peer: [] for peer in peers}
+    for number in range(rounds):
+        for peer in peers[number % len(peers) :] + peers[: number % len(peers)]:  # none always comes first
+            found[peer].append(run(peer, kind, rows, source))
+            print(f"{kind} {number + 1}/{rounds} {peer}: {found[peer][-1]['wall']:.1f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def median(runs, what):
+    values = [each[what] for each in runs if what in each]
+    return statistics.median(values) if values else float("nan")
+
+
+def table(kind, rows, found):
+    """The figures of one classifier, as Markdown."""
+    expected = found["forks"][0]["digest"] if "forks" in found else None
+    lines = [
+        "| | whole command, s (lowest to highest) | rows/s | start, s | work, s | CPU, s | peak memory, MiB | bytes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for peer, runs in sorted(found.items(), key=lambda item: median(item[1], "wall")):
+        wall = [each["wall"] for each in runs]
+        middle = statistics.median(wall)
+        times = (median(runs, what) for what in ("start", "work", "cpu"))
+        cells = [NAMES.get(peer, peer), f"{middle:.1f} ({min(wall):.1f} to {max(wall):.1f})", f"{rows / middle:,.0f}"]
+        cells += ["" if math.isnan(value) else f"{value:.1f}" for value in times]
+        cells += [f"{median(runs, 'memory') / 2**20:.0f}"]
+        cells += ["the same" if all(each["digest"] == expected for each in runs) else "differ"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def targets(results):
+    """Each target with what was measured."""
+    lines = ["| | | target | measured | |", "|---|---|---|---|---|"]
+
+    def add(kind, what, measured, target, met):
+        lines.append(f"| {KINDS[kind]['title']} | {what} | {target} | {measured} | {'met' if met else 'missed'} |")
+
+    for kind, what, ours, peer, most in TARGETS:
+        found = results.get(kind, {}).get("runs", {})
+        if ours in found and peer in found:
+            ratio = median(found[ours], what) / median(found[peer], what)
+            name = f"{ours}, {'work' if what == 'work' else 'whole command'}, against {NAMES[peer]}"
+            add(kind, name, f"{ratio:.2f}", f"<= {most:.2f}", ratio <= most)
+    for kind, each in results.items():
+        for name in {OURS, GENERATED} & set(each["runs"]):
+            seconds = median(each["runs"][name], "first block")
+            add(kind, f"{name}, until the first block is at work", f"{seconds:.2f} s", "<= 1.50 s", seconds <= 1.5)
+            speed = each["rows"] / median(each["runs"][name], "wall")
+            if kind == "free":
+                add(kind, f"{name}, rows/s", f"{speed:,.0f}", ">= 120,000", speed >= 120_000)
+    return "\n".join(lines)
+
+
+def machine():
+    names = ("dask", "pandas", "pyarrow", "joblib", "ray", "pyspark", "polars", "duckdb")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    with Path("/proc/cpuinfo").open() as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+    where = f"{os.cpu_count()} vCPUs ({model}), Python {platform.python_version()}"
+    return f"{time.strftime('%Y-%m-%d')}, {where}, {versions}"
+
+
+def report(results, rounds):
+    pieces = [f"{machine()}; {rounds} rounds, interleaved; two processes."]
+    for kind, each in results.items():
+        pieces += [f"### {KINDS[kind]['title']}, {each['rows']:,} rows", table(kind, each["rows"], each["runs"])]
+    return "\n\n".join([*pieces, "### Targets", targets(results)]) + "\n"
+
+
+def picture(results, path):
+    """Bars of the medians, with the spread, for each classifier."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(results), figsize=(6.5 * len(results), 4.2), squeeze=False)
+    for axis, (kind, each) in zip(axes[0], results.items(), strict=True):
+        order = sorted(each["runs"], key=lambda peer: median(each["runs"][peer], "wall"), reverse=True)
+        for place, peer in enumerate(order):
+            wall = [one["wall"] for one in each["runs"][peer]]
+            middle = statistics.median(wall)
+            color = "#d1495b" if peer in (OURS, GENERATED) else "#9aa5b1"
+            axis.barh(place, middle, xerr=[[middle - min(wall)], [max(wall) - middle]], color=color, ecolor="#52606d")
+            axis.text(max(wall), place, f"  {middle:.1f} s", va="center", fontsize=8)
+        axis.set_yticks(range(len(order)), [NAMES.get(peer, peer) for peer in order], fontsize=8)
+        axis.set_xlim(0, 1.15 * max(one["wall"] for runs in each["runs"].values() for one in runs))
+        axis.set_title(f"{KINDS[kind]['title']}, {each['rows']:,} rows, two processes", fontsize=10)
+        axis.set_xlabel("seconds, from the command to its end: median, lowest and highest", fontsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few rows, three rounds: some minutes")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--only", default="", help="names of peers, with commas")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="blackbox, free, or both with a comma")
+    parser.add_argument("--write", action="store_true", help="leave the results in docs/")
+    arguments = parser.parse_args()
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+    size = "quick" if arguments.quick else "full"
+    rounds = arguments.rounds or (3 if arguments.quick else 5)
+    only = set(filter(None, arguments.only.split(",")))
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in arguments.kinds.split(","):
+            rows = KINDS[kind]["rows"][size]
+            results[kind] = {"rows": rows, "runs": measure(kind, rows, rounds, only, folder)}
+    text = report(results, rounds)
+    print(text)
+    if arguments.write:
+        (DOCS / "figures").mkdir(exist_ok=True)
+        (DOCS / "figures" / "bench.md").write_text(text)
+        (DOCS / "figures" / "bench.json").write_text(json.dumps({"machine": machine()} | results, indent=1))
+        picture(results, DOCS / "figures" / "bench.svg")
+
+
+if __name__ == "__main__":
+    main()

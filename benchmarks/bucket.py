@@ -1,0 +1,71 @@
+"""A bucket in memory that keeps up with a benchmark: moto answers some two hundred requests a second, S3 thousands.
+
+Only what s3fs asks for: objects put, read, looked at and listed. Nothing is checked; tests use moto.
+
+    python benchmarks/bucket.py     prints its address
+"""
+
+import asyncio
+import hashlib
+from xml.sax.saxutils import escape
+
+from aiohttp import web
+
+PAGE = 1000  # keys, as S3 has it
+
+
+class Bucket:
+    """Objects by path, bucket and key."""
+
+    def __init__(self):
+        self.objects = {}
+
+    async def handle(self, request):
+        path = request.path
+        if request.method == "GET" and "list-type" in request.query:
+            return self.list(path.strip("/"), request.query)
+        if request.method == "PUT":
+            self.objects[path] = await request.read()
+            return web.Response(headers=self.headers(path))
+        if path not in self.objects:
+            return web.Response(status=404)
+        if request.method == "HEAD":
+            return web.Response(headers=self.headers(path) | {"Content-Length": str(len(self.objects[path]))})
+        wanted = request.http_range
+        return web.Response(
+            body=self.objects[path][wanted], headers=self.headers(path), status=206 if wanted.stop else 200
+        )
+
+    def headers(self, path):
+        tag = hashlib.md5(self.objects[path], usedforsecurity=False).hexdigest()
+        return {"ETag": f'"{tag}"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+
+    def list(self, bucket, query):
+        """The keys below a prefix, a page of them."""
+        begin = f"/{bucket}/"
+        prefix, after = begin + query.get("prefix", ""), query.get("continuation-token", "")
+        keys = sorted(path for path in self.objects if path.startswith(prefix) and path > after)
+        page = keys[: min(PAGE, int(query.get("max-keys", PAGE)))]
+        more = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if len(keys) > len(page) else ""
+        contents = "".join(
+            f"<Contents><Key>{escape(path.removeprefix(begin))}</Key><Size>{len(self.objects[path])}</Size>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+            for path in page
+        )
+        text = f"<IsTruncated>{str(bool(more)).lower()}</IsTruncated>{more}<KeyCount>{len(page)}</KeyCount>{contents}"
+        return web.Response(text=f"<ListBucketResult>{text}</ListBucketResult>", content_type="application/xml")
+
+
+async def serve():
+    application = web.Application(client_max_size=2**30)
+    application.router.add_route("*", "/{path:.*}", Bucket().handle)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

@@ -1,0 +1,49 @@
+"""The classifiers of the benchmarks, for every peer the same. Each process notes when it began and ended to classify,
+where the environment's BENCH_NOTES names a folder.
+"""
+
+import mmap
+import os
+import struct
+import time
+from pathlib import Path
+
+from dask_classifier.blackbox import BlackBox
+
+_black_box = BlackBox(10)
+_notes = {}  # process ID: its open file
+
+
+def _noted(classify):
+    """The classifier, with a note of its first call's start and its last call's end: below a microsecond a call."""
+
+    def noting(chunk):
+        started = time.time()
+        answer = classify(chunk)
+        if "BENCH_NOTES" in os.environ:
+            _note(started, time.time())
+        return answer
+
+    return noting
+
+
+def _note(started, ended):
+    pid = os.getpid()
+    if pid not in _notes:
+        path = Path(os.environ["BENCH_NOTES"], str(pid))
+        path.write_bytes(struct.pack("dd", started, ended))
+        with path.open("r+b") as file:
+            _notes[pid] = mmap.mmap(file.fileno(), 16)
+    struct.pack_into("d", _notes[pid], 8, ended)
+
+
+@_noted
+def blackbox(chunk):
+    """The demo's black box: milliseconds a row."""
+    return _black_box(chunk)
+
+
+@_noted
+def free(chunk):
+    """Near-free: a number from a column, as a Series."""
+    return chunk["SKU"].str.len() * 0.5
