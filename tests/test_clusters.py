@@ -63,7 +63,7 @@ class Dask:
             if process.poll() is None
             for child in psutil.Process(process.pid).children(recursive=True)
         ]
-        for process in reversed(self.started):  # workers first: one that has lost its scheduler takes ten seconds to end
+        for process in reversed(self.started):  # workers first: without a scheduler, one takes ten seconds to end
             process.terminate()
             process.wait(30)
         _, alive = psutil.wait_procs(family, timeout=10)
