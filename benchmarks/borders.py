@@ -10,7 +10,7 @@ import time
 from dask_classifier import sources
 from dask_classifier.executors import Watcher, connect
 from dask_classifier.planning import plan
-from dask_classifier.tasks import survey
+from dask_classifier.settings import SURVEY
 
 
 def main(file):
@@ -23,9 +23,9 @@ def main(file):
     for workers in (0, 2):
         cluster = dc.LocalCluster(workers, dashboard_address="127.0.0.1:0") if workers else None
         with connect(cluster, "borders", made.package, Watcher()) as executor:
-            list(executor.each(survey, pieces[:workers]))  # starts the processes
+            list(executor.each(SURVEY, pieces[:workers]))  # starts the processes
             started = time.perf_counter()
-            surveyed = sorted((outcome.number, outcome.value) for outcome in executor.each(survey, pieces))
+            surveyed = sorted((outcome.number, outcome.value) for outcome in executor.each(SURVEY, pieces))
             (found,) = sources.marks(made.source, [(0, piece) for _, piece in surveyed])
             seconds = time.perf_counter() - started
         where = f"{workers} processes" if workers else "one core"

@@ -118,9 +118,12 @@ def client(address, workers, rows, output, block_rows):
     me, begun = psutil.Process(), time.time()
     with Client(address, set_as_default=False) as connection:
         connection.wait_for_workers(workers, timeout=120)
+        scheduler_used = connection.run_on_scheduler(time.process_time)
         used, started = sum(me.cpu_times()[:2]), time.time()
         result = dc.run(dc.plan(rows=rows, output=output, block_rows=block_rows), connection)
         seconds = time.time() - started
+        used = sum(me.cpu_times()[:2]) - used
+        scheduler_used = connection.run_on_scheduler(time.process_time) - scheduler_used
     receipts = result.receipts
     first, last = min(each.started for each in receipts), max(each.started + each.seconds for each in receipts)
     ends = {}
@@ -133,7 +136,8 @@ def client(address, workers, rows, output, block_rows):
         "work": last - first,
         "blocks": len(receipts),
         "tail": last - statistics.median(ends.values()),
-        "client cpu": sum(me.cpu_times()[:2]) - used,
+        "client cpu": used,
+        "scheduler cpu": scheduler_used,
         "client memory": me.memory_info().rss / 2**20,
     }
     print(json.dumps(figures))
@@ -162,16 +166,13 @@ def simulate(processes, rows, block_rows, bucket, environment):
         for first in range(0, count, WORKERS_A_PROCESS):
             some = min(WORKERS_A_PROCESS, count - first)
             start(__file__, "--workers", address, str(first), str(some), stderr=subprocess.DEVNULL)
-        observed = psutil.Process(scheduler.pid)
-        used = sum(observed.cpu_times()[:2])
         output = f"s3://{bucket}/{processes}-{rows}-{time.time():.0f}"
         call = [sys.executable, __file__, "--client", address, str(count), rows, output, block_rows]
         done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(done.stderr[-3000:])
         figures = json.loads(done.stdout.splitlines()[-1])
-        figures["scheduler cpu"] = sum(observed.cpu_times()[:2]) - used
-        figures["scheduler memory"] = observed.memory_info().rss / 2**20
+        figures["scheduler memory"] = psutil.Process(scheduler.pid).memory_info().rss / 2**20
     ideal = figures["rows"] * SECONDS_A_ROW / (count * THREADS)
     return figures | {"processes": count * THREADS, "ideal": ideal, "efficiency": ideal / figures["wall"]}
 

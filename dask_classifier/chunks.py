@@ -20,6 +20,7 @@ from .layouts import READ_TEXT, Layout, is_utf8
 from .sources import Rows
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MOST_FOR_PYARROW = 2**31 - 1  # bytes of a block
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _is_plain(rows: Rows, encoding: str) -> bool:
     """Whether every line is a row, and no byte means anything but itself, a delimiter or a line feed."""
     text = rows.text
     return (
-        len(rows) > 0
+        0 < len(rows) <= len(text) < _MOST_FOR_PYARROW
         and text.count(b"\n") + (not text.endswith(b"\n")) == len(rows)
         and not any(special in text for special in (b'"', b"\r", b"\0"))
         and not text.startswith(_BYTE_ORDER_MARK)

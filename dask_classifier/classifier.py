@@ -41,7 +41,7 @@ class Answer:
         if self.values is not None and other.values is not None:
             return True
         mine, others = self.frame, other.frame
-        return mine.columns.equals(others.columns) and mine.index.name == others.index.name
+        return list(map(str, mine.columns)) == list(map(str, others.columns)) and mine.index.name == others.index.name
 
 
 def classify_chunk(classify: Classify, chunk: pd.DataFrame) -> tuple[list[Answer], list[tuple[int, str]]]:
@@ -73,7 +73,7 @@ def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:
     if isinstance(answer, pd.DataFrame | pd.Series):
         _check_index(chunk.index, answer.index)
         if isinstance(answer, pd.DataFrame):
-            return Answer(chunk, frame=answer)
+            return Answer(chunk, frame=_own(answer))
         return Answer(chunk, values=answer.array if answer.dtype == "str" else _as_column(answer.to_numpy()))
     if not isinstance(answer, np.ndarray | pd.api.extensions.ExtensionArray | list | tuple):
         raise WrongAnswer(
@@ -86,10 +86,21 @@ def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:
     return Answer(chunk, values=_as_column(answer))
 
 
+def _own(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame that stays as it is, whatever the classifier does with its own afterwards, and that can be joined to
+    others: pandas compares attributes, and may forbid labels that occur twice.
+    """
+    frame = frame.copy(deep=False)
+    frame.attrs = {}
+    return frame if frame.flags.allows_duplicate_labels else frame.set_flags(allows_duplicate_labels=True)
+
+
 def _as_column(values: Values | list | tuple) -> Values:
-    """Values with the type that a column of them has: text in an array of objects is text."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "iufb":
-        return values
+    """Values with the type that a column of them has (text in an array of objects is text), in memory of their own: a
+    classifier may use its array again for the next chunk.
+    """
+    if type(values) is np.ndarray and values.dtype.kind in "iufb":  # not a masked array, which has missing values
+        return values.copy()
     column = pd.Series(values)
     return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
 

@@ -13,16 +13,24 @@ from tornado import web
 class _Door(web.RequestHandler):
     """Answers the first request for any page."""
 
-    def initialize(self, pages: "_Pages") -> None:
+    def initialize(self, pages: "LazyDashboard") -> None:
         self.pages = pages
 
     async def get(self) -> None:
-        await self.pages.made()
-        self.redirect(self.request.uri)  # to itself, which now is there, or is not found
+        try:
+            await self.pages.made()
+        except ImportError as error:
+            self.set_status(503)
+            self.finish(f"Dask's dashboard needs Bokeh: {error}")
+        else:
+            self.redirect("/" + self.request.uri.lstrip("/"))  # to itself, which now is there, or is not found
 
 
-class _Pages:
-    """The pages of one server, Dask's scheduler or worker."""
+class LazyDashboard:
+    """The pages of one server that was started with `dashboard=False`: Dask's scheduler, or a worker.
+
+    `module` makes them: distributed.dashboard.scheduler or .worker.
+    """
 
     def __init__(self, server, module: str):
         self.server, self.module = server, module
@@ -41,10 +49,3 @@ class _Pages:
         application = self.server.http_application
         application.applications.remove(self.door)
         dashboard.connect(application, self.server.http_server, self.server, prefix="/")
-
-
-def make_when_asked(scheduler, workers) -> None:
-    """Give a scheduler and its workers, which were started with `dashboard=False`, their pages."""
-    _Pages(scheduler, "distributed.dashboard.scheduler")
-    for worker in workers:
-        _Pages(worker, "distributed.dashboard.worker")

@@ -59,8 +59,12 @@ def to_csv(frames: list[pd.DataFrame], parsed: Parsed, *, header: bool) -> bytes
 
 
 def _csv(frame: pd.DataFrame, *, header: bool = False) -> bytes:
+    return _encoded(frame.to_csv(header=header, lineterminator="\n"))
+
+
+def _encoded(text: str) -> bytes:
     try:
-        return frame.to_csv(header=header, lineterminator="\n").encode()
+        return text.encode()
     except UnicodeEncodeError as error:
         raise WrongAnswer(
             f"it holds text that is not Unicode: {error}", "Return text that can be written as UTF-8."
@@ -76,7 +80,7 @@ def _behind_the_rows(whole: pd.DataFrame, parsed: Parsed) -> bytes | None:
     if None in columns or not columns:
         return None
     lines = parsed.rows.text.decode().removesuffix("\n").split("\n")
-    return "".join([f"{','.join(fields)}\n" for fields in zip(lines, *columns, strict=True)]).encode()
+    return _encoded("".join([f"{','.join(fields)}\n" for fields in zip(lines, *columns, strict=True)]))
 
 
 def _texts(values: pd.Series) -> list[str] | None:

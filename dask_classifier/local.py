@@ -7,7 +7,7 @@ import dask
 import distributed
 from dask.system import CPU_COUNT
 
-from .dashboard import make_when_asked
+from .dashboard import LazyDashboard
 from .errors import UsageError
 from .processes import start_forkserver
 
@@ -23,10 +23,15 @@ PROFILED = {"distributed.worker.profile.enabled": True}
 
 
 class _Worker(distributed.Worker):
-    """A worker whose dashboard is made later."""
+    """A worker whose dashboard is made when it is looked at."""
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options | {"dashboard": False})
+
+    async def start_unsafe(self):
+        started = await super().start_unsafe()
+        LazyDashboard(self, "distributed.dashboard.worker")
+        return started
 
 
 class LocalCluster(distributed.LocalCluster):
@@ -62,7 +67,7 @@ class LocalCluster(distributed.LocalCluster):
                 worker_dashboard_address="127.0.0.1:0",
                 silence_logs=silence_logs,
             )
-        make_when_asked(self.scheduler, self.workers.values())
+        LazyDashboard(self.scheduler, "distributed.dashboard.scheduler")
 
     @property
     def dashboard_link(self) -> str:

@@ -115,17 +115,22 @@ class Result:
         """The columns' names and the first rows, as CSV."""
         if self._format == "parquet":
             return self.head(rows).to_csv(lineterminator="\n")
-        lines, names = io.StringIO(), not self.manifest["header"]
-        if names:
-            csv.writer(lines, lineterminator="\n").writerow(self.columns)
-        wanted = rows + (not names)
-        for text in self._texts():
-            starts = [*scan_part(text)[: wanted + 1].tolist(), len(text)]
-            lines.write(text[: starts[min(wanted, len(starts) - 1)]].decode())
-            wanted -= len(starts) - 1
-            if wanted <= 0:
+        lines = io.StringIO()
+        csv.writer(lines, lineterminator="\n").writerow(self.columns)
+        for receipt in self.receipts:
+            if receipt.rows:
+                text = unpacked(storage.read(self._url(part_name(receipt.index, self._format))), self._format)
+                starts = [*scan_part(text).tolist(), len(text)]
+                header = self._has_header(receipt)
+                stop = min(header + rows, len(starts) - 1)
+                lines.write(text[starts[header] : starts[stop]].decode())
+                rows -= stop - header
+            if rows <= 0:
                 break
         return lines.getvalue()
+
+    def _has_header(self, receipt: Receipt) -> bool:
+        return bool(self.manifest["header"] and receipt.index == 0 and receipt.rows)
 
     def _shape(self) -> "Shape":
         from .frames import Shape  # imports pandas, which most commands do without
@@ -136,8 +141,8 @@ class Result:
         return (self._frame(receipt) for receipt in self.receipts if receipt.rows)
 
     def _frame(self, receipt: Receipt) -> "pd.DataFrame":
-        header = bool(self.manifest["header"] and receipt.index == 0)
-        return self._shape().read(storage.read(self._url(part_name(receipt.index, self._format))), header=header)
+        data = storage.read(self._url(part_name(receipt.index, self._format)))
+        return self._shape().read(data, header=self._has_header(receipt))
 
     def _concat(self, frames: list["pd.DataFrame"]) -> "pd.DataFrame":
         import pandas as pd
@@ -247,8 +252,7 @@ class Result:
             _verify_rows(parquet_rows(data), receipt.rows, part_name(receipt.index, self._format))
             return data
         text = unpacked(data, self._format)
-        header = bool(self.manifest["header"] and receipt.index == 0 and receipt.rows)
-        _verify_rows(count_rows(text) - header, receipt.rows, part_name(receipt.index, self._format))
+        _verify_rows(count_rows(text) - self._has_header(receipt), receipt.rows, part_name(receipt.index, self._format))
         return text
 
 

@@ -9,7 +9,7 @@ import functools
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from . import shipping, sources
 from .borders import Piece
@@ -55,26 +55,56 @@ def try_out(site: Site, report: Report, settings: Settings, source: str, text: b
     """
     classify = _classifier(settings.entry, site.folder, settings.slowness)
     rows = sources.rows_of(text, settings.layout.delimiter)
-    good, bad = 0, []
-    measured, spent, total = 0, 0.0, 0.0
-    for number, piece in enumerate(_pieces(cut(parse(rows, settings.layout), settings.chunk_rows))):
-        if measured and spent / measured * len(piece.frame) > TRIAL_SECONDS - total:
+    first_chunk = min(settings.chunk_rows, len(rows))
+    seen = good = 0
+    bad: list[tuple[Chunk, list]] = []  # pieces with rows on which the classifier raises, or that are malformed
+    measured = _Measured()
+    for piece in _pieces(cut(parse(rows, settings.layout), settings.chunk_rows)):
+        if measured.enough_for(len(piece.frame)) and (good or seen >= first_chunk):
             break
         started = time.perf_counter()
         _, failed = _classify(classify, piece, _named_rows(piece))
-        seconds = time.perf_counter() - started
-        good, bad = good + len(piece.frame) - len(failed), bad + failed
-        if not good and len(bad) > settings.max_bad_rows:
-            raise WrongAnswer(
-                f"The classifier raises on every one of the first {len(bad)} rows: {bad[0][1]}.",
-                f"Its columns are: {', '.join(map(str, piece.frame.columns[:12]))}. All values are text.",
-            )
-        if settings.max_bad_rows == 0:
-            _stop_at_bad_row(piece, failed, rows, settings, source)
-        total += seconds
-        warm = number > 1  # the first piece warms up, and is measured only when there is no second
-        measured, spent = (measured + len(piece.frame), spent + seconds) if warm else (len(piece.frame), seconds)
-    return Trial(len(rows), spent / measured if measured else 0.0)
+        measured.add(len(piece.frame), time.perf_counter() - started)
+        seen, good = seen + len(piece.frame) + len(piece.malformed), good + len(piece.frame) - len(failed)
+        bad += [(piece, failed)] if failed or piece.malformed else []
+        if good or seen >= first_chunk:
+            _judge(bad, good, rows, settings, source)
+    return Trial(len(rows), measured.seconds_a_row)
+
+
+@dataclass
+class _Measured:
+    """What the pieces of a trial have taken. The first one warms up, and counts only when there is no second."""
+
+    rows: int = 0
+    seconds: float = 0.0
+    pieces: int = 0
+    total: float = 0.0
+
+    def add(self, rows: int, seconds: float) -> None:
+        self.pieces, self.total = self.pieces + 1, self.total + seconds
+        self.rows, self.seconds = (rows, seconds) if self.pieces <= 2 else (self.rows + rows, self.seconds + seconds)
+
+    @property
+    def seconds_a_row(self) -> float:
+        return self.seconds / self.rows if self.rows else 0.0
+
+    def enough_for(self, rows: int) -> bool:
+        """Whether so many rows more would take longer than a trial should."""
+        return self.pieces > 1 and self.seconds_a_row * rows > TRIAL_SECONDS - self.total
+
+
+def _judge(bad: list[tuple[Chunk, list]], good: int, rows: sources.Rows, settings: Settings, source: str) -> None:
+    """Stop where the classifier raises on all rows, or where no bad row is allowed, before anything is written."""
+    raised = [reason for _, failed in bad for _, reason in failed]
+    if raised and not good and len(raised) > settings.max_bad_rows:
+        raise WrongAnswer(
+            f"The classifier raises on every row of the first chunk: {raised[0]}.",
+            f"Its columns are: {', '.join(map(str, bad[0][0].frame.columns[:12]))}. All values are text.",
+        )
+    if bad and settings.max_bad_rows == 0:
+        place, reason = _in_order(*bad[0])[0]
+        raise too_many(describe_bad_row(source, bad_row(rows, place, 0, reason, settings.layout.encoding)), 0)
 
 
 def _pieces(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -89,12 +119,6 @@ def _pieces(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 
 def _named_rows(piece: Chunk) -> str:
     return f"rows {piece.numbers[0] + 1:,} to {piece.numbers[-1] + 1:,}" if piece.numbers else "no rows"
-
-
-def _stop_at_bad_row(chunk: Chunk, failed: list, rows: sources.Rows, settings: Settings, source: str) -> None:
-    """Where no bad row is allowed, the trial stops at the first one, before anything is written."""
-    for place, reason in _in_order(chunk, failed)[:1]:
-        raise too_many(describe_bad_row(source, bad_row(rows, place, 0, reason, settings.layout.encoding)), 0)
 
 
 def _classify(classify: Classify, chunk: Chunk, name: str):

@@ -437,8 +437,8 @@ def test_a_quote_that_is_never_closed_in_a_big_file_is_said_to_be_one(cluster, t
         ("other_order", "rows 1 to 10 .*: row 1 of its answer is '9' where the chunk has '0'"),
         ("too_many_values", "rows 1 to 10 .*: it returned 11 values for 10 rows"),
         ("nothing", "rows 1 to 10 .*: it returned nothing"),
-        ("fails_always", "every one of the first 10 rows: KeyError: 'NO_SUCH_COLUMN'"),
-        ("exits", "every one of the first 10 rows: SystemExit: 3"),
+        ("fails_always", "every row of the first chunk: KeyError: 'NO_SUCH_COLUMN'"),
+        ("exits", "every row of the first chunk: SystemExit: 3"),
     ],
 )
 def test_wrong_answers_stop_the_run_before_anything_is_written(cluster, tmp_path, classifiers, name, reason):

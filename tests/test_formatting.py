@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import example, given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from dask_classifier import chunks, formatting, sources
 from dask_classifier.classifier import check_answer
+from dask_classifier.errors import WrongAnswer
 from dask_classifier.layouts import READ_TEXT, Layout, read_header
 
 LAYOUT = Layout(columns=("ID", "NAME", "TEXT"))
@@ -67,29 +69,78 @@ def test_answers_are_written_as_to_csv_writes_them_chunk_by_chunk(data):
     assert block.plain
     kinds = data.draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=3))
     how = data.draw(st.sampled_from(["frame", "series", "array", "list"]))
-    answers = []
-    for chunk in chunks.cut(block, 4):
-        values = [
-            data.draw(st.lists(VALUES[kind], min_size=len(chunk.frame), max_size=len(chunk.frame))) for kind in kinds
-        ]
-        columns = [
-            pd.Series(each, index=chunk.frame.index, dtype=kind) for each, kind in zip(values, kinds, strict=True)
-        ]
-        given_as = {
-            "frame": lambda columns=columns, chunk=chunk: chunk.frame.assign(
-                **{f"C{n}": c for n, c in enumerate(columns)}
-            ),
-            "series": lambda columns=columns: columns[0],
-            "array": lambda columns=columns: columns[0].to_numpy(),
-            "list": lambda columns=columns: columns[0].tolist(),
-        }
-        answers.append(check_answer(chunk.frame, given_as[how]()))
     header = data.draw(st.booleans())
-    expected = "".join(
-        answer.frame.to_csv(header=header and number == 0, lineterminator="\n") for number, answer in enumerate(answers)
-    )
+    answers, expected = [], ""
+    for number, chunk in enumerate(chunks.cut(block, 4)):
+        size = {"min_size": len(chunk.frame), "max_size": len(chunk.frame)}
+        columns = [
+            pd.Series(data.draw(st.lists(VALUES[kind], **size)), index=chunk.frame.index, dtype=kind) for kind in kinds
+        ]
+        values = {"series": columns[0], "array": columns[0].to_numpy(), "list": columns[0].tolist()}
+        if how == "frame":
+            answer = frame = chunk.frame.assign(**{f"C{n}": column for n, column in enumerate(columns)})
+        else:
+            answer = values[how]
+            frame = chunk.frame.assign(CLASSIFICATION=answer.to_numpy() if how == "series" else answer)
+        answers.append(check_answer(chunk.frame, answer))
+        expected += frame.to_csv(header=header and number == 0, lineterminator="\n")
     frames = formatting.as_frames(answers, block)
     assert formatting.to_csv(frames, block, header=header) == expected.encode()
+
+
+BUFFER, FRAME = np.empty(4), pd.DataFrame({"C": np.empty(4)})
+
+
+def reuses_its_array(chunk):
+    return np.multiply(chunk["NAME"].str.len(), float(chunk.index[0]), out=BUFFER[: len(chunk)])
+
+
+def reuses_its_frame(chunk):
+    FRAME["C"] = float(chunk.index[0])
+    FRAME.index = chunk.index
+    return FRAME
+
+
+def masks(chunk):
+    return np.ma.array(np.arange(len(chunk)) * 1.5, mask=np.arange(len(chunk)) % 2)
+
+
+def has_attributes(chunk):
+    frame = chunk.assign(C=0.5)
+    frame.attrs["array"] = np.arange(3)
+    return frame.set_flags(allows_duplicate_labels=False)
+
+
+def is_categorical(chunk):
+    return pd.Series(["a", "b"] * 2, index=chunk.index, dtype="category")
+
+
+def has_the_column(chunk):
+    return chunk.rename(columns={"TEXT": "CLASSIFICATION"}).assign(CLASSIFICATION=[1.5] * len(chunk))
+
+
+@pytest.mark.parametrize(
+    "classify", [reuses_its_array, reuses_its_frame, masks, has_attributes, is_categorical, has_the_column]
+)
+def test_whatever_a_classifier_does_with_its_answer_afterwards(classify):
+    """Its answer to each chunk is written as it was when it was given."""
+    block = parsed([(str(row % 6), f"name {row}", "x") for row in range(1, 13)])
+    answers, expected = [], ""
+    for chunk in chunks.cut(block, 4):
+        answer = classify(chunk.frame)
+        answers.append(check_answer(chunk.frame, answer))
+        frame = answer if isinstance(answer, pd.DataFrame) else chunk.frame.assign(CLASSIFICATION=answer)
+        expected += frame.to_csv(header=False, lineterminator="\n")
+    written = formatting.to_csv(formatting.as_frames(answers, block), block, header=False)
+    assert written.decode() == expected
+
+
+def test_text_that_is_not_unicode_is_a_wrong_answer():
+    block = parsed(plain_rows(2))
+    surrogates = pd.array(["\ud800"] * 2, dtype=pd.StringDtype("python", na_value=np.nan))
+    for answer in (surrogates, block.frame.assign(C=pd.Series(surrogates, index=block.frame.index))):
+        with pytest.raises(WrongAnswer, match="not Unicode"):
+            formatting.to_csv(formatting.as_frames([check_answer(block.frame, answer)], block), block, header=False)
 
 
 @pytest.mark.parametrize("change", ["other text", "a column less", "another order", "no new column", "index renamed"])
@@ -188,15 +239,23 @@ def test_the_dashboard_is_made_when_it_is_first_looked_at():
         "    base = cluster.dashboard_link.removesuffix('/status')\n"
         "    assert urllib.request.urlopen(base + '/health').read() == b'ok'\n"
         "    assert 'bokeh' not in sys.modules\n"
+        "    class Stay(urllib.request.HTTPRedirectHandler):\n"
+        "        def redirect_request(self, *args): return None\n"
+        "    try:\n"
+        "        urllib.request.build_opener(Stay).open(base + '//elsewhere.example/x')\n"
+        "    except urllib.error.HTTPError as error:\n"
+        "        print(error.headers['Location'])\n"
         "    for page in ('/workers', '/status', '/'):\n"
         "        print(urllib.request.urlopen(base + page).url.removeprefix(base))\n"
-        "    (worker,) = cluster.workers.values()\n"
-        "    print(urllib.request.urlopen(f'http://127.0.0.1:{worker.http_server.port}/status').status)\n"
+        "    cluster.scale(2)\n"
+        "    cluster.wait_for_workers(2, timeout=30)\n"
+        "    for worker in cluster.workers.values():\n"
+        "        print(urllib.request.urlopen(f'http://127.0.0.1:{worker.http_server.port}/status').status)\n"
         "    try:\n"
         "        urllib.request.urlopen(base + '/nothing')\n"
         "    except urllib.error.HTTPError as error:\n"
         "        print(error.code)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.split() == ["/workers", "/status", "/status", "200", "404"]
+    assert done.stdout.split() == ["/elsewhere.example/x", "/workers", "/status", "/status", "200", "200", "404"]
     assert not done.stderr

@@ -72,3 +72,19 @@ def test_types_are_those_of_the_answers(cluster, tmp_path):
     pd.testing.assert_frame_equal(
         pd.read_parquet(tmp_path / "all.parquet").set_index("ID"), frame, check_index_type=False
     )
+
+
+@pytest.mark.parametrize("output_format", ["csv.gz", "csv.zst", "parquet"])
+@pytest.mark.parametrize("header", [False, True])
+def test_first_lines_are_the_names_and_the_first_rows(cluster, tmp_path, output_format, header):
+    """Also where the first block has bad rows only, and so neither rows nor names."""
+    code, output = tmp_path / "mine.py", tmp_path / "run"
+    code.write_text("def f(df):\n    assert int(df.index[0]) >= 100\n    return df.assign(C=0.5)\n")
+    made = dc.plan(
+        rows=400, output=output, classifier=f"{code}:f", block_rows=100, max_bad=100, header=header,
+        output_format=output_format,
+    )  # fmt: skip
+    result = dc.run(made, cluster)
+    assert result.bad_rows == 100 and not result.receipts[0].rows
+    assert result.first_lines(150) == result.head(150).to_csv(lineterminator="\n")
+    assert result.first_lines(9999) == result.to_pandas().to_csv(lineterminator="\n")

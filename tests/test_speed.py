@@ -7,7 +7,7 @@ import time
 
 import pandas as pd
 
-from dask_classifier import generate, tasks
+from dask_classifier import generate, sources, tasks
 from dask_classifier.layouts import READ_TEXT, Layout
 from dask_classifier.planning import plan
 from dask_classifier.processes import Site
@@ -52,3 +52,21 @@ def test_a_row_costs_less_than_half_of_what_it_costs_the_plain_way(tmp_path):
     assert gzip.decompress((tmp_path / "parts" / "part-00000.csv.gz").read_bytes()).decode() == floor()[0]
     ratio = statistics.median(cpu_seconds(ours) / cpu_seconds(floor) for _ in range(PAIRS))
     assert ratio < MOST
+
+
+def test_a_costly_first_call_is_not_what_blocks_are_sized_by(tmp_path):
+    """A model that loads when it is first asked."""
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "import time\n"
+        "calls = []\n"
+        "def f(chunk):\n"
+        "    calls or time.sleep(0.5)\n"
+        "    calls.append(len(chunk))\n"
+        "    return [0] * len(chunk)\n"
+    )
+    made = plan(rows=1_000, output=tmp_path / "run", classifier=f"{code}:f")
+    name, text = sources.first_rows(made.source, 1_000)
+    trial = tasks.try_out(Site("here", str(tmp_path)), lambda rows, bad: None, made.settings(0), name, text)
+    assert trial.rows == 1_000
+    assert trial.seconds_a_row < 0.01, "not 0.5 s for the ten rows of the first call"
