@@ -31,6 +31,7 @@ from .workers import ClassifierPlugin, Died, in_classifier_process
 
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
+_WINDOW_SECONDS = 5  # between two looks at the cluster's size
 _WORKER_SECONDS = 30  # to wait for a first worker
 
 
@@ -162,7 +163,8 @@ class DaskExecutor:
             for outcome in flight.landed():
                 if outcome:
                     yield outcome
-                flight.submit(itertools.islice(left, flight.room()))
+                if flight.is_low():
+                    flight.submit(itertools.islice(left, flight.room()))
         finally:
             flight.cancel()
 
@@ -190,11 +192,18 @@ class _Flight:
         """How many more tasks may be under way; asks for the cluster's size every few seconds, since workers
         come and go.
         """
-        asked, size = self._window
-        if time.monotonic() - asked > 5:
-            size = self.executor.processes * _TASKS_A_PROCESS
-            self._window = (time.monotonic(), size)
-        return max(0, size - len(self.under_way))
+        if self._window_is_old():
+            self._window = (time.monotonic(), self.executor.processes * _TASKS_A_PROCESS)
+        return max(0, self._window[1] - len(self.under_way))
+
+    def _window_is_old(self) -> bool:
+        return time.monotonic() - self._window[0] > _WINDOW_SECONDS
+
+    def is_low(self) -> bool:
+        """Whether it is time for more tasks. Many at a time cost the client a third of one by one; until then, more
+        than one waits for each process.
+        """
+        return len(self.under_way) <= self._window[1] * 5 // 6 or self._window_is_old()
 
     def submit(self, tasks: Iterable[tuple[int, tuple]], tries: int = 1) -> None:
         """Start tasks: (number, arguments)."""

@@ -20,6 +20,7 @@ from .units import Allowance, parse_count, parse_seconds
 
 BLOCK_SECONDS = 20.0  # of work in a block: writing it to S3 takes a tenth of a second or two; and
 LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
+BLOCKS_A_SECOND = 100  # at most: a Dask scheduler manages some 300 tasks a second
 BLOCKS_A_PROCESS = 8  # at least
 BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process holds a block's text, its frame and its part
 MOST_BLOCKS = 100_000
@@ -180,8 +181,8 @@ def rows_of_next(plan: Plan, *, rows: int, row_bytes: float, processes: int, tri
     """How many rows the next block gets, with so many to go, out of `rows` of `row_bytes` bytes each.
 
     About BLOCK_SECONDS of work, but at least BLOCKS_A_PROCESS blocks for each process and no more than
-    BLOCK_BYTES; toward the end half of each process's share of what is left, down to LAST_BLOCK_SECONDS
-    (guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on Computers C-36, 1987). Always
+    BLOCK_BYTES; toward the end half of each process's share of what is left, down to LAST_BLOCK_SECONDS or
+    what the scheduler manages (guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on Computers C-36, 1987). Always
     whole chunks, so that a chunk's rows do not depend on the blocks.
     """
     if plan.block_rows:
@@ -196,7 +197,8 @@ def rows_of_next(plan: Plan, *, rows: int, row_bytes: float, processes: int, tri
     largest = min(BLOCK_SECONDS / seconds_a_row, rows / (BLOCKS_A_PROCESS * processes), BLOCK_BYTES / max(row_bytes, 1))
     fewest = rows / MOST_BLOCKS * 2  # rows of a block: names of parts have five digits
     largest = max(largest, fewest)
-    smallest = max(min(LAST_BLOCK_SECONDS / seconds_a_row, largest), fewest)
+    last_seconds = max(LAST_BLOCK_SECONDS, processes / BLOCKS_A_SECOND)
+    smallest = max(min(last_seconds / seconds_a_row, largest), fewest)
 
     def next_rows(left: int) -> int:
         wanted = min(largest, max(smallest, left / (2 * processes)))
