@@ -181,9 +181,9 @@ def rows_of_next(plan: Plan, *, rows: int, row_bytes: float, processes: int, tri
     """How many rows the next block gets, with so many to go, out of `rows` of `row_bytes` bytes each.
 
     About BLOCK_SECONDS of work, but at least BLOCKS_A_PROCESS blocks for each process and no more than
-    BLOCK_BYTES; toward the end half of each process's share of what is left, down to LAST_BLOCK_SECONDS or
-    what the scheduler manages (guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on Computers C-36, 1987). Always
-    whole chunks, so that a chunk's rows do not depend on the blocks.
+    BLOCK_BYTES; toward the end half of each process's share of what is left, down to LAST_BLOCK_SECONDS, or to
+    what the scheduler manages (guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on Computers
+    C-36, 1987). Always whole chunks, so that a chunk's rows do not depend on the blocks.
     """
     if plan.block_rows:
         fixed = -(-plan.block_rows // plan.chunk_rows) * plan.chunk_rows
