@@ -41,7 +41,7 @@ GENERATED = "dask-classify, generated rows"
 KINDS = {
     "blackbox": {
         "title": "The demo's black box",
-        "rows": {"quick": 4_000, "full": 18_000},
+        "rows": {"quick": 4_000, "full": 16_000},
         "peers": ["forks", "pool", "joblib", OURS, "dask_blocks", "dask_frames", "dask_dataframe", "ray", "spark"],
     },
     "free": {
