@@ -2,7 +2,6 @@
 seconds.
 """
 
-import signal
 import threading
 from contextlib import contextmanager
 
@@ -55,12 +54,6 @@ class Display(Progress):
             self.say(f"{len(receipts):,} of {blocks:,} blocks are done already; {blocks - len(receipts):,} to go")
         else:
             self.say(f"{rows:,} rows in {blocks:,} block{'' if blocks == 1 else 's'}")
-
-    def finished(self, receipt: Receipt) -> None:
-        """Count the block; and stop after a Ctrl-C that was lost: Python drops what is raised within a destructor."""
-        super().finished(receipt)
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # cli.py's handler has run
-            raise KeyboardInterrupt
 
     def died(self, index: int, manner: str, again: bool) -> None:
         """Say what happened to a process, and to its block."""

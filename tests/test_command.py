@@ -248,3 +248,12 @@ def test_python_m(tmp_path):
         [sys.executable, "-m", "dask_classifier", "--version"], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0 and dc.__version__ in done.stdout
+
+
+def test_a_run_in_the_background_of_a_script_is_not_taken_for_interrupted(tmp_path):
+    """A shell starts what ends in & with SIGINT ignored."""
+    program = Path(sys.executable).parent / "dask-classify"
+    script = f"{program} --rows 300 --workers 1 --block-rows 100 --output run & wait $!"
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "manifest.json").exists()
