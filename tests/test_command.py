@@ -3,6 +3,9 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import zstandard
