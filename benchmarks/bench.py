@@ -65,6 +65,7 @@ NAMES = {
     "polars": "polars (an expression)",
     "duckdb": "duckdb (an expression)",
 }
+CPU_UNKNOWN = {"ray", "spark"}  # daemons of theirs end their processes without waiting for them
 TIME_LIMIT = 600  # seconds for one run
 TARGETS = [  # kind, what, of whom, against whom, at most
     ("blackbox", "work", OURS, "forks", 1.03),
@@ -206,7 +207,8 @@ def table(kind, rows, found):
     for peer, runs in sorted(found.items(), key=lambda item: median(item[1], "wall")):
         wall = [each["wall"] for each in runs]
         middle = statistics.median(wall)
-        times = (median(runs, what) for what in ("start", "work", "cpu"))
+        times = [median(runs, what) for what in ("start", "work")]
+        times += [math.nan if peer in CPU_UNKNOWN else median(runs, "cpu")]
         cells = [NAMES.get(peer, peer), f"{middle:.1f} ({min(wall):.1f} to {max(wall):.1f})", f"{rows / middle:,.0f}"]
         cells += ["" if math.isnan(value) else f"{value:.1f}" for value in times]
         cells += [f"{median(runs, 'memory') / 2**20:.0f}"]
