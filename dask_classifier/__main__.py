@@ -5,9 +5,7 @@ import gc
 
 def main() -> None:
     """Run the command."""
-    gc.set_threshold(
-        50_000
-    )  # imports make many objects and no garbage: looking for it would take a sixth of their time
+    gc.set_threshold(50_000)  # imports make many objects and no garbage: looking for it takes a sixth of their time
     from .cli import main as command
 
     try:

@@ -26,7 +26,7 @@ _GAMMA = 0x9E3779B97F4A7C15
 _STREAM_ROWS = 50_000
 
 
-try:  # CPython's own MD5 is three times as fast on a few bytes as OpenSSL's, which hashlib prefers
+try:  # CPython's own MD5 is twice as fast on a few bytes as OpenSSL's, which hashlib prefers
     from _md5 import md5
 except ImportError:
     md5 = functools.partial(hashlib.md5, usedforsecurity=False)

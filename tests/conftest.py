@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 import dask_classifier as dc
 
 HERE = Path(__file__).parent
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:  # `make test &`, nohup: commands that tests start would inherit that
+        signal.signal(number, lambda number, frame: None)
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")  # no test asks for credentials beyond this machine
 
 

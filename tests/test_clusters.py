@@ -63,9 +63,13 @@ class Dask:
             if process.poll() is None
             for child in psutil.Process(process.pid).children(recursive=True)
         ]
-        for process in reversed(self.started):  # workers first: without a scheduler, one takes ten seconds to end
-            process.terminate()
-            process.wait(30)
+        try:
+            for process in reversed(self.started):  # workers first: without a scheduler, one takes ten seconds to end
+                process.terminate()
+                process.wait(30)
+        finally:
+            for process in self.started:
+                process.kill()
         _, alive = psutil.wait_procs(family, timeout=10)
         assert not alive
 
