@@ -50,8 +50,8 @@ def survey(site: Site, report: Report, file: CsvFile, nominal: int, delimiter: s
 def try_out(site: Site, report: Report, settings: Settings, source: str, text: bytes) -> Trial:
     """Load the classifier and run it on the first rows, for TRIAL_SECONDS: fails fast, writes nothing, and measures.
 
-    Raises UsageError where it cannot be loaded, WrongAnswer where it answers wrongly or raises on every row of the first chunk,
-    TooManyBadRows where its first bad rows are too many already.
+    Raises UsageError where it cannot be loaded, WrongAnswer where it answers wrongly or raises on every row of
+    the first chunk, TooManyBadRows where its first bad rows are too many already.
     """
     classify = _classifier(settings.entry, site.folder, settings.slowness)
     rows = sources.rows_of(text, settings.layout.delimiter)
