@@ -8,8 +8,9 @@ import sys
 import time
 
 from dask_classifier import sources
-from dask_classifier.executors import Watcher, connect
+from dask_classifier.executors import connect
 from dask_classifier.planning import plan
+from dask_classifier.progress import Progress
 from dask_classifier.settings import SURVEY
 
 
@@ -22,7 +23,7 @@ def main(file):
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}, {megabytes:,.0f} MB")
     for workers in (0, 2):
         cluster = dc.LocalCluster(workers, dashboard_address="127.0.0.1:0") if workers else None
-        with connect(cluster, "borders", made.package, Watcher()) as executor:
+        with connect(cluster, "borders", made.package, Progress()) as executor:
             list(executor.each(SURVEY, pieces[:workers]))  # starts the processes
             started = time.perf_counter()
             surveyed = sorted((outcome.number, outcome.value) for outcome in executor.each(SURVEY, pieces))

@@ -16,15 +16,31 @@ if TYPE_CHECKING:
     from . import errors
     from .cluster import EC2Cluster
     from .local import LocalCluster
+    from .machines import ClusterSpec
+    from .manifest import Manifest
     from .pipeline import run
     from .planning import Plan, plan
     from .progress import Progress
     from .result import Result, open_run
 
 __version__ = version("dask-classify")
-__all__ = ["EC2Cluster", "LocalCluster", "Plan", "Progress", "Result", "errors", "open_run", "plan", "run"]
+__all__ = [
+    "ClusterSpec",
+    "EC2Cluster",
+    "LocalCluster",
+    "Manifest",
+    "Plan",
+    "Progress",
+    "Result",
+    "errors",
+    "open_run",
+    "plan",
+    "run",
+]
 
 _HOME = {
+    "ClusterSpec": "machines",
+    "Manifest": "manifest",
     "EC2Cluster": "cluster",
     "LocalCluster": "local",
     "Plan": "planning",

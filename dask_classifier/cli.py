@@ -217,6 +217,21 @@ def verify(run_url, as_json):
 
 @app.command()
 @click.argument("run_url", metavar="RUN")
+@click.option("--html", "file", metavar="FILE", help="Write the page to FILE instead of the run's folder.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def report(run_url, file, overwrite, as_json):
+    """Show what a run was: rows, stages, workers, slow blocks, answers, bad rows.
+
+    The page report.html, which each run leaves in its folder, has the same in pictures.
+    """
+    from . import commands
+
+    commands.report(run_url, file, as_json=as_json, overwrite=overwrite)
+
+
+@app.command()
+@click.argument("run_url", metavar="RUN")
 @click.argument("file")
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
 def fetch(run_url, file, overwrite):

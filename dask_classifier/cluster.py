@@ -23,14 +23,11 @@ from .aws import Aws
 from .configuration import configured
 from .errors import ClusterError, DaskClassifyError
 from .fleet import Fleet
-from .interruption import ENVIRONMENT as HEED_INTERRUPTIONS
-from .local import DASK_SETTINGS, PROFILED
 from .machines import ClusterSpec
-from .nodes import DASHBOARD_PORT, GRACE_SECONDS, PORT, Scheduler, Worker
+from .nodes import GRACE_SECONDS, Scheduler, Worker
 from .protection import endings_as_exceptions, uninterrupted
+from .roles import user_data
 from .saved import Saved
-
-_LOST_SETTINGS = {"distributed.scheduler.worker-ttl": "2 minutes"}  # a machine that vanishes without a word
 
 _WATCH_SECONDS = 5.0
 _log = logging.getLogger(__name__)
@@ -89,7 +86,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         self._replacements = 0 if kept else max(2, math.ceil(spec.workers / 2))
         self._numbers = itertools.count()
         self._contact_address = ""
-        self._began = time.monotonic()
+        self._began, self._asked = time.monotonic(), time.time()
         self.ground = ground.look(self.aws, spec)
         self.id = kept.id if kept else uuid.uuid4().hex[:12]
         self.tls = kept.tls if kept else bootstrap.tls(days=2 + math.ceil(spec.deadline / 86_400))
@@ -112,10 +109,16 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         )
         end, latest = "`down`" if spec.name else "this run", _clock(self.fleet.deadline)
         self.say(f"Cluster {self.id} ends with {end}, and by {latest} at the latest.")
+        self.say(f"Its dashboard answers {self._who_may_look()}.")
         if not spec.instance_profile and self.aws.credentials().token:
             self.say(
                 "The machines get your session's credentials, which may end before a long run: --instance-profile."
             )
+
+    def _who_may_look(self) -> str:
+        if self.spec.security_group:
+            return "whom your security group lets in, at port 8787"
+        return "within the VPC" if self.spec.private_ip else "your address alone"
 
     def _start_dask(self, workers: int) -> None:
         """Dask's own start, which has the machines started; its global configuration stays as it is."""
@@ -241,6 +244,16 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     # --- what the pipeline may ask -----------------------------------------------------------------
 
     @property
+    def deadline(self) -> float:
+        """When the machines end themselves, in seconds since 1970."""
+        return self.fleet.deadline
+
+    @property
+    def began(self) -> float | None:
+        """When the machines were asked for, until a first run has used them."""
+        return None if self.stays or self._when_gone else self._asked
+
+    @property
     def expected_processes(self) -> int:
         """Classifier processes, when all machines have come."""
         each = self.spec.processes_per_worker or self.ground.vcpus[self.ground.offers["worker"][0].type]
@@ -339,27 +352,6 @@ def _never_failing(say: Callable[[str], None]) -> Callable[[str], None]:
             say(text)
 
     return said
-
-
-def user_data(
-    spec: ClusterSpec, tls: bootstrap.Tls, role: str, title: str, region: str, scheduler: str, minutes: int
-) -> str:
-    """The script with which a machine boots; a worker's name is the last word of `title`."""
-    if role == "scheduler":
-        idle = spec.deadline if spec.name else spec.idle_timeout  # one that stays waits for its next run
-        command = bootstrap.scheduler_command(PORT, DASHBOARD_PORT, idle)
-    else:
-        command = bootstrap.worker_command(scheduler, title.split()[-1], spec)
-    settings = DASK_SETTINGS | _LOST_SETTINGS | (PROFILED if spec.profile else {})
-    return bootstrap.user_data(
-        title=f"dask-classify {title}",
-        minutes=minutes,
-        image=spec.image,
-        command=command,
-        config=bootstrap.config(tls, role, settings),
-        environment={HEED_INTERRUPTIONS: "1"} if spec.spot else {},
-        region=region,
-    )
 
 
 def _clock(epoch: float) -> str:

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 import click
 from dask.system import CPU_COUNT
 from distributed.utils import silence_logging_cmgr
+from rich.console import Console
 
 from . import generate as generated_rows
 from . import manifest, pipeline, planning, storage
-from .display import Display, summary
+from .display import Display, described, summary
 from .errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from .local import LocalCluster
 from .packing import gzip_member, zstd_frame
@@ -32,7 +33,7 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
     display = Display(quiet=quiet)
     _announce(plan, machines["cluster"], machines["workers"], display)
     quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # what matters comes as an error of ours
-    with quiet_dask, _resumable(plan, display), _machines(display, plan, **machines) as cluster, display.shown():
+    with quiet_dask, _resumable(plan, display), _machines(display, plan, **machines) as cluster:
         result = pipeline.run(plan, cluster, progress=display)
     worked = display.snapshot().phase != "complete already"
     if not worked:
@@ -181,6 +182,25 @@ def verify(run_url: str, *, as_json: bool) -> None:
     size = format_bytes(found.bytes)
     click.echo(f"{found.rows:,} rows and {found.bad_rows:,} bad rows in {found.parts:,} parts, {size}: all there")
     click.echo(f"sha256 {found.sha256}")
+
+
+def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) -> None:
+    """`dask-classify report`: a run's figures; and its page, where there is none yet, or in a file."""
+    from . import report as reports
+
+    result = open_run(run_url)
+    figures = reports.figures(result)
+    if file:
+        _refuse_existing(file, overwrite)
+        storage.write(storage.absolute(file), reports.html(figures).encode())
+    if as_json:
+        click.echo(json.dumps(figures.as_json()))
+        return
+    Console(highlight=False, soft_wrap=True).print(described(figures))
+    page = storage.join(result.output, manifest.REPORT)
+    if not file and not storage.exists(page):
+        storage.write(page, reports.html(figures).encode())
+    click.echo(f"Page: {file or _short(page)}")
 
 
 def fetch(run_url: str, file: str, *, overwrite: bool) -> None:

@@ -29,7 +29,7 @@ class _Door(web.RequestHandler):
 class LazyDashboard:
     """The pages of one server that was started with `dashboard=False`: Dask's scheduler, or a worker.
 
-    `module` makes them: distributed.dashboard.scheduler or .worker.
+    `module` makes them: page.py, with Dask's own, or distributed.dashboard.worker.
     """
 
     def __init__(self, server, module: str):

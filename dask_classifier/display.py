@@ -3,18 +3,21 @@ seconds.
 """
 
 import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from .progress import Progress, Snapshot, rows_by_worker
 from .receipts import Receipt
+from .report import Figures, receipt
 from .result import Result
-from .units import format_bytes, format_seconds
+from .units import format_seconds
 
 PLAIN_SECONDS = 5.0  # between plain lines
 _MOST_WORKERS = 16  # in a table that must fit a screen
@@ -55,6 +58,10 @@ class Display(Progress):
         else:
             self.say(f"{rows:,} rows in {blocks:,} block{'' if blocks == 1 else 's'}")
 
+    def note(self, text: str) -> None:
+        """Say it."""
+        self.warn(text)
+
     def died(self, index: int, manner: str, again: bool) -> None:
         """Say what happened to a process, and to its block."""
         self.warn(
@@ -66,7 +73,7 @@ class Display(Progress):
         self.warn(f"{worker} leaves: {why}; its blocks go to others")
 
     @contextmanager
-    def shown(self):
+    def shown(self) -> Iterator[None]:
         """Show the run for as long as the block lasts."""
         if self.console.quiet:
             yield
@@ -122,20 +129,44 @@ def _workers(by_worker: dict[str, int]) -> Table:
 
 def summary(result: Result, speed: tuple[float, float] | None) -> RenderableType:
     """Rows in, out and set aside; seconds and rows a second, when given; rows of each worker."""
-    manifest = result.manifest
-    lines = {
-        "rows in": f"{manifest['rows_in']:,}",
-        "rows out": f"{result.rows:,}",
-        "rows set aside": f"{result.bad_rows:,}",
-        "parts": f"{len(manifest['parts']):,}, {format_bytes(manifest['bytes'])}",
-    }
+    lines = result.words
     if speed:
         lines |= {"time": format_seconds(speed[0]), "speed": f"{speed[1]:,.0f} rows/s"}
     workers = sorted(rows_by_worker(result.receipts).items(), key=lambda item: -item[1])
     lines |= {f"rows of {name}": f"{rows:,}" for name, rows in workers[:_MOST_WORKERS]}
     if len(workers) > _MOST_WORKERS:
         lines[f"and {len(workers) - _MOST_WORKERS} more"] = ""
+    return _names_and_words(lines)
+
+
+def described(figures: Figures) -> RenderableType:
+    """A run's figures, for `dask-classify report`."""
+    tables = [_names_and_words(receipt(figures))]
+    tables.append(_columns(["stage", "time"], [(each.name, format_seconds(each.seconds)) for each in figures.stages]))
+    workers = [(each.name, f"{each.rows:,}", f"{each.blocks:,}", f"{each.ms_a_row:.3g}") for each in figures.workers]
+    tables.append(_columns(["worker", "rows", "blocks", "ms a row"], workers[:_MOST_WORKERS]))
+    slow = [(str(each.index), f"{each.rows:,}", f"{each.ms_a_row:.3g}", each.worker) for each in figures.slowest]
+    tables.append(_columns(["slowest block", "rows", "ms a row", "where"], slow))
+    for each in figures.answers:
+        if each.values:
+            tables.append(_columns([each.column, "rows"], [(value, f"{count:,}") for value, count in each.values]))
+    reasons = [(reason, f"{count:,}") for reason, count in figures.quarantine.reasons]
+    tables.append(_columns(["bad rows", "rows"], reasons))
+    return Group(*(Padding(each, (0, 0, 1, 0), expand=False) for each in tables if each.row_count))
+
+
+def _names_and_words(lines: dict[str, str]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in lines.items():
         table.add_row(name, value)
+    return table
+
+
+def _columns(names: list[str], rows: Iterable[tuple[str, ...]]) -> Table:
+    """The first column to the left, numbers to the right."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, justify="right" if name in {"rows", "blocks", "ms a row", "time"} else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table

@@ -10,10 +10,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from . import bootstrap, costs, ground, storage
 from .aws import Aws, code_of, explained
-from .cluster import user_data
 from .errors import ClusterError, DaskClassifyError
 from .fleet import Fleet
 from .machines import ClusterSpec
+from .roles import user_data
 
 _CLOCK_SECONDS = 240  # AWS refuses requests that are five minutes off
 _QUOTAS = {"on-demand": "L-1216C47A", "spot": "L-34B43A08"}  # vCPUs of standard instances: families A C D H I M R T Z

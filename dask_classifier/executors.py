@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
@@ -22,8 +22,11 @@ from distributed import Client, as_completed
 from distributed.deploy.cluster import Cluster
 from distributed.scheduler import KilledWorker
 
+from . import followed
 from .errors import ClusterError, DaskClassifyError, UsageError
 from .processes import ProcessDied, Site
+from .progress import Progress
+from .schedulers import RunsPlugin
 from .settings import versions
 from .shipping import Package
 from .sources import Block
@@ -43,21 +46,12 @@ class Outcome(NamedTuple):
     error: DaskClassifyError | None = None
 
 
-@dataclass
-class Watcher:
-    """What somebody who follows a run is told."""
-
-    on_rows: Callable[[str, dict[int, tuple[int, int]]], None] = lambda worker, rows: (
-        None
-    )  # in flight: number to rows, bad rows
-    on_death: Callable[[int, str, bool], None] = lambda number, manner, again: None
-    on_leaving: Callable[[str, str], None] = lambda worker, why: None
-
-
 class Machines:
     """What a run may ask of a Dask cluster that knows more of its machines than Dask does."""
 
     expected_processes = 0  # when all have come
+    deadline: float | None = None  # when they end themselves, in seconds since 1970
+    began: float | None = None  # when they were asked for, where this is their first run; in seconds since 1970
 
     def environment(self) -> dict[str, str]:
         """Variables for the classifier processes."""
@@ -78,9 +72,10 @@ class InlineExecutor:
 
     processes = 1
     dashboard = None
+    machines = Machines()
 
-    def __init__(self, package: Package, watcher: Watcher):
-        self.watcher = watcher
+    def __init__(self, package: Package, progress: Progress):
+        self.progress = progress
         self._package = package
         self._folder = tempfile.mkdtemp(prefix="dask-classify-")
         package.unpack(Path(self._folder))
@@ -108,13 +103,16 @@ class InlineExecutor:
         for number, args in _numbered(arguments):
 
             def report(rows: int, bad: int, number: int = number) -> None:
-                self.watcher.on_rows("inline", {number: (rows, bad)})
+                self.progress.under_way("inline", {number: (rows, bad)})
 
             try:
                 yield Outcome(number, function(self.site, report, *args))
             except DaskClassifyError as error:
                 yield Outcome(number, error=error)
-            self.watcher.on_rows("inline", {})
+            self.progress.under_way("inline", {})
+
+    def tell(self, **told: object) -> None:
+        """There is no page to be told."""
 
     def close(self) -> None:
         """Remove what was laid down, and imported, for the run."""
@@ -126,10 +124,10 @@ class InlineExecutor:
 class DaskExecutor:
     """Runs tasks in the classifier processes of a Dask cluster's workers."""
 
-    def __init__(self, client: Client, machines: Machines, run_id: str, package: Package, watcher: Watcher):
-        self.client, self.machines, self.watcher = client, machines, watcher
-        self.dashboard = client.dashboard_link
-        self.topic = self.plugin = f"dask-classify-{run_id}"
+    def __init__(self, client: Client, machines: Machines, run_id: str, package: Package, progress: Progress):
+        self.client, self.machines, self.progress = client, machines, progress
+        self.topic = self.plugin = followed.topic(run_id)
+        self.dashboard = self._page()
         self._tries = itertools.count()
         client.subscribe_topic(self.topic, self._hear)
         try:
@@ -142,6 +140,23 @@ class DaskExecutor:
                 "They need this version of dask-classify: install it where they run.",
             ) from error
 
+    def _page(self) -> str | None:
+        """The address of our page of the dashboard; of Dask's own, where the scheduler lacks this package."""
+        link = self.client.dashboard_link
+        try:
+            self.client.register_plugin(RunsPlugin())
+        except Exception as error:
+            self.progress.note(
+                f"the dashboard will not show this run: its scheduler says {type(error).__name__}: {error}"
+            )
+            return link
+        return link and link.replace("/status", "/classify")
+
+    def tell(self, **told: object) -> None:
+        """Tell our page of the dashboard what only the client knows."""
+        with contextlib.suppress(Exception):  # the run does not depend on a page
+            self.client.log_event(followed.page_topic(self.topic), told)
+
     @property
     def processes(self) -> int:
         """Classifier processes in the cluster: one for each thread of each worker, also of one still to come."""
@@ -150,9 +165,9 @@ class DaskExecutor:
     def _hear(self, event: tuple[float, dict]) -> None:
         told = event[1]
         if "leaving" in told:
-            self.watcher.on_leaving(told["name"], told["leaving"])  # Dask overwrites "worker" with its address
+            self.progress.leaving(told["name"], told["leaving"])  # Dask overwrites "worker" with its address
             return
-        self.watcher.on_rows(told["worker"], {number: (rows, bad) for number, rows, bad in told["tasks"]})
+        self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad in told["tasks"]})
 
     def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments; outcomes in the order in which they come."""
@@ -232,7 +247,7 @@ class _Flight:
             return Outcome(number, error=result)
         if not isinstance(result, Died):
             return Outcome(number, result)
-        self.executor.watcher.on_death(number, result.manner, tries < TRIES)
+        self.executor.progress.died(number, result.manner, tries < TRIES)
         if tries < TRIES:
             self.submit([(number, args)], tries + 1)
             return None
@@ -268,18 +283,18 @@ def _numbered(arguments: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
 
 
 @contextlib.contextmanager
-def connect(cluster, run_id: str, package: Package, watcher: Watcher) -> Iterator[InlineExecutor | DaskExecutor]:
+def connect(cluster, run_id: str, package: Package, progress: Progress) -> Iterator[InlineExecutor | DaskExecutor]:
     """An executor on a cluster: None or "inline", an address, a Dask cluster, or a Client. Raises
     ClusterError.
     """
     with contextlib.ExitStack() as stack:
         if cluster is None or cluster == "inline":
-            executor = InlineExecutor(package, watcher)
+            executor = InlineExecutor(package, progress)
         else:
             client = cluster if isinstance(cluster, Client) else stack.enter_context(_client(cluster))
             machines = client.cluster if hasattr(client.cluster, "wait_for_first_workers") else Machines()
             machines.wait_for_first_workers(client)
-            executor = DaskExecutor(client, machines, run_id, package, watcher)
+            executor = DaskExecutor(client, machines, run_id, package, progress)
         stack.callback(executor.close)
         yield executor
 
@@ -294,4 +309,4 @@ def _client(cluster: str | Cluster) -> Client:
     return client
 
 
-__all__ = ["DaskExecutor", "InlineExecutor", "Outcome", "Watcher", "connect"]
+__all__ = ["DaskExecutor", "InlineExecutor", "Outcome", "connect"]

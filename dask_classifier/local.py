@@ -67,7 +67,7 @@ class LocalCluster(distributed.LocalCluster):
                 worker_dashboard_address="127.0.0.1:0",
                 silence_logs=silence_logs,
             )
-        LazyDashboard(self.scheduler, "distributed.dashboard.scheduler")
+        LazyDashboard(self.scheduler, "dask_classifier.page")
 
     @property
     def dashboard_link(self) -> str:

@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
+from . import pages
 from .errors import UsageError
-from .units import parse_count, parse_seconds
+from .units import format_seconds, parse_count, parse_seconds
 
 INSTANCE_TYPES = ("c7i.large", "c6i.large", "c5.large")  # fit the 5 vCPUs that a new account may use
 SCHEDULER_TYPES = {"x86_64": ("t3.small", "t3a.small"), "arm64": ("t4g.small", "m6g.medium")}
@@ -49,6 +50,11 @@ class ClusterSpec:
     tag: Mapping[str, str] = field(default_factory=dict)
     name: str | None = None  # of a cluster that stays, for `up` and `down`
     profile: bool = False
+
+    def _repr_html_(self) -> str:
+        values = {each.name.replace("_", " "): getattr(self, each.name) for each in fields(self)}
+        shown = {name: _in_words(value) for name, value in values.items() if value not in (None, (), {}, "", False)}
+        return pages.table("ClusterSpec", shown)
 
     @classmethod
     def of(cls, **options) -> "ClusterSpec":
@@ -110,6 +116,14 @@ class ClusterSpec:
                 f"The deadline ({self.deadline:.0f} s) is not after the bring-up limit ({self.bring_up_limit:.0f} s).",
                 "Give a later --deadline, or a shorter --bring-up-limit.",
             )
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, float):
+        return format_seconds(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={text}" for key, text in value.items())
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _must(pattern: re.Pattern, value: str, what: str, example: str) -> None:

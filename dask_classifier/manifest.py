@@ -3,16 +3,18 @@
 import hashlib
 import json
 import re
-import time
+from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass, replace
+from typing import Any, NamedTuple
 
-from . import storage
+from . import pages, storage
 from .errors import DamagedRun, OutputExists
 from .packing import FORMATS
 from .planning import UNPACKED, Plan
 from .receipts import Receipt, common_kinds, part_name, quarantine_name, receipt_name
 from .settings import versions
 from .sources import Block, Source
+from .units import format_bytes
 
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 FORMAT = 1  # of these files; a change that an older reader would misread makes it 2
@@ -41,6 +43,14 @@ class Cut:
         return sum(block.rows for block in self.blocks)
 
 
+class Stage(NamedTuple):
+    """What a run was at: "classifying", "publishing"."""
+
+    name: str
+    started: float  # seconds since 1970
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Found:
     """What is in an output folder of this plan: its cut and the receipts of finished blocks; or nothing yet."""
@@ -48,6 +58,33 @@ class Found:
     cut: Cut | None = None
     receipts: tuple[Receipt, ...] = ()
     complete: bool = False
+
+
+class Manifest(dict[str, Any]):
+    """The contents of manifest.json: `docs/files.md` says what each entry means."""
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Rows in, out and set aside, and parts, for people."""
+        return {
+            "rows in": f"{self['rows_in']:,}",
+            "rows out": f"{self['rows_out']:,}",
+            "rows set aside": f"{self['bad_rows']:,}",
+            "parts": f"{len(self['parts']):,}, {format_bytes(self['bytes'])}",
+        }
+
+    def _repr_html_(self) -> str:
+        shown = (
+            "columns",
+            "output_format",
+            "header",
+            "seconds",
+            "resumed_parts",
+            "versions",
+            "machines",
+            "fingerprint",
+        )
+        return pages.table("Manifest", self.words | {name: self[name] for name in shown if name in self})
 
 
 def read_json(output: str, name: str) -> dict:
@@ -187,7 +224,9 @@ def missing(cut: Cut, receipts: tuple[Receipt, ...]) -> list[Block]:
     return [block for block in cut.blocks if block.index not in done]
 
 
-def save_manifest(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, started: float, resumed: int) -> None:
+def save_manifest(
+    plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, stages: Callable[[], list[Stage]], resumed: int
+) -> None:
     """Prove that the receipts account for every row of the plan, and write manifest.json: now the run is
     complete.
 
@@ -196,6 +235,7 @@ def save_manifest(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, starte
     _check(plan, cut, receipts)
     for folder in ("parts", "quarantine", UNPACKED):
         storage.delete_unfinished(storage.join(plan.output, folder))
+    spent = stages()
     content = {
         "fingerprint": plan.fingerprint,
         "rows_in": cut.rows,
@@ -206,8 +246,9 @@ def save_manifest(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, starte
         "kinds": common_kinds([receipt.kinds for receipt in receipts if receipt.columns]),
         "output_format": plan.part_format,
         "header": plan.header,
-        "started": started,
-        "seconds": time.time() - started,
+        "started": spent[0].started,
+        "seconds": spent[-1].started + spent[-1].seconds - spent[0].started,
+        "stages": [list(stage) for stage in spent],
         "resumed_parts": resumed,
         "versions": versions(),
         "parts": [asdict(receipt) for receipt in receipts],

@@ -32,3 +32,12 @@ def unpacked(data: bytes, part_format: str) -> bytes:
 
     with pa.CompressedInputStream(io.BytesIO(data), "zstd") as stream:
         return stream.read()
+
+
+def unpacked_beginning(data: bytes, part_format: str) -> bytes:
+    """The text of the first bytes of a stored part: as much as they hold."""
+    if part_format == "csv.gz":
+        return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP).decompress(data)
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompressobj().decompress(data)

@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 
-from . import manifest, sources, storage
-from .errors import BlocksFailed, DaskClassifyError
+from . import manifest, notebook, sources, storage
+from .errors import BlocksFailed, DaskClassifyError, StorageError
 from .executors import DaskExecutor, InlineExecutor, connect
-from .manifest import Cut
+from .manifest import REPORT, Cut, Found, Stage
 from .planning import Plan, new_run_id, rows_of_next, shrink
 from .processes import ProcessDied
-from .progress import Progress
+from .progress import Beginning, Progress
 from .receipts import Receipt
 from .result import Result, open_run
 from .settings import CLASSIFY_BLOCK, SURVEY, TRY_OUT, UNPACK, Settings, Trial, too_many
@@ -24,56 +24,117 @@ _LETHAL = 3  # blocks that kill their processes, with none that does not, before
 
 def run(plan: Plan, cluster=None, *, progress: Progress | None = None) -> Result:
     """Do what the plan says, on a cluster: a LocalCluster or any other of Dask's, a Client, an address, or
-    None for inline.
+    None for inline. `progress` follows the run; without it, in Jupyter, the cell shows how far it is.
 
     Returns the result. Raises TooManyBadRows, BlocksFailed, WrongAnswer, StorageError, SourceError,
     ClusterError, OutputExists, or UsageError where the classifier cannot be loaded. Whatever it raises,
     finished blocks are kept, and a plan with `resume=True` goes on from there.
     """
-    progress = progress or Progress()
-    started = time.time()
+    progress = progress or notebook.following()
     found = manifest.look(plan)
     if found.complete:
         progress.phase("complete already")
         return open_run(plan.output)
-    with connect(cluster, new_run_id(), plan.package, progress.watcher) as executor:
-        progress.connected(executor.dashboard, executor.processes)
-        cut = found.cut or _prepare(plan, executor, progress)
-        progress.begin(cut.rows, len(cut.blocks), found.receipts)
-        progress.phase("classifying")
-        receipts = _classify(plan, cut, found.receipts, executor, progress)
-    progress.phase("publishing")
-    manifest.save_manifest(plan, cut, receipts, started=started, resumed=len(found.receipts))
+    with progress.shown():
+        return _run(plan, found, cluster, progress)
+
+
+def _run(plan: Plan, found: Found, cluster, progress: Progress) -> Result:
+    stages = _Stages(progress)
+    stages.enter("connecting")
+    with connect(cluster, new_run_id(), plan.package, progress) as executor:
+        with _followed(plan, executor, stages):
+            cut = found.cut or _prepare(plan, executor, stages)
+            progress.begin(cut.rows, len(cut.blocks), found.receipts)
+            executor.tell(beginning=Beginning.of(cut.rows, len(cut.blocks), found.receipts))
+            stages.enter("classifying")
+            receipts = _classify(plan, cut, found.receipts, executor, progress)
+            stages.enter("publishing")
+            manifest.save_manifest(plan, cut, receipts, stages=stages.spent, resumed=len(found.receipts))
     for _, file in cut.source.packed_files:
         storage.delete(file.data_url)
-    _record_the_end(cluster, plan.output)
-    return open_run(plan.output)
+    result = open_run(plan.output)
+    _report(result, progress)
+    _record_the_end(cluster, result, progress)
+    return result
 
 
-def _record_the_end(cluster, output: str) -> None:
-    """Machines end after the run: their cluster adds to the manifest what became of them."""
+class _Stages:
+    """Tells those who follow the run which stage it has come to, and keeps when."""
+
+    def __init__(self, progress: Progress):
+        self.progress, self.tell_page = progress, lambda **told: None
+        self.entered: list[tuple[str, float]] = []
+
+    def enter(self, name: str) -> None:
+        """The stage before is over."""
+        self.entered.append((name, time.time()))
+        self.progress.phase(name)
+        self.tell_page(stage=name)
+
+    def spent(self) -> list[Stage]:
+        """Each stage until now."""
+        ends = [began for _, began in self.entered[1:]] + [time.time()]
+        return [Stage(name, began, end - began) for (name, began), end in zip(self.entered, ends, strict=True)]
+
+
+@contextmanager
+def _followed(plan: Plan, executor: Executor, stages: _Stages) -> Iterator[None]:
+    """Tell what follows the run, on the client and on the dashboard's page, how it begins and how it ends."""
+    machines = executor.machines
+    if machines.began:
+        stages.entered[0] = ("starting machines", machines.began)
+    stages.progress.connected(executor.dashboard, executor.processes)
+    stages.tell_page = executor.tell
+    executor.tell(title=plan.output, deadline=machines.deadline)
+    try:
+        yield
+    except BaseException as error:
+        executor.tell(end=f"failed: {error.message}" if isinstance(error, DaskClassifyError) else "interrupted")
+        raise
+    executor.tell(end="complete")
+
+
+def _report(result: Result, progress: Progress) -> None:
+    """The page for people. A run is complete without it."""
+    from . import report  # imports jinja2
+
+    try:
+        report.save(result)
+    except StorageError as error:
+        progress.note(f"{REPORT} was not written: {error.message}")
+
+
+def _record_the_end(cluster, result: Result, progress: Progress) -> None:
+    """Machines end after the run: their cluster adds to manifest and report what became of them."""
+
+    def record(ending) -> None:
+        manifest.add_machines(result.output, asdict(ending))
+        _report(open_run(result.output), progress)
+
     owner = getattr(cluster, "cluster", cluster)  # of a Client
     if hasattr(owner, "when_gone"):
-        owner.when_gone(lambda ending: manifest.add_machines(output, asdict(ending)))
+        owner.when_gone(record)
 
 
 # --- before the first block ------------------------------------------------------------------------
 
 
-def _prepare(plan: Plan, executor: Executor, progress: Progress) -> Cut:
+def _prepare(plan: Plan, executor: Executor, stages: _Stages) -> Cut:
     """Try the classifier out, then unpack, find the rows, cut; the first file is written once the trial is
     passed.
     """
-    progress.phase("trying the classifier")
+    stages.enter("trying the classifier")
     chunks = 1 if plan.block_rows else _TRIAL_CHUNKS  # with nothing to measure, one shows whether it works
     name, sample = sources.first_rows(plan.source, chunks * plan.chunk_rows)
     settings = plan.settings(plan.max_bad.of(10**9))  # a share of an unknown number of rows is no reason to stop here
     trial = _try_out(executor, plan, settings, name, sample)
     if plan.overwrite:
         manifest.clear(plan)
-    progress.phase("unpacking")
+    if plan.source.packed_files:
+        stages.enter("unpacking")
     source = _unpack(plan.source, executor)
-    progress.phase("finding rows")
+    stages.enter("finding rows")
     surveyed = _survey(source, executor)
     rows = sum(found.rows[-1] for found in surveyed)
     row_bytes = len(sample) / trial.rows if trial.rows else 0

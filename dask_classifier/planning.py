@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import shipping, storage
+from . import pages, shipping, storage
 from .errors import UsageError
 from .layouts import Layout
 from .packing import FORMATS
 from .settings import Settings, Trial, versions
 from .sources import MARK_SPACING, CsvFile, Source, csv_files, first_rows, generated, rows_of
-from .units import Allowance, parse_count, parse_seconds
+from .units import Allowance, format_bytes, parse_count, parse_seconds
 
 BLOCK_SECONDS = 20.0  # of work in a block: writing it to S3 takes a tenth of a second or two; and
 LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
@@ -43,6 +43,27 @@ class Plan:
     block_timeout: float | None = None
     resume: bool = False
     overwrite: bool = False
+
+    def _repr_html_(self) -> str:
+        return pages.table("Plan", self.words)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What is to be done, for people; without reading the source."""
+        files = self.source.files
+        source = files[0].url if len(files) == 1 else f"{len(files):,} files"
+        size = sum(file.size for _, file in self.source.csv_files)
+        return {
+            "source": f"{files[0].rows:,} generated rows"
+            if source == "generated"
+            else f"{source}, {format_bytes(size)}",
+            "classifier": self.package.reference,
+            "output": self.output,
+            "chunks": f"of {self.chunk_rows:,} rows",
+            "blocks": f"of {self.block_rows:,} rows" if self.block_rows else f"of about {BLOCK_SECONDS:.0f} s of work",
+            "output format": self.part_format,
+            "bad rows allowed": self.max_bad.text,
+        }
 
     @property
     def identity(self) -> dict[str, object]:

@@ -3,9 +3,12 @@
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from .executors import Watcher
+from . import pages
 from .receipts import Receipt
 
 Place = tuple[str, str, int]  # worker, host, process ID
@@ -22,9 +25,40 @@ class Snapshot:
     bad_rows: int
     blocks: int
     blocks_done: int
+    blocks_in_flight: int
     rows_a_second: float
     seconds_left: float | None
     by_worker: dict[str, int] = field(default_factory=dict)  # rows of finished blocks
+
+    def html(self, title: str, times: dict[str, str]) -> str:
+        """A bar, and numbers with names; `times` are some more of these."""
+        cells = {
+            "rows done": f"{self.done:,}",
+            "rows left": f"{max(0, self.rows - self.done):,}",
+            "rows/s": f"{self.rows_a_second:,.0f}",
+            "bad rows": f"{self.bad_rows:,}",
+            "blocks done": f"{self.blocks_done:,} of {self.blocks:,}",
+            "blocks in flight": f"{self.blocks_in_flight:,}",
+        }
+        share = min(1.0, self.done / self.rows) if self.rows else 0
+        return pages.render("progress.html", stage=self.phase, title=title, share=share, cells=cells | times)
+
+
+class Beginning(NamedTuple):
+    """What a run has to do, and what an earlier attempt of it has done."""
+
+    rows: int
+    blocks: int
+    finished: tuple[int, ...]  # blocks
+    done: int  # rows of them
+    bad_rows: int
+
+    @classmethod
+    def of(cls, rows: int, blocks: int, receipts: tuple[Receipt, ...]) -> "Beginning":
+        """From the receipts of the earlier attempt."""
+        bad_rows = sum(receipt.bad_rows for receipt in receipts)
+        done = sum(receipt.rows for receipt in receipts) + bad_rows
+        return cls(rows, blocks, tuple(receipt.index for receipt in receipts), done, bad_rows)
 
 
 class Progress:
@@ -42,9 +76,13 @@ class Progress:
         self._by_place: Counter[Place] = Counter()
         self._under_way: dict[str, dict[int, tuple[int, int]]] = {}
         self._marks: deque[tuple[float, int]] = deque()
-        self.watcher = Watcher(self._hear, self.died, self.leaving)
 
-    # what the pipeline tells
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Around the run: for whoever shows it as it goes on."""
+        yield
+
+    # what the pipeline and the executor tell
 
     def phase(self, name: str) -> None:
         """The run has come to another stage: 'trying the classifier', 'finding rows', 'classifying' ..."""
@@ -55,24 +93,29 @@ class Progress:
 
     def begin(self, rows: int, blocks: int, receipts: tuple[Receipt, ...]) -> None:
         """The blocks are known, and those of an earlier attempt that are done."""
+        self.start(Beginning.of(rows, blocks, receipts))
+
+    def start(self, beginning: Beginning) -> None:
+        """What `begin` says, in few words."""
         with self._lock:
-            self._rows, self._blocks = rows, blocks
-            for receipt in receipts:
-                self._count(receipt)
-            self._by_place.clear()  # of this attempt's workers
+            self._rows, self._blocks = beginning.rows, beginning.blocks
+            self._finished = set(beginning.finished)
+            self._done, self._bad_rows = beginning.done, beginning.bad_rows
             self._marks.append((time.monotonic(), self._done))
 
     def finished(self, receipt: Receipt) -> None:
         """A block is done."""
         with self._lock:
-            self._count(receipt)
+            if receipt.index in self._finished:
+                return  # two workers may do one block
+            rows = receipt.rows + receipt.bad_rows
+            self._finished.add(receipt.index)
+            self._done += rows
+            self._bad_rows += receipt.bad_rows
+            self._by_place[_place(receipt)] += rows
 
-    def _count(self, receipt: Receipt) -> None:
-        rows = receipt.rows + receipt.bad_rows
-        self._finished.add(receipt.index)
-        self._done += rows
-        self._bad_rows += receipt.bad_rows
-        self._by_place[_place(receipt)] += rows
+    def note(self, text: str) -> None:
+        """Something that a person should know, though the run goes on."""
 
     def died(self, index: int, manner: str, again: bool) -> None:
         """A classifier process ended in the middle of a block, which is tried again or given up."""
@@ -80,23 +123,24 @@ class Progress:
     def leaving(self, worker: str, why: str) -> None:
         """A worker leaves the cluster; its blocks go to others."""
 
-    def _hear(self, worker: str, rows: dict[int, tuple[int, int]]) -> None:
+    def under_way(self, worker: str, rows: dict[int, tuple[int, int]]) -> None:
+        """A worker's blocks in flight: number to rows and bad rows so far."""
         with self._lock:
             self._under_way[worker] = rows
 
     # what a display asks
 
+    @property
+    def begun(self) -> bool:
+        """Whether it is known how much there is to do."""
+        return bool(self._marks)
+
     def snapshot(self) -> Snapshot:
         """How far the run is now."""
         with self._lock:
-            under_way = [
-                counts
-                for rows in self._under_way.values()
-                for number, counts in rows.items()
-                if number not in self._finished
-            ]
-            bad = self._bad_rows + sum(bad for _, bad in under_way)
-            done = self._done + sum(rows + bad for rows, bad in under_way)
+            under_way = {number: counts for number, _, *counts in self._in_flight()}
+            bad = self._bad_rows + sum(bad for _, bad in under_way.values())
+            done = self._done + sum(map(sum, under_way.values()))
             speed = self._speed(done)
             left = (self._rows - done) / speed if speed > 0 else None
             return Snapshot(
@@ -106,10 +150,24 @@ class Progress:
                 bad,
                 self._blocks,
                 len(self._finished),
+                len(under_way),
                 speed,
                 left,
                 _named(self._by_place),
             )
+
+    def in_flight(self) -> list[tuple[int, str, int, int]]:
+        """Blocks under way: number, worker, rows and bad rows so far."""
+        with self._lock:
+            return self._in_flight()
+
+    def _in_flight(self) -> list[tuple[int, str, int, int]]:
+        return [
+            (number, worker, rows, bad)
+            for worker, blocks in self._under_way.items()
+            for number, (rows, bad) in blocks.items()
+            if number not in self._finished
+        ]
 
     def _speed(self, done: int) -> float:
         now = time.monotonic()
@@ -134,9 +192,19 @@ def rows_by_worker(receipts: list[Receipt]) -> dict[str, int]:
     return _named(rows)
 
 
+def place_names(receipts: list[Receipt]) -> dict[int, str]:
+    """Where each block was done, for people: by worker, or, where there was one, by process."""
+    names = _names({_place(receipt) for receipt in receipts})
+    return {receipt.index: names[_place(receipt)] for receipt in receipts}
+
+
 def _named(rows: Counter[Place]) -> dict[str, int]:
-    one = len({(worker, host) for worker, host, _ in rows}) == 1
-    named: Counter[str] = Counter()
-    for (worker, host, pid), count in rows.items():
-        named[f"process {pid}" if one else f"{worker} on {host}"] += count
+    names, named = _names(set(rows)), Counter[str]()
+    for place, count in rows.items():
+        named[names[place]] += count
     return dict(sorted(named.items()))
+
+
+def _names(places: set[Place]) -> dict[Place, str]:
+    one = len({(worker, host) for worker, host, _ in places}) == 1
+    return {(worker, host, pid): f"process {pid}" if one else f"{worker} on {host}" for worker, host, pid in places}

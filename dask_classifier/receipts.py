@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 QUARANTINE_COLUMNS = ("source", "row", "reason", "raw")
 
@@ -43,11 +44,15 @@ class Receipt:
     pid: int
 
     @classmethod
+    def of(cls, fields: dict[str, Any]) -> "Receipt":
+        """From its fields, as JSON and messages have them."""
+        return cls(**fields | {"columns": tuple(fields["columns"])})
+
+    @classmethod
     def from_json(cls, text: bytes) -> "Receipt":
         """Raises ValueError where the text is no receipt."""
         try:
-            fields = json.loads(text)
-            return cls(**fields | {"columns": tuple(fields["columns"])})
+            return cls.of(json.loads(text))
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a receipt: {error}") from error
 

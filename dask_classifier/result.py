@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from . import storage
+from . import pages, storage
 from .borders import count_rows, scan_part
 from .errors import DamagedRun
-from .manifest import MANIFEST, PLAN, is_ours, read_json
+from .manifest import MANIFEST, PLAN, Manifest, is_ours, read_json
 from .packing import gzip_member, unpacked, zstd_frame
 from .receipts import Receipt, part_name, quarantine_name, receipt_name
 
@@ -41,19 +41,27 @@ def open_run(output: str) -> "Result":
         if storage.exists(storage.join(output, PLAN)):
             raise DamagedRun(f"The run in {output} is not complete.", "Finish it: give the same command with --resume.")
         raise DamagedRun(f"There is no run in {output}.", "A run's folder has a manifest.json.")
-    return Result(output, read_json(output, MANIFEST))
+    return Result(output, Manifest(read_json(output, MANIFEST)))
 
 
 class Result:
-    """A complete run. `output` is its folder, `manifest` the contents of manifest.json."""
+    """A complete run, as `run` and `open_run` give it. `output` is its folder, `manifest` what manifest.json holds."""
 
-    def __init__(self, output: str, manifest: dict):
+    def __init__(self, output: str, manifest: Manifest):
         self.output, self.manifest = output, manifest
 
     def __repr__(self):
         return (
             f"<Result: {self.rows:,} rows, {self.bad_rows:,} bad rows, {len(self.receipts):,} parts in {self.output}>"
         )
+
+    def _repr_html_(self) -> str:
+        return pages.table("Result", {**self.words, "columns": ", ".join(self.columns), "output": self.output})
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Rows in, out and set aside, and parts, for people."""
+        return self.manifest.words
 
     @property
     def rows(self) -> int:
@@ -73,7 +81,7 @@ class Result:
     @property
     def receipts(self) -> list[Receipt]:
         """The receipts of all parts, in order."""
-        return [Receipt(**fields | {"columns": tuple(fields["columns"])}) for fields in self.manifest["parts"]]
+        return [Receipt.of(fields) for fields in self.manifest["parts"]]
 
     @property
     def _format(self) -> str:
@@ -109,7 +117,7 @@ class Result:
         receipts = [receipt for receipt in self.receipts if receipt.rows]
         if not receipts:
             return dd.from_pandas(self._shape().empty(), npartitions=1)
-        return dd.from_map(self._frame, receipts, meta=self._frame(receipts[0]).iloc[:0])
+        return dd.from_map(self.part, receipts, meta=self.part(receipts[0]).iloc[:0])
 
     def first_lines(self, rows: int) -> str:
         """The columns' names and the first rows, as CSV."""
@@ -138,9 +146,10 @@ class Result:
         return Shape(tuple(self.columns), self.manifest["kinds"], self._format)
 
     def _frames(self) -> Iterator["pd.DataFrame"]:
-        return (self._frame(receipt) for receipt in self.receipts if receipt.rows)
+        return (self.part(receipt) for receipt in self.receipts if receipt.rows)
 
-    def _frame(self, receipt: Receipt) -> "pd.DataFrame":
+    def part(self, receipt: Receipt) -> "pd.DataFrame":
+        """The rows of one part."""
         data = storage.read(self._url(part_name(receipt.index, self._format)))
         return self._shape().read(data, header=self._has_header(receipt))
 

@@ -5,7 +5,7 @@ import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
@@ -14,7 +14,9 @@ from tornado.ioloop import PeriodicCallback
 
 from . import interruption
 from .errors import ClusterError, DaskClassifyError
+from .followed import page_topic
 from .processes import ClassifierProcesses, ProcessDied, Site, start_forkserver
+from .receipts import Receipt
 from .settings import versions
 from .shipping import Package
 
@@ -56,6 +58,7 @@ class ClassifierPlugin(WorkerPlugin):
         self.worker_name = str(worker.name)
         self.pool = ClassifierProcesses(worker.state.nthreads, Site(self.worker_name, self.folder), self.environment)
         self.rows: dict[int, tuple[int, int]] = {}
+        self.finished: list[dict] = []  # receipts that the scheduler's page has not heard of
         self.worker, self.proc = worker, worker.monitor.proc
         # where Dask watches memory, it would pause a worker for what its children share
         worker.monitor.proc = Family(self.proc, self.pool, memory=not worker.memory_manager.memory_limit)
@@ -69,6 +72,7 @@ class ClassifierPlugin(WorkerPlugin):
 
     def teardown(self, worker) -> None:
         """End the processes."""
+        self._tell()
         self.telling.stop()
         self.watch_is_over.set()
         self.pool.close()
@@ -84,15 +88,21 @@ class ClassifierPlugin(WorkerPlugin):
             self.rows[number] = (rows, bad)
 
         try:
-            return self.pool.call(task, *args, on_report=on_report, timeout=timeout)
+            done = self.pool.call(task, *args, on_report=on_report, timeout=timeout)
         finally:
             self.rows.pop(number, None)
+        if isinstance(done, Receipt):
+            self.finished.append(asdict(done))
+        return done
 
     def _tell(self) -> None:
         self.pool.rest()
         if self.rows:
             tasks = [(number, rows, bad) for number, (rows, bad) in self.rows.copy().items()]
-            self.worker.log_event(self.name, {"worker": self.worker_name, "tasks": tasks})
+            self.worker.log_event(self.name, {"name": self.worker_name, "tasks": tasks})
+        if self.finished:
+            finished, self.finished = self.finished, []
+            self.worker.log_event(page_topic(self.name), {"finished": finished})
 
 
 def _explain_versions(mine: dict[str, str], expected: dict[str, str]) -> tuple[str, str]:

@@ -1,0 +1,105 @@
+"""Charts as SVG that needs no script: small, sharp on paper, in the colours of the page around them.
+
+Marks have the classes `line`, `area`, `dot`, `odd`, `bar`, texts the class `tick`; a style sheet gives them colours.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 720, 200
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 34  # margins
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From values to places on the paper, and where the ticks are."""
+
+    low: float
+    high: float
+    begin: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """A value's place."""
+        return self.begin + (value - self.low) / (self.high - self.low or 1) * (self.end - self.begin)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Some three to seven round values."""
+        step = _round_step((self.high - self.low) / 6)
+        first = math.ceil(self.low / step - 1e-9)
+        return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def _round_step(rough: float) -> float:
+    """The next larger of 1, 2, 5, 10, 20 ..."""
+    if rough <= 0:
+        return 1.0
+    power = 10 ** math.floor(math.log10(rough))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+
+
+def _axes(x: Sequence[float], y_high: float) -> tuple[Axis, Axis]:
+    across = Axis(min(x, default=0.0), max(x, default=1.0), _LEFT, WIDTH - _RIGHT)
+    up = Axis(0.0, y_high or 1.0, HEIGHT - _BOTTOM, _TOP)
+    return across, up
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.3g}"
+
+
+def _picture(marks: str, across: Axis, up: Axis, x_label: str, description: str) -> Markup:
+    lines = "".join(
+        f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{up(tick):.1f}" y2="{up(tick):.1f}"/>'
+        f'<text class="tick" x="{_LEFT - 8}" y="{up(tick) + 4:.1f}" text-anchor="end">{_number(tick)}</text>'
+        for tick in up.ticks
+    )
+    below = "".join(
+        f'<text class="tick" x="{across(tick):.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">'
+        f"{_number(tick)}</text>"
+        for tick in across.ticks
+    )
+    label = f'<text class="tick" x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>'
+    return Markup(
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">'
+        f"{lines}{below}{label}{marks}</svg>"
+    )
+
+
+def area(points: Sequence[tuple[float, float]], *, x_label: str, description: str) -> Markup:
+    """A curve over time, from zero."""
+    across, up = _axes([x for x, _ in points], max((y for _, y in points), default=0) * 1.08)
+    path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in points)
+    if not points:
+        return _picture("", across, up, x_label, description)
+    corners = f"{across(points[-1][0]):.1f},{up(0):.1f} {across(points[0][0]):.1f},{up(0):.1f}"
+    marks = f'<polygon class="area" points="{path} {corners}"/><polyline class="line" points="{path}"/>'
+    return _picture(marks, across, up, x_label, description)
+
+
+def dots(points: Sequence[tuple[float, float, str, bool]], *, x_label: str, description: str) -> Markup:
+    """A dot for each (x, y, title, whether it stands out)."""
+    across, up = _axes([x for x, *_ in points], max((y for _, y, *_ in points), default=0) * 1.08)
+    marks = "".join(
+        f'<circle class="{"odd" if odd else "dot"}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="{4 if odd else 2.5}">'
+        f"<title>{escape(title)}</title></circle>"
+        for x, y, title, odd in sorted(points, key=lambda point: point[3])
+    )
+    return _picture(marks, across, up, x_label, description)
+
+
+def histogram(edges: Sequence[float], counts: Sequence[int], *, x_label: str, description: str) -> Markup:
+    """A bar for each count, between two edges."""
+    across, up = _axes(edges, max(counts, default=0) * 1.08)
+    marks = "".join(
+        f'<rect class="bar" x="{across(low) + 0.5:.1f}" y="{up(count):.1f}" '
+        f'width="{max(1, across(high) - across(low) - 1):.1f}" height="{up(0) - up(count):.1f}">'
+        f"<title>{_number(low)} to {_number(high)}: {count:,}</title></rect>"
+        for (low, high), count in zip(pairwise(edges), counts, strict=True)
+    )
+    return _picture(marks, across, up, x_label, description)

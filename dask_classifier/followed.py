@@ -1,0 +1,85 @@
+"""A run as the scheduler of its cluster knows it, from events that the client and the workers send."""
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .progress import Beginning, Progress, Snapshot
+from .receipts import Receipt
+
+PLUGIN = "dask-classify"
+TOPICS = f"{PLUGIN}-"  # how they begin
+_PAGE = "/page"
+_MOST_POINTS = 1200  # of a run's history; then every other one goes
+
+
+def topic(run_id: str) -> str:
+    """What the workers of a run tell of blocks in flight; the client listens, too."""
+    return TOPICS + run_id
+
+
+def page_topic(run_topic: str) -> str:
+    """What is told for the page alone."""
+    return run_topic + _PAGE
+
+
+@dataclass
+class FollowedRun:
+    """A run as the scheduler knows it. Times are seconds since 1970."""
+
+    id: str
+    title: str = ""
+    deadline: float | None = None  # when the machines end themselves
+    began: float = field(default_factory=time.time)
+    ended: float | None = None
+    progress: Progress = field(default_factory=Progress)
+    history: list[tuple[float, int]] = field(default_factory=list)  # when, rows done
+    _spacing: float = 1.0  # seconds between two points of the history
+
+    def hear(self, told: dict[str, Any]) -> None:
+        """One event."""
+        if "tasks" in told:
+            self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad in told["tasks"]})
+        for fields in told.get("finished", ()):
+            self.progress.finished(Receipt.of(fields))
+        self.title = told.get("title", self.title)
+        self.deadline = told.get("deadline", self.deadline)
+        if "stage" in told:
+            self.progress.phase(told["stage"])
+        if "beginning" in told:
+            self.progress.start(Beginning(*told["beginning"]))
+        if "end" in told:
+            self._end(told["end"])
+        self._remember()
+
+    def snapshot(self) -> Snapshot:
+        """How far it is, or was at its end, with its speed all in all."""
+        now = self.progress.snapshot()
+        if not self.ended or not self.history:
+            return now
+        then, before = self.history[0]
+        seconds = max(self.ended - then, 1e-9)
+        return replace(now, rows_a_second=(now.done - before) / seconds, seconds_left=None)
+
+    def _end(self, how: str) -> None:
+        self.progress.phase(how)
+        self.ended = time.time()
+
+    def _remember(self) -> None:
+        now = self.ended or time.time()
+        if self.progress.begun and (not self.history or now - self.history[-1][0] >= self._spacing):
+            self.history.append((now, self.snapshot().done))
+        if len(self.history) > _MOST_POINTS:
+            self._spacing *= 2
+            del self.history[1::2]
+
+
+def run_of(topic: str) -> str:
+    """The run that a topic is about."""
+    return topic.removeprefix(TOPICS).removesuffix(_PAGE)
+
+
+def newest_run(scheduler) -> FollowedRun | None:
+    """The run of a scheduler that began last; None where there was none yet."""
+    plugin = scheduler.plugins.get(PLUGIN)
+    return plugin and plugin.newest
