@@ -2,7 +2,7 @@
 
 Rounds are interleaved, and each run is a new interpreter, so that start-up counts and a slow minute of the machine hits
 all alike. A run's CPU time is that of all its processes, also of those that outlive it: they become this process's
-children (PR_SET_CHILD_SUBREAPER) and are waited for. Its peak memory is the sum of PSS, sampled. Start is when the
+children (PR_SET_CHILD_SUBREAPER) and are waited for; where nobody waits, it is what was sampled. Its peak memory is the sum of PSS, sampled. Start is when the
 classifier is first called, work lasts until its last answer.
 
     python benchmarks/bench.py [--quick] [--rounds 5] [--only NAME,...] [--kinds blackbox,free] [--write]
@@ -65,7 +65,6 @@ NAMES = {
     "polars": "polars (an expression)",
     "duckdb": "duckdb (an expression)",
 }
-CPU_UNKNOWN = {"ray", "spark"}  # daemons of theirs end their processes without waiting for them
 TIME_LIMIT = 600  # seconds for one run
 TARGETS = [  # kind, what, of whom, against whom, at most
     ("blackbox", "work", OURS, "forks", 1.03),
@@ -98,8 +97,7 @@ def run(peer, kind, rows, source):
         notes.mkdir()
         if peer not in (OURS, GENERATED):
             output.mkdir()
-        cpu, peak, over = cpu_of_children(), [0], threading.Event()
-        sampler = threading.Thread(target=sample, args=(peak, over))
+        cpu, sampler = cpu_of_children(), Sampler()
         sampler.start()
         started = time.time()
         environment = os.environ | {"BENCH_NOTES": str(notes), "PYTHONPATH": str(HERE)}
@@ -109,12 +107,12 @@ def run(peer, kind, rows, source):
                 code = subprocess.Popen(call, stdout=talk, stderr=talk, env=environment, cwd=folder).wait(TIME_LIMIT)
                 wall = time.time() - started
             finally:
-                over.set()
-                sampler.join()
+                sampler.stop()
                 end_leftovers()
         if code:
             raise SystemExit(f"{peer} failed:\n{Path(folder, 'talk').read_text()[-3000:]}")
-        figures = {"wall": wall, "cpu": cpu_of_children() - cpu, "memory": peak[0], "digest": digest(output)}
+        used = max(cpu_of_children() - cpu, sampler.cpu)  # daemons of Ray's and Spark's do not wait for their processes
+        figures = {"wall": wall, "cpu": used, "memory": sampler.peak, "digest": digest(output)}
         figures |= first_block(output, started) if peer in (OURS, GENERATED) else {}
         return figures | noted(notes, started)
 
@@ -124,14 +122,34 @@ def cpu_of_children():
     return used.ru_utime + used.ru_stime
 
 
-def sample(peak, over):
-    """The largest sum of all descendants' proportional set sizes, in bytes."""
-    while not over.wait(0.5):
-        total = 0
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_full_info().pss
-        peak[0] = max(peak[0], total)
+class Sampler(threading.Thread):
+    """Looks at all descendants again and again: `peak` is the largest sum of their proportional set sizes, in bytes;
+    `cpu` the seconds that each had used when it was seen last, also of those for which nobody waited.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.peak, self.used, self.over = 0, {}, threading.Event()
+
+    def run(self):
+        while not self.over.wait(0.3):
+            self.peak = max(self.peak, sum(map(self.look, psutil.Process().children(recursive=True))))
+
+    def look(self, process):
+        try:
+            times = process.cpu_times()
+            self.used[process.pid, process.create_time()] = times.user + times.system
+            return process.memory_full_info().pss
+        except psutil.Error:
+            return 0
+
+    @property
+    def cpu(self):
+        return sum(self.used.values())
+
+    def stop(self):
+        self.over.set()
+        self.join()
 
 
 def end_leftovers():
@@ -207,8 +225,7 @@ def table(kind, rows, found):
     for peer, runs in sorted(found.items(), key=lambda item: median(item[1], "wall")):
         wall = [each["wall"] for each in runs]
         middle = statistics.median(wall)
-        times = [median(runs, what) for what in ("start", "work")]
-        times += [math.nan if peer in CPU_UNKNOWN else median(runs, "cpu")]
+        times = [median(runs, what) for what in ("start", "work", "cpu")]
         cells = [NAMES.get(peer, peer), f"{middle:.1f} ({min(wall):.1f} to {max(wall):.1f})", f"{rows / middle:,.0f}"]
         cells += ["" if math.isnan(value) else f"{value:.1f}" for value in times]
         cells += [f"{median(runs, 'memory') / 2**20:.0f}"]
@@ -257,8 +274,8 @@ def report(where, results):
     rounds = max(len(runs) for each in results.values() for runs in each["runs"].values())
     pieces = [f"{where}; {rounds} rounds, interleaved; two processes."]
     for kind, each in results.items():
-        pieces += [f"### {KINDS[kind]['title']}, {each['rows']:,} rows", table(kind, each["rows"], each["runs"])]
-    return "\n\n".join([*pieces, "### Targets", targets(results)]) + "\n"
+        pieces += [f"## {KINDS[kind]['title']}, {each['rows']:,} rows", table(kind, each["rows"], each["runs"])]
+    return "\n\n".join([*pieces, "## Targets", targets(results)]) + "\n"
 
 
 def picture(results, path):

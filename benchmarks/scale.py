@@ -90,6 +90,7 @@ def workers(address, first, count):
     import dask
     from distributed import Worker
 
+    from dask_classifier import parts  # noqa: F401  imports pandas, as a forkserver does
     from dask_classifier import workers as ours
     from dask_classifier.local import DASK_SETTINGS
 
@@ -129,8 +130,13 @@ def client(address, workers, rows, output, block_rows):
     ends = {}
     for each in receipts:
         ends[each.worker] = max(ends.get(each.worker, 0), each.started + each.seconds)
+    slept = sum(each.rows for each in receipts) * SECONDS_A_ROW
+    busy = sum(each.seconds for each in receipts)
     figures = {
         "wall": seconds,
+        "start": first - started,
+        "writing": busy - slept,
+        "busy": busy,
         "rows": result.rows,
         "joining": started - begun,
         "work": last - first,
@@ -174,6 +180,9 @@ def simulate(processes, rows, block_rows, bucket, environment):
         figures = json.loads(done.stdout.splitlines()[-1])
         figures["scheduler memory"] = psutil.Process(scheduler.pid).memory_info().rss / 2**20
     ideal = figures["rows"] * SECONDS_A_ROW / (count * THREADS)
+    threads = count * THREADS  # each stands for a process
+    figures["writing"] *= 100 / (threads * figures["work"])
+    figures["waiting"] = 100 - 100 * figures["busy"] / (threads * figures["work"])
     return figures | {"processes": count * THREADS, "ideal": ideal, "efficiency": ideal / figures["wall"]}
 
 
@@ -200,7 +209,8 @@ def local_s3():
 
 def print_row(rows, block_rows, row):
     cells = [rows, row["processes"], block_rows, row["blocks"], f"{row['ideal']:.0f}", f"{row['wall']:.1f}"]
-    cells += [f"{row['efficiency']:.3f}", f"{row['tail']:.1f}"]
+    cells += [f"{row['efficiency']:.3f}"]
+    cells += [f"{row[name]:.1f}" for name in ("start", "writing", "waiting", "tail")]
     for who in ("client", "scheduler"):
         cells += [f"{100 * row[f'{who} cpu'] / row['wall']:.1f}", f"{row[f'{who} memory']:.0f}"]
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
@@ -219,7 +229,8 @@ def main():
     if arguments.client:
         address, count, *rest = arguments.client
         return client(address, int(count), *rest)
-    columns = ["rows", "processes", "block rows", "blocks", "ideal, s", "run, s", "efficiency", "tail, s"]
+    columns = ["rows", "processes", "block rows", "blocks", "ideal, s", "run, s", "efficiency"]
+    columns += ["start, s", "writing, %", "waiting, %", "tail, s"]
     columns += ["client CPU, %", "client MiB", "scheduler CPU, %", "scheduler MiB"]
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} vCPUs for everything\n")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")

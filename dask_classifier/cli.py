@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from . import __version__
 from .configuration import configured
 from .errors import DaskClassifyError, Interrupted, UsageError
-from .options import MACHINE_OPTIONS, machine_options, plan_options
+from .options import MACHINE_OPTIONS, Grouped, machine_options, plan_options
 from .processes import start_forkserver
 
 SETTINGS = {"context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100}}
@@ -69,18 +69,21 @@ def app():
     """Classify the rows of a big CSV file with a slow pandas function.
 
     \b
-      dask-classify --rows 10k                           generated rows, to have a look
-      dask-classify --input in.csv --classifier my.py:classify --output runs/today
+      dask-classify --rows 10k
+      dask-classify --input in.csv --classifier my.py:classify --output runs/1
 
     Options without a command are those of `run`. Each can also come from Dask's configuration: from
     `dask-classifier: {workers: 4}` in its YAML files, or from DASK_CLASSIFIER__WORKERS=4 in the environment.
     """
 
 
-@app.command()
+@app.command(cls=Grouped, short_help="Classify every row and leave a run.")
 @plan_options
 @click.option(
-    "--workers", type=click.IntRange(1), help="Processes; on EC2, machines.  [default: one for each core; on EC2, 1]"
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes; on EC2, machines.  [default: one for each core; on EC2, 1]",
 )
 @click.option(
     "--cluster",
@@ -91,7 +94,11 @@ def app():
     "NAME: a cluster of `up`.",
 )
 @click.option(
-    "--dashboard-address", default="127.0.0.1:8787", show_default=True, help="Of the local cluster's dashboard."
+    "--dashboard-address",
+    metavar="HOST:PORT",
+    default="127.0.0.1:8787",
+    show_default=True,
+    help="Of the local cluster's dashboard.",
 )
 @click.option("--profile", is_flag=True, help="Turn on Dask's statistical profiler.")
 @machine_options
@@ -171,9 +178,11 @@ def _settle_source(ctx: click.Context, options: dict) -> dict:
     return options | {"input": options["input"] or None}
 
 
-@app.command()
+@app.command(short_help="Show rows, chunks and blocks; touch nothing.")
 @plan_options
-@click.option("--workers", type=click.IntRange(1), help="Classifier processes.  [default: one for each core]")
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Classifier processes.  [default: one for each core]"
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_context
 def plan(ctx, workers, as_json, **options):
@@ -186,9 +195,9 @@ def plan(ctx, workers, as_json, **options):
     commands.plan(_settle_source(ctx, options), workers, as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Write the rows of --rows as a CSV file.")
 @click.option("--rows", required=True, metavar="N", help="How many: 250k, 10M.")
-@click.option("--seed", default=0, show_default=True, help="Another seed gives other rows.")
+@click.option("--seed", metavar="N", default=0, show_default=True, help="Another seed gives other rows.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
 @click.argument("file")
 def generate(rows, seed, overwrite, file):
@@ -201,7 +210,7 @@ def generate(rows, seed, overwrite, file):
     commands.generate(rows, seed, file, overwrite=overwrite)
 
 
-@app.command()
+@app.command(short_help="Read every part again and prove the manifest.")
 @click.argument("run_url", metavar="RUN")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def verify(run_url, as_json):
@@ -215,7 +224,7 @@ def verify(run_url, as_json):
     commands.verify(run_url, as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Show what a run was.")
 @click.argument("run_url", metavar="RUN")
 @click.option("--html", "file", metavar="FILE", help="Write the page to FILE instead of the run's folder.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
@@ -230,7 +239,7 @@ def report(run_url, file, overwrite, as_json):
     commands.report(run_url, file, as_json=as_json, overwrite=overwrite)
 
 
-@app.command()
+@app.command(short_help="Write all rows of a run to one file.")
 @click.argument("run_url", metavar="RUN")
 @click.argument("file")
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
@@ -249,12 +258,14 @@ def fetch(run_url, file, overwrite):
 
 def name_option(command):
     """The name of a cluster that stays."""
-    return click.option("--name", required=True, help="Of the cluster: letters, digits, - and _.")(command)
+    return click.option("--name", metavar="NAME", required=True, help="Of the cluster: letters, digits, - and _.")(
+        command
+    )
 
 
-@app.command()
+@app.command(cls=Grouped, short_help="Start a cluster on EC2 that stays.")
 @name_option
-@click.option("--workers", type=click.IntRange(1), help="Machines.  [default: 1]")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Machines.  [default: 1]")
 @click.option("--profile", is_flag=True, help="Turn on Dask's statistical profiler.")
 @machine_options
 @click.pass_context
@@ -269,7 +280,7 @@ def up(ctx, name, workers, profile, **options):
     machine_commands.up(name, options, typed=_typed(ctx, options))
 
 
-@app.command()
+@app.command(short_help="End a cluster of `up`.")
 @name_option
 def down(name):
     """End a cluster of `up`."""
@@ -278,8 +289,8 @@ def down(name):
     machine_commands.down(name)
 
 
-@app.command()
-@click.option("--region", help="Of AWS.  [default: AWS's own configuration]")
+@app.command(short_help="List machines on EC2, and what leaked.")
+@click.option("--region", metavar="NAME", help="Of AWS.  [default: AWS's own configuration]")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(region, as_json):
     """List the machines and security groups of dask-classify on EC2, and whether they leaked."""
@@ -288,8 +299,8 @@ def status(region, as_json):
     machine_commands.status(region, as_json=as_json)
 
 
-@app.command()
-@click.option("--region", help="Of AWS.  [default: AWS's own configuration]")
+@app.command(short_help="End what dead runs left on EC2.")
+@click.option("--region", metavar="NAME", help="Of AWS.  [default: AWS's own configuration]")
 @click.option("--cluster", "clusters", metavar="ID", multiple=True, help="Only this cluster; repeatable.")
 @click.option("--older-than", metavar="TIME", help="Only clusters of which all machines are so old, leaked or not: 3h.")
 @click.option("--all", "everything", is_flag=True, help="Also clusters that may still be at work.")
@@ -305,8 +316,8 @@ def reap(region, clusters, older_than, everything, yes):
     machine_commands.reap(region, clusters, older_than, everything=everything, yes=yes)
 
 
-@app.command()
-@click.option("--workers", type=click.IntRange(1), help="Machines that a run would have.  [default: 1]")
+@app.command(cls=Grouped, short_help="Look whether a run on EC2 can work.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Machines that a run would have.  [default: 1]")
 @click.option("--output", metavar="URL", help="s3:// folder of a run; a small object is written there, and removed.")
 @machine_options
 @click.option("--policy", is_flag=True, help="Print the least rights that the caller and the machines need, and end.")

@@ -11,6 +11,7 @@ def plan_options(command):
         click.option("--output", metavar="URL", help="Folder of the run, local or s3://.  [default: runs/RUN-ID]"),
         click.option(
             "--classifier",
+            metavar="NAME",
             default="blackbox",
             show_default=True,
             help="module:name, path/to/file.py:name, or the built-in blackbox.",
@@ -21,11 +22,11 @@ def plan_options(command):
         click.option(
             "--slowness", default="10", show_default=True, metavar="N", help="Of the black box: 10 is 3.5 ms a row."
         ),
-        click.option("--seed", default=0, show_default=True, help="Of the generated rows."),
+        click.option("--seed", metavar="N", default=0, show_default=True, help="Of the generated rows."),
         click.option(
             "--delimiter", default=",", show_default=True, metavar="C", help="Of the input: one character, or \\t."
         ),
-        click.option("--encoding", default="utf-8", show_default=True, help="Of the input."),
+        click.option("--encoding", metavar="NAME", default="utf-8", show_default=True, help="Of the input."),
         click.option("--header-row/--no-header-row", default=True, help="Whether the input's first row has the names."),
         click.option(
             "--chunk-rows", default="100", show_default=True, metavar="N", help="Rows the classifier sees at a time."
@@ -58,16 +59,20 @@ def plan_options(command):
 def machine_options(command):
     """The options that say what machines to start on EC2, common to `run`, `up` and `doctor`."""
     options = [
-        click.option("--region", help="Of AWS.  [default: AWS's own configuration]"),
-        click.option("--image", help="Docker image that all machines run; see `make push`."),
+        click.option("--region", metavar="NAME", help="Of AWS.  [default: AWS's own configuration]"),
+        click.option("--image", metavar="NAME:TAG", help="Docker image that all machines run; see `make push`."),
         click.option(
             "--instance-type",
             metavar="TYPE,...",
             help="Of the workers; the next when there is no capacity.  [default: c7i.large,c6i.large,c5.large]",
         ),
         click.option("--scheduler-instance-type", metavar="TYPE,...", help="[default: t3.small, or t4g.small for ARM]"),
-        click.option("--ami", help="[default: Amazon Linux with Docker, the newest]"),
-        click.option("--instance-profile", help="For the machines' rights in S3.  [default: temporary ones of yours]"),
+        click.option("--ami", metavar="ID", help="[default: Amazon Linux with Docker, the newest]"),
+        click.option(
+            "--instance-profile",
+            metavar="NAME",
+            help="For the machines' rights in S3.  [default: temporary ones of yours]",
+        ),
         click.option("--subnet", metavar="ID,...", help="[default: those of the default VPC]"),
         click.option("--security-group", metavar="ID,...", help="[default: one made for the cluster, for you alone]"),
         click.option("--private-ip", is_flag=True, help="No public addresses: you are within the VPC."),
@@ -78,12 +83,27 @@ def machine_options(command):
         click.option("--teardown-limit", metavar="TIME", help="For all machines to be gone.  [default: 5m]"),
         click.option("--min-workers", type=int, metavar="N", help="With fewer, do not begin.  [default: 1]"),
         click.option("--processes-per-worker", type=int, metavar="N", help="[default: one for each vCPU]"),
-        click.option("--key-name", help="An EC2 key pair, for ssh; opens port 22 to you."),
+        click.option("--key-name", metavar="NAME", help="An EC2 key pair, for ssh; opens port 22 to you."),
         click.option("--tag", metavar="KEY=VALUE", multiple=True, help="For all machines; repeatable."),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+class Grouped(click.Command):
+    """A command whose help shows the options about machines by themselves."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write two lists."""
+        mine, machines = [], []
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                (machines if param.name in MACHINE_OPTIONS else mine).append(record)
+        for title, records in (("Options", mine), ("Options for machines on EC2", machines)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records, col_max=24)
 
 
 MACHINE_OPTIONS = [option.name for option in click.command()(machine_options(lambda **options: None)).params]

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from . import pages, storage
@@ -34,7 +35,7 @@ class Verified:
     sha256: str  # of all rows, decompressed, in order: what `zcat parts/*.csv.gz | sha256sum` prints
 
 
-def open_run(output: str) -> "Result":
+def open_run(output: str | Path) -> "Result":
     """The result in a run's folder or s3:// URL. Raises DamagedRun where there is no complete run."""
     output = storage.absolute(str(output))
     if not storage.exists(storage.join(output, MANIFEST)):
@@ -167,13 +168,13 @@ class Result:
 
     # fetching
 
-    def fetch(self, file: str) -> int:
+    def fetch(self, file: str | Path) -> int:
         """Write all rows, in order, to one file; returns its size in bytes.
 
         The suffix says how: .gz and .zst are compressed, .parquet is Parquet, anything else is plain CSV.
         """
-        with storage.open_whole(storage.absolute(file)) as stream:
-            self.write_to(stream, file)
+        with storage.open_whole(storage.absolute(str(file))) as stream:
+            self.write_to(stream, str(file))
             return stream.tell()
 
     def write_to(self, stream: BinaryIO, name: str = "") -> None:

@@ -1,7 +1,9 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,31 @@ def run_bytes():
     return read
 
 
+@pytest.fixture(scope="module")
+def s3():
+    """moto's server with one bucket; the environment points botocore to it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    added = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    before = dict(os.environ)
+    os.environ.update(added)
+    boto3.client("s3").create_bucket(Bucket="bucket")
+    yield boto3.client("s3")
+    for name in added:
+        os.environ.pop(name)
+    os.environ.update({name: before[name] for name in added if name in before})
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def region(tmp_path_factory):
     """A region of AWS in rehearsal; see rehearsal/README.md."""
@@ -80,3 +107,42 @@ def ec2(region):
     left = region.remains()
     region.wipe()
     assert not left
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A real browser."""
+    from playwright.sync_api import sync_playwright
+
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not found:
+        pytest.skip("there is no Chromium: tests/install_browser.sh installs it as root on Debian")
+    quiet = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found[0], args=[f"--{word}" for word in quiet.split()])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """Opens a page; the test fails where it shows an error, or asks another machine for anything."""
+    pages, wrong = [], []
+
+    def open_page(url, **options):
+        page = chromium.new_page(**options)
+        pages.append(page)
+        page.on("request", lambda request: is_local(request.url) or wrong.append(request.url))
+        page.on("console", lambda said: said.type == "error" and wrong.append(said.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(url, wait_until="load")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert not wrong
+
+
+def is_local(url):
+    return urllib.parse.urlsplit(url).scheme in {"file", "data"} or urllib.parse.urlsplit(url).hostname == "127.0.0.1"

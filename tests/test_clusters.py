@@ -9,7 +9,6 @@ import classifiers as known
 import psutil
 import pytest
 from distributed import Client
-from moto.server import ThreadedMotoServer
 from reference import reference
 
 import dask_classifier as dc
@@ -145,30 +144,6 @@ def test_workers_with_other_versions_are_refused_before_work(cluster, tmp_path, 
     with pytest.raises(ClusterError, match=r"pandas .* \(you have 9\.9\.9\)"):
         dc.run(dc.plan(rows=10, output=tmp_path / "run"), cluster)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """moto's server with one bucket; the environment points botocore to it."""
-    import boto3
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    added = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    before = dict(os.environ)
-    os.environ.update(added)
-    boto3.client("s3").create_bucket(Bucket="bucket")
-    yield boto3.client("s3")
-    for name in added:
-        os.environ.pop(name)
-    os.environ.update({name: before[name] for name in added if name in before})
-    server.stop()
 
 
 def keys(s3, prefix):

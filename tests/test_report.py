@@ -29,7 +29,8 @@ def hostile(cluster, tmp_path_factory):
         "def f(df):\n"
         "    if df['text'].str.contains('BAD').any():\n"
         "        raise ValueError('<i>bad</i>')\n"
-        "    return df.assign(SCORE=[float('nan') if t == 'fine' else float(len(t)) for t in df['text']], KIND='<u>a</u>')\n"
+        "    score = [float('nan') if t == 'fine' else float(len(t)) for t in df['text']]\n"
+        "    return df.assign(SCORE=score, KIND='<u>a</u>')\n"
     )
     options = {"classifier": f"{folder}/mine.py:f", "max_bad": 2, "chunk_rows": 1, "block_rows": 2}
     return dc.run(dc.plan(input=folder / "in.csv", output=folder / "run", **options), cluster)

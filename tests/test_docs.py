@@ -1,0 +1,94 @@
+"""The pages of docs/ and the README: what they show is run, block by block, and the site is built without a warning.
+
+Of a page's fenced blocks, one with a title is written to that file; `sh` is run by bash in the page's folder, and must
+end with the exit code of `fails=`; `python` is run as a script; a `text` titled "shown: FILE" is what FILE holds.
+Blocks of `console` and `text` are only shown; but a `dask-classify` in them must be a call that the command understands.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from dask_classifier.cli import app
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(page for page in DOCS.glob("*.md") if page.name not in {"ec2.md", "commands.md"})
+FENCE = re.compile(r"^```(\w+)(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def do(language, words, text, folder):
+    """One block."""
+    title = re.search(r'title="(?:(shown): )?(.+)"', words)
+    if title and title[1]:
+        assert (folder / title[2]).read_text() == text
+    elif title:
+        (folder / title[2]).write_text(text)
+    elif language in {"sh", "python"}:
+        call = ["bash", "-e", "-c", text] if language == "sh" else [sys.executable, "-c", text]
+        done = subprocess.run(
+            call, cwd=folder, env=os.environ | {"PATH": PATH}, capture_output=True, text=True, timeout=120
+        )
+        expected = re.search(r"fails=(\d+)", words)
+        assert done.returncode == int(expected[1] if expected else 0), f"{text}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_page_shows_is_run(page, tmp_path, request):
+    blocks = FENCE.findall(page.read_text())
+    if any(words.strip() == "s3" for _, words, _ in blocks):
+        request.getfixturevalue("s3")
+    for language, words, text in blocks:
+        do(language, words, text, tmp_path)
+
+
+def calls():
+    """Each `dask-classify ...` that a page or the README shows, as words."""
+    for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
+        text = re.sub(r"\\\n\s*", "", page.read_text())
+        shown = re.findall(r"^(?:    |\$ )?(dask-classify .*)$", text, re.MULTILINE)
+        for line in shown:
+            line = re.split(r"  +|\s[>#|]", line)[0].replace("...", "")
+            yield pytest.param(shlex.split(line)[1:], id=f"{page.stem}: {line}")
+
+
+@pytest.mark.parametrize("words", list(dict.fromkeys(calls())))
+def test_each_call_that_is_shown_is_understood(words):
+    group = app.make_context("dask-classify", list(words), resilient_parsing=False)
+    name, command, rest = app.resolve_command(group, group._protected_args + group.args)
+    if "--help" in rest or name == "--version":
+        return
+    try:
+        command.make_context(name, rest, parent=group)
+    except click.UsageError as error:
+        pytest.fail(f"{error.format_message()}")
+
+
+def test_the_commands_page_is_that_of_the_command():
+    sys.path.insert(0, str(DOCS))
+    import make_commands
+
+    assert (DOCS / "commands.md").read_text() == make_commands.text(), "renew it with `make docs`"
+    assert max(len(line) for line in make_commands.text().splitlines() if "`" not in line) <= 80
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_the_site_has_no_broken_link_and_no_warning(tmp_path):
+    call = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", DOCS, tmp_path / "site"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    pages = {page.name: page.read_text() for page in (tmp_path / "site").glob("*.html")}
+    assert {f"{page.stem}.html" for page in DOCS.glob("*.md")} <= set(pages)
+    for name, text in pages.items():
+        asked = re.findall(r'<(?:script|img|link)[^>]*(?:src|href)="(https?:[^"]+)"', text)
+        assert not asked, f"{name} asks another machine: {asked}"

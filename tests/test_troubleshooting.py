@@ -1,0 +1,69 @@
+"""docs/troubleshooting.md has an entry for each message in the code, and no others."""
+
+import ast
+import itertools
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TREES = [ast.parse(path.read_text()) for path in sorted((ROOT / "dask_classifier").glob("*.py"))]
+# functions that make a message of their first argument
+MADE = dict.fromkeys(["explain", "explained"], "{}: …")
+MADE |= {"_explained": "Cannot {} …: ….", "check_bring_up": "{} after … seconds."}
+
+
+def nodes(tree, kind):
+    return [node for node in ast.walk(tree) if isinstance(node, kind)]
+
+
+def error_classes():
+    found, classes = {"DaskClassifyError"}, [each for tree in TREES for each in nodes(tree, ast.ClassDef)]
+    while more := {each.name for each in classes if found & set(map(ast.unparse, each.bases))} - found:
+        found |= more
+    return found
+
+
+def first_arguments(call, tree):
+    """What a call is given first; where that is what a function of the same file returns, its answers."""
+    first = call.args[0].value if isinstance(call.args[0], ast.Starred) else call.args[0]
+    if not isinstance(first, ast.Call):
+        return [first]
+    asked = [each for each in nodes(tree, ast.FunctionDef) if each.name == ast.unparse(first.func)]
+    answers = [each.value for function in asked for each in nodes(function, ast.Return)]
+    return [each.elts[0] if isinstance(each, ast.Tuple) else each for each in answers]
+
+
+def texts(node, known):
+    """What an expression may say, with … for all that is known only when it happens; `known` are variables."""
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(each) for each in itertools.product(*(texts(part, known) for part in node.values))]
+    if isinstance(node, ast.FormattedValue):
+        return texts(node.value, known)
+    if isinstance(node, ast.IfExp):
+        either = texts(node.body, known) + texts(node.orelse, known)
+        return either if all(either) else ["…"]
+    if isinstance(value := known.get(ast.unparse(node)), ast.JoinedStr | ast.IfExp):
+        return texts(value, {})
+    return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else ["…"]
+
+
+def heading(message):
+    return re.sub(r"(?<=\.)…$", "", re.sub(r"…(\s*…)+", "…", message))
+
+
+def messages():
+    shapes, found = dict.fromkeys(error_classes() | {"warn", "note"}, "{}") | MADE, set()
+    for tree in TREES:
+        known = {ast.unparse(each.targets[0]): each.value for each in nodes(tree, ast.Assign)}
+        for call in nodes(tree, ast.Call):
+            if call.args and (shape := shapes.get(ast.unparse(call.func).rpartition(".")[2])):
+                given = [text for each in first_arguments(call, tree) for text in texts(each, known)]
+                found |= {heading(shape.format(text)) for text in given}
+    return {each for each in found if re.search(r"\w", each)} - {heading(each.format("…")) for each in MADE.values()}
+
+
+def test_each_message_has_an_entry_and_each_entry_a_message():
+    headings = re.findall(r"^### (.+)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(headings) == len(set(headings)), "an entry twice"
+    assert sorted(messages() - set(headings)) == [], "messages without an entry"
+    assert sorted(set(headings) - messages()) == [], "entries without a message"
