@@ -9,12 +9,17 @@ ROWS ?= 10k
 IMAGE ?= dask-classify
 PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-.PHONY: help run test test-all lint test-image test-signals image push bench bench-quick bench-scale bench-processes bench-memory constraints clean
+.PHONY: help run test test-all lint test-image test-signals test-wheel browser docs notebooks pictures image push bench bench-quick \
+	bench-scale bench-processes bench-memory constraints clean
 
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
 	@echo "make test              lint, then all tests"
 	@echo "make test-all          the few slow cases, too, which repeat others"
+	@echo "make test-wheel        the built wheel in an empty environment (two minutes)"
+	@echo "make docs              the documentation as a site, in build/site"
+	@echo "make notebooks         notebooks/*.ipynb from the .py beside them"
+	@echo "make pictures          the pictures of the README, from real runs (Chromium)"
 	@echo "make test-image        build the container image without Docker, and run a cluster from it (root, Debian)"
 	@echo "make test-signals      interrupt runs on EC2, in rehearsal, at every half second (half an hour)"
 	@echo "make image             build the image with Docker, as IMAGE=dask-classify"
@@ -29,13 +34,16 @@ help:
 run: $(ENV)/installed
 	$(BIN)/dask-classify --rows $(ROWS)
 
-test: $(ENV)/installed-test
+test: $(ENV)/installed-test browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 3 -m "not slow"
 
-test-all: $(ENV)/installed-test
+test-all: $(ENV)/installed-test browser
 	$(BIN)/python -m pytest -n 3
+
+browser:
+	@tests/install_browser.sh
 
 lint: $(ENV)/installed-test
 	$(BIN)/ruff check --fix .
@@ -43,6 +51,19 @@ lint: $(ENV)/installed-test
 
 test-image: $(ENV)/installed
 	tests/image/try_image.sh
+
+test-wheel: $(ENV)/installed-test
+	tests/try_wheel.sh $(PYTHON)
+
+docs: $(ENV)/installed-test
+	$(BIN)/python docs/make_commands.py
+	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
+
+notebooks: $(ENV)/installed-test
+	$(BIN)/jupytext --quiet --to ipynb notebooks/*.py
+
+pictures: $(ENV)/installed-test browser
+	$(BIN)/python docs/pictures/make.py
 
 test-signals: $(ENV)/installed-test
 	$(BIN)/python tests/signals.py

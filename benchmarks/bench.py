@@ -2,8 +2,8 @@
 
 Rounds are interleaved, and each run is a new interpreter, so that start-up counts and a slow minute of the machine hits
 all alike. A run's CPU time is that of all its processes, also of those that outlive it: they become this process's
-children (PR_SET_CHILD_SUBREAPER) and are waited for; where nobody waits, it is what was sampled. Its peak memory is the sum of PSS, sampled. Start is when the
-classifier is first called, work lasts until its last answer.
+children (PR_SET_CHILD_SUBREAPER) and are waited for; where nobody waits, it is what was sampled. Its peak memory is the
+sum of PSS, sampled. Start is when the classifier is first called, work lasts until its last answer.
 
     python benchmarks/bench.py [--quick] [--rounds 5] [--only NAME,...] [--kinds blackbox,free] [--write]
 

@@ -2,7 +2,7 @@
 
 Of a page's fenced blocks, one with a title is written to that file; `sh` is run by bash in the page's folder, and must
 end with the exit code of `fails=`; `python` is run as a script; a `text` titled "shown: FILE" is what FILE holds.
-Blocks of `console` and `text` are only shown; but a `dask-classify` in them must be a call that the command understands.
+Blocks of `console` and `text` are only shown; but a `dask-classify` in them must be a call that is understood.
 """
 
 import os

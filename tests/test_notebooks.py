@@ -1,0 +1,73 @@
+"""Notebooks: in step with the scripts beside them, shown live, and the one about EC2 in rehearsal.
+
+The other notebooks are executed by nbmake, as pyproject.toml has it.
+"""
+
+from pathlib import Path
+
+import jupytext
+import nbclient
+import nbformat
+import pytest
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+IN_REHEARSAL = """
+import nbclient, nbformat
+book = nbformat.read({path!r}, 4)
+nbclient.NotebookClient(book, timeout=110).execute()
+nbformat.write(book, "executed.ipynb")
+"""
+
+
+def shown(cell):
+    """All that a cell shows, as text."""
+    parts = [output.get("data", {}) for output in cell.outputs]
+    return "".join(output.get("text", "") for output in cell.outputs) + "".join(
+        part.get("text/html", part.get("text/plain", "")) for part in parts
+    )
+
+
+@pytest.mark.parametrize("script", sorted(NOTEBOOKS.glob("*.py")), ids=lambda script: script.stem)
+def test_notebook_and_script_are_a_pair_and_nothing_is_left_of_a_run(script):
+    made, kept = jupytext.read(script), nbformat.read(script.with_suffix(".ipynb"), 4)
+    assert [cell.source for cell in made.cells] == [cell.source for cell in kept.cells], (
+        "renew it with `make notebooks`"
+    )
+    assert not any(cell.get("outputs") for cell in kept.cells)
+
+
+def test_a_cell_shows_its_run_and_how_it_was(tmp_path):
+    source = (
+        "import dask_classifier as dc\n"
+        "with dc.LocalCluster(2, dashboard_address='127.0.0.1:0') as cluster:\n"
+        f"    result = dc.run(dc.plan(rows=3000, output={str(tmp_path / 'run')!r}, slowness=5), cluster)\n"
+        "result"
+    )
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    updates = []
+    client = nbclient.NotebookClient(book, timeout=60)
+    handle = client.process_message
+
+    def listen(message, cell, index):
+        if message["msg_type"] == "update_display_data":
+            updates.append(message["content"]["data"]["text/html"])
+        return handle(message, cell, index)
+
+    client.process_message = listen
+    client.execute()
+    assert any("<b>classifying</b>" in text for text in updates), "it was shown while it went on"
+    text = shown(book.cells[0])
+    assert "<b>complete</b>" in text and "width: 100.00%" in text and "3,000" in text
+    assert "Result" in text and "CLASSIFICATION" in text
+
+
+def test_the_notebook_about_ec2(ec2):
+    ec2.python(IN_REHEARSAL.format(path=str(NOTEBOOKS / "ec2.ipynb")))
+    book = nbformat.read(ec2.folder / "executed.ipynb", 4)
+    code = [shown(cell) for cell in book.cells if cell.cell_type == "code"]
+    assert "2,000 generated rows" in code[0]
+    assert "Starting 2 on-demand" in code[1] and "3 terminated" in code[1] and "<b>complete</b>" in code[1]
+    assert "/classify" in code[1] and "ClusterSpec" in code[1]
+    assert "{'started': 3, 'terminated': 3, 'left': []}" in code[2]
+    assert "worker-0" in code[4] and "worker-1" in code[4]
+    assert len(ec2.events("boot")) == 3
