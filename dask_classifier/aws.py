@@ -59,7 +59,13 @@ class Aws:
         """Raises UsageError where no region is known, or none of that name."""
         self._session = botocore.session.get_session()
         self._lock, self._clients = threading.Lock(), {}
-        self.region = region or self._session.get_config_variable("region")
+        try:
+            self.region = region or self._session.get_config_variable("region")
+            self._session.get_scoped_config()
+        except BotoCoreError as error:
+            raise UsageError(
+                f"AWS's configuration is wrong: {error}.", "See AWS_PROFILE, and ~/.aws/config."
+            ) from error
         if not self.region:
             raise UsageError("No AWS region is known.", "Give --region, or set AWS_DEFAULT_REGION.")
         known = [name for part in self._session.get_available_partitions() for name in self._regions(part)]

@@ -83,7 +83,8 @@ def security(own: Tls, *, require_encryption: bool) -> Security:
 def scheduler_command(port: int, dashboard_port: int, idle_timeout: float) -> list[str]:
     """Words that start the scheduler; after `idle_timeout` seconds without work it ends, and so does its machine."""
     module = ["python", "-m", "distributed.cli.dask_scheduler", "--protocol", "tls", "--port", str(port)]
-    return [*module, "--dashboard-address", f":{dashboard_port}", "--idle-timeout", f"{idle_timeout:.0f}s"]
+    page = ["--dashboard-address", f":{dashboard_port}", "--preload", "dask_classifier.schedulers"]
+    return [*module, *page, "--idle-timeout", f"{idle_timeout:.0f}s"]
 
 
 def worker_command(scheduler: str, name: str, spec: ClusterSpec) -> list[str]:

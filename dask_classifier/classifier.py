@@ -101,7 +101,12 @@ def _as_column(values: Values | list | tuple) -> Values:
     """
     if type(values) is np.ndarray and values.dtype.kind in "iufb":  # not a masked array, which has missing values
         return values.copy()
-    column = pd.Series(values)
+    try:
+        column = pd.Series(values)
+    except UnicodeEncodeError as error:
+        raise WrongAnswer(
+            f"it holds text that is not Unicode: {error}", "Return text that can be written as UTF-8."
+        ) from error
     return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
 
 

@@ -281,7 +281,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         """Until `min_workers` are there. Raises ClusterError at the bring-up limit, or when no machine is left."""
         wanted = 1 if self.stays else self.spec.min_workers  # it may be smaller by now
         while len(client.scheduler_info(n_workers=-1)["workers"]) < wanted:
-            self.check_bring_up(f"Fewer than {wanted} workers have joined")
+            self.check_bring_up("No worker has joined" if wanted == 1 else f"Fewer than {wanted} workers have joined")
             if len(self.worker_spec) < wanted:
                 raise ClusterError(
                     f"The machines of the workers ended before they joined{self._last_words()}.",

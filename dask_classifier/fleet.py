@@ -24,6 +24,8 @@ _NOT_HERE = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "Unsupp
 _NO_SUBNET = ("InsufficientFreeAddressesInSubnet", "InsufficientAddressCapacity")
 _NO_MORE = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "InsufficientCapacity")
 
+_ADDRESSES = {"PublicIpAddress": "public address", "PrivateIpAddress": "private address"}
+
 
 class Stopped(ClusterError):
     """A launch that did not happen, because the cluster ends."""
@@ -233,7 +235,7 @@ class Fleet:
                 raise Stopped("The cluster ends.")
             if time.monotonic() > until:
                 raise ClusterError(
-                    f"Instance {instance['InstanceId']} got no {key}.", "Does its subnet give addresses?"
+                    f"Instance {instance['InstanceId']} got no {_ADDRESSES[key]}.", "Does its subnet give addresses?"
                 )
             with contextlib.suppress(ClientError):  # a new instance may be unknown for some seconds
                 found = self.aws.ec2.describe_instances(InstanceIds=[instance["InstanceId"]])

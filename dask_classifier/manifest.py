@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from . import pages, storage
 from .errors import DamagedRun, OutputExists
 from .packing import FORMATS
-from .planning import UNPACKED, Plan
+from .planning import CODE, UNPACKED, Plan
 from .receipts import Receipt, common_kinds, part_name, quarantine_name, receipt_name
 from .settings import versions
 from .sources import Block, Source
@@ -149,9 +149,10 @@ def _refuse_another(plan: Plan, stored: dict) -> None:
     changed = [name for name in now | stored["identity"] if now.get(name) != stored["identity"].get(name)]
     if changed:
         was, is_now = (_short(each.get(changed[0])) for each in (stored["identity"], now))
+        difference = f"was {was}, now it is {is_now}" if changed[0] != CODE else "has changed"
         others = f" (and: {', '.join(changed[1:])})" if changed[1:] else ""
         raise OutputExists(
-            f"{plan.output} holds another run: its {changed[0]} was {was}, now it is {is_now}{others}.",
+            f"{plan.output} holds another run: its {changed[0]} {difference}{others}.",
             "Give the same input and options to go on; or start again with --overwrite, or another --output.",
         )
 

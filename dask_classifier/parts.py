@@ -49,7 +49,7 @@ class PartWriter:
         """Add classified rows. Raises WrongAnswer where their columns are not those of the rows before."""
         if self.answers and not answer.has_columns_of(self.answers[0]):
             raise WrongAnswer(
-                f"its columns are {_names(answer.frame)}, after {_names(self.answers[0].frame)}",
+                f"its columns are {', '.join(_names(answer.frame))}, after {', '.join(_names(self.answers[0].frame))}",
                 "Return the same columns for each chunk.",
             )
         self.answers.append(answer)
@@ -78,7 +78,7 @@ class PartWriter:
             table = pa.Table.from_pandas(frame.reset_index() if len(frame) else frame, preserve_index=False)
         except (pa.ArrowException, ValueError, TypeError) as error:
             raise WrongAnswer(
-                f"it cannot be stored as Parquet: {error}", "Return one type a column, or use csv.gz."
+                f"it cannot be stored as Parquet: {error.args[0]}", "Return one type a column, or use csv.gz."
             ) from error
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 
 from . import manifest, notebook, sources, storage
-from .errors import BlocksFailed, DaskClassifyError, StorageError
+from .errors import BlocksFailed, DaskClassifyError, SourceError, StorageError
 from .executors import DaskExecutor, InlineExecutor, connect
 from .manifest import REPORT, Cut, Found, Stage
 from .planning import Plan, new_run_id, rows_of_next, shrink
@@ -15,7 +15,7 @@ from .progress import Beginning, Progress
 from .receipts import Receipt
 from .result import Result, open_run
 from .settings import CLASSIFY_BLOCK, SURVEY, TRY_OUT, UNPACK, Settings, Trial, too_many
-from .sources import Block, GeneratedRows, Marks, Source
+from .sources import Block, CsvFile, GeneratedRows, Marks, Source
 
 Executor = InlineExecutor | DaskExecutor
 _TRIAL_CHUNKS = 20
@@ -44,7 +44,7 @@ def _run(plan: Plan, found: Found, cluster, progress: Progress) -> Result:
     stages.enter("connecting")
     with connect(cluster, new_run_id(), plan.package, progress) as executor:
         with _followed(plan, executor, stages):
-            cut = found.cut or _prepare(plan, executor, stages)
+            cut = _restored(found.cut, plan, executor, stages) if found.cut else _prepare(plan, executor, stages)
             progress.begin(cut.rows, len(cut.blocks), found.receipts)
             executor.tell(beginning=Beginning.of(cut.rows, len(cut.blocks), found.receipts))
             stages.enter("classifying")
@@ -129,17 +129,18 @@ def _prepare(plan: Plan, executor: Executor, stages: _Stages) -> Cut:
     name, sample = sources.first_rows(plan.source, chunks * plan.chunk_rows)
     settings = plan.settings(plan.max_bad.of(10**9))  # a share of an unknown number of rows is no reason to stop here
     trial = _try_out(executor, plan, settings, name, sample)
-    if plan.overwrite:
-        manifest.clear(plan)
-    if plan.source.packed_files:
-        stages.enter("unpacking")
-    source = _unpack(plan.source, executor)
+    packed = plan.source.packed_files
+    if plan.overwrite and packed:
+        manifest.clear(plan)  # copies must not go to where those of another run are
+    source = _unpack(plan.source, executor, stages)
     stages.enter("finding rows")
     surveyed = _survey(source, executor)
     rows = sum(found.rows[-1] for found in surveyed)
     row_bytes = len(sample) / trial.rows if trial.rows else 0
     sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
     cut = Cut(source, tuple(sources.cut(surveyed, sizes, shrink(plan))), trial.seconds_a_row)
+    if plan.overwrite and not packed:
+        manifest.clear(plan)  # now nothing can be wrong with the new one
     manifest.save_plan(plan, cut)
     return cut
 
@@ -157,10 +158,34 @@ def _try_out(executor: Executor, plan: Plan, settings: Settings, name: str, samp
     return outcome.value
 
 
-def _unpack(source: Source, executor: Executor) -> Source:
-    packed = source.packed_files
-    arguments = [(file, source.layout.encoding) for _, file in packed]
-    return source.unpacked({packed[n][0]: size for n, size in _all(executor.each(UNPACK, arguments))})
+def _unpack(source: Source, executor: Executor, stages: _Stages) -> Source:
+    return source.unpacked(_sizes_of_copies(source.packed_files, source.layout.encoding, executor, stages))
+
+
+def _sizes_of_copies(
+    packed: list[tuple[int, CsvFile]], encoding: str, executor: Executor, stages: _Stages
+) -> dict[int, int]:
+    """Unpack files of the source; by their numbers, the sizes of their copies."""
+    if not packed:
+        return {}
+    stages.enter("unpacking")
+    outcomes = executor.each(UNPACK, [(file, encoding) for _, file in packed])
+    return {packed[number][0]: size for number, size in _all(outcomes)}
+
+
+def _restored(cut: Cut, plan: Plan, executor: Executor, stages: _Stages) -> Cut:
+    """The cut of an earlier attempt, whose unpacked copies are there again: a complete run has none."""
+    there = storage.sizes(plan.output)
+    lost = [
+        (number, file)
+        for number, file in cut.source.packed_files
+        if there.get(file.data_url.removeprefix(f"{plan.output}/")) != file.data_size
+    ]
+    sizes = _sizes_of_copies(lost, cut.source.layout.encoding, executor, stages)
+    for number, file in lost:
+        if sizes[number] != file.data_size:
+            raise SourceError(f"{file.url} is not what it was when it was cut.", "Start again with --overwrite.")
+    return cut
 
 
 def _survey(source: Source, executor: Executor) -> list[Marks]:
@@ -174,6 +199,11 @@ def _all(outcomes) -> Iterator[tuple[int, object]]:
     """The values, numbered; the first failure is raised."""
     with closing(outcomes):
         for outcome in outcomes:
+            if isinstance(outcome.error, ProcessDied):
+                raise BlocksFailed(
+                    f"The source could not be read: a process {outcome.error.message}.",
+                    "Has the machine enough memory? Then go on with --resume.",
+                )
             if outcome.error:
                 raise outcome.error
             yield outcome.number, outcome.value
@@ -235,7 +265,8 @@ def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError], done: int) ->
     rest = f"; and {len(named) - 5} more" if len(named) > 5 else ""
     return BlocksFailed(
         f"{len(named)} of {len(blocks)} blocks could not be classified: {'; '.join(named[:5])}{rest}.",
-        f"{done:,} blocks are done and kept. Mend the classifier, or give it more memory; then go on with --resume.",
+        f"{done:,} blocks are done and kept. Give it more memory and go on with --resume; a mended classifier "
+        "starts again, with --overwrite.",
     )
 
 

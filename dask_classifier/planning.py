@@ -25,6 +25,7 @@ BLOCKS_A_PROCESS = 8  # at least
 BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process holds a block's text, its frame and its part
 MOST_BLOCKS = 100_000
 UNMEASURED_SECONDS = 0.01  # a row, where the trial died
+CODE = "classifier's code"  # in a plan's identity
 UNPACKED = "unpacked"  # folder of the run for the copies of packed inputs
 
 
@@ -76,7 +77,7 @@ class Plan:
             "header row": layout.header_row,
             "columns": list(layout.columns),
             "classifier": self.package.reference,
-            "classifier's code": self.package.digest,
+            CODE: self.package.digest,
             "slowness": self.package.slowness,
             "chunk rows": self.chunk_rows,
             "block rows": self.block_rows or "auto",
@@ -142,9 +143,11 @@ def plan(
         )
     idle = {"seed": input is not None and seed != 0, "slowness": classifier != "blackbox" and str(slowness) != "10"}
     idle["with_file"] = classifier == "blackbox" and bool(with_file)
-    idle["delimiter"] = rows is not None and (delimiter, encoding, header_row) != (",", "utf-8", True)
+    of_files = {"delimiter": delimiter != ",", "encoding": encoding != "utf-8", "no_header_row": not header_row}
+    idle |= {name: given and rows is not None for name, given in of_files.items()}
     if useless := [name for name, given in idle.items() if given]:
-        about = {"seed": "input files", "delimiter": "generated rows"}.get(useless[0], f"the classifier {classifier}")
+        about = dict.fromkeys(of_files, "generated rows") | {"seed": "input files"}
+        about = about.get(useless[0], f"the classifier {classifier}")
         raise UsageError(f"--{useless[0].replace('_', '-')} says nothing about {about}.", "Leave it out.")
     if resume and overwrite:
         raise UsageError("A run is either resumed or overwritten.", "Give --resume or --overwrite, not both.")
@@ -166,7 +169,7 @@ def plan(
         package=shipping.pack(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness")),
         output=folder,
         chunk_rows=_positive(chunk_rows, "number of rows"),
-        block_rows=None if block_rows == "auto" else _positive(block_rows, "number of rows, nor 'auto'"),
+        block_rows=None if block_rows == "auto" else _positive(block_rows, "number of rows"),
         part_format=output_format,
         header=header,
         max_bad=Allowance.parse(max_bad),

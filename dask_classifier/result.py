@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .frames import Shape
 
 _AT_ONCE = 8  # parts read at the same time
+_DO_IT_AGAIN = "Delete that file, and give the run's command with --resume."
 
 
 @dataclass(frozen=True)
@@ -241,8 +242,9 @@ class Result:
         }
         wrong = sorted(found ^ expected)
         if wrong:
-            is_what = "is missing" if wrong[0] in expected else "does not belong to it"
-            raise DamagedRun(f"{wrong[0]} of {self.output} {is_what}.", "Run it again with --overwrite.")
+            if wrong[0] in expected:
+                raise DamagedRun(f"{wrong[0]} of {self.output} is missing.", "Give the run's command with --resume.")
+            raise DamagedRun(f"{wrong[0]} of {self.output} does not belong to it.", "Delete that file.")
 
     def _names(self, receipt: Receipt) -> list[str]:
         names = [part_name(receipt.index, self._format), receipt_name(receipt.index)]
@@ -275,11 +277,9 @@ def _ahead(read, items: list) -> Iterator:
 
 def _verify_bytes(data: bytes, size: int, sha256: str, name: str) -> None:
     if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedRun(f"{name} has changed: its receipt says other bytes.", "Run it again with --overwrite.")
+        raise DamagedRun(f"{name} has changed: its receipt says other bytes.", _DO_IT_AGAIN)
 
 
 def _verify_rows(found: int, expected: int, name: str) -> None:
     if found != expected:
-        raise DamagedRun(
-            f"{name} has {found:,} rows where its receipt says {expected:,}.", "Run it again with --overwrite."
-        )
+        raise DamagedRun(f"{name} has {found:,} rows where its receipt says {expected:,}.", _DO_IT_AGAIN)

@@ -68,7 +68,9 @@ def save(cluster: Saved, *, new: bool = False) -> None:
             f"A cluster named {cluster.name} exists.", f"End it: dask-classify down --name {cluster.name}."
         ) from None
     except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}.", "The cluster's key is kept there.") from error
+        raise UsageError(
+            f"The cluster's file {file} cannot be written: {error.strerror}.", "The cluster's key is kept there."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -85,7 +87,7 @@ def load(name: str) -> Saved:
         ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise ClusterError(
-            f"{path(name)} cannot be read: {error}.", "`dask-classify status` finds clusters by tag."
+            f"The cluster's file {path(name)} cannot be read: {error}.", "`dask-classify status` finds clusters by tag."
         ) from error
 
 

@@ -46,3 +46,8 @@ class RunsPlugin(SchedulerPlugin):
     def newest(self) -> FollowedRun | None:
         """The run that began last."""
         return next(reversed(self.runs.values()), None)
+
+
+async def dask_setup(scheduler: Scheduler) -> None:
+    """For `dask scheduler --preload dask_classifier.schedulers`: the page is there before the first run."""
+    await scheduler.register_scheduler_plugin(RunsPlugin(), idempotent=True)

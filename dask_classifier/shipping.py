@@ -209,6 +209,7 @@ def load(entry: str, folder: str, slowness: int | None = None) -> Callable:
     """Make the classifier from what `pack` found; its files are in `folder`. Raises UsageError with the
     reason.
     """
+    shown = entry if entry != _PICKLE else "that was given"
     try:
         if entry in BUILT_IN:
             return resolve_name(BUILT_IN[entry])(slowness)
@@ -218,12 +219,12 @@ def load(entry: str, folder: str, slowness: int | None = None) -> Callable:
         raise
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"The classifier {entry} cannot be loaded: {type(error).__name__}: {error}.",
+            f"The classifier {shown} cannot be loaded: {type(error).__name__}: {error}.",
             "Try it in Python; are its packages installed, and its data files sent with --with-file?",
         ) from error
     if not callable(found):
         raise UsageError(
-            f"The classifier {entry} is no function, but {type(found).__name__}.",
+            f"The classifier {shown} is no function, but {type(found).__name__}.",
             "It must be callable with a DataFrame.",
         )
     return found

@@ -151,7 +151,11 @@ def _head(file: CsvFile, encoding: str) -> tuple[bytes, bool]:
         complete = not stream.read(1)
     if is_utf8(encoding):
         return head, complete
-    return codecs.getincrementaldecoder(encoding)("replace").decode(head).encode("utf-8", "replace"), complete
+    try:
+        text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
+    except UnicodeError as error:  # UTF-16 without a byte order mark
+        raise _not_in(encoding, file.url, error) from error
+    return text.encode("utf-8", "replace"), complete
 
 
 def first_rows(source: Source, rows: int) -> tuple[str, bytes]:
@@ -178,17 +182,21 @@ def unpack(file: CsvFile, encoding: str) -> int:
     check_unchanged(file)
     with storage.open_unpacked(file.url) as packed, storage.open_whole(file.data_url) as unpacked:
         while data := packed.read(HEAD_BYTES):
-            size += unpacked.write(data if plain else _decoded(decode, data, file.url))
+            size += unpacked.write(data if plain else _decoded(decode, data, file.url, encoding))
         if not plain:
-            size += unpacked.write(_decoded(decode, b"", file.url))
+            size += unpacked.write(_decoded(decode, b"", file.url, encoding))
     return size
 
 
-def _decoded(decoder, data: bytes, url: str) -> bytes:
+def _decoded(decoder, data: bytes, url: str, encoding: str) -> bytes:
     try:
         return decoder.decode(data, final=not data).encode("utf-8")
     except UnicodeError as error:
-        raise SourceError(f"{url} is not in the encoding given: {error}.", "Check --encoding.") from error
+        raise _not_in(encoding, url, error) from error
+
+
+def _not_in(encoding: str, url: str, error: UnicodeError) -> SourceError:
+    return SourceError(f"{url} is not in the encoding {encoding}: {error}.", "Check --encoding.")
 
 
 # --- cutting ---------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Each task takes small values, returns small values, and tells how far it is by c
 bad_rows)`.
 """
 
+import contextlib
 import functools
 import itertools
 import time
@@ -63,7 +64,8 @@ def try_out(site: Site, report: Report, settings: Settings, source: str, text: b
         if measured.enough_for(len(piece.frame)) and (good or seen >= first_chunk):
             break
         started = time.perf_counter()
-        _, failed = _classify(classify, piece, _named_rows(piece))
+        with _named(_rows_of(piece), piece):
+            _, failed = classify_chunk(classify, piece.frame)
         measured.add(len(piece.frame), time.perf_counter() - started)
         seen, good = seen + len(piece.frame) + len(piece.malformed), good + len(piece.frame) - len(failed)
         bad += [(piece, failed)] if failed or piece.malformed else []
@@ -98,9 +100,10 @@ def _judge(bad: list[tuple[Chunk, list]], good: int, rows: sources.Rows, setting
     """Stop where the classifier raises on all rows, or where no bad row is allowed, before anything is written."""
     raised = [reason for _, failed in bad for _, reason in failed]
     if raised and not good and len(raised) > settings.max_bad_rows:
+        frame = bad[0][0].frame
         raise WrongAnswer(
             f"The classifier raises on every row of the first chunk: {raised[0]}.",
-            f"Its columns are: {', '.join(map(str, bad[0][0].frame.columns[:12]))}. All values are text.",
+            f"Its index is {frame.index.name}, its columns are {', '.join(map(str, frame.columns[:12]))}; all is text.",
         )
     if bad and settings.max_bad_rows == 0:
         place, reason = _in_order(*bad[0])[0]
@@ -117,19 +120,18 @@ def _pieces(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     yield from chunks
 
 
-def _named_rows(piece: Chunk) -> str:
+def _rows_of(piece: Chunk) -> str:
     return f"rows {piece.numbers[0] + 1:,} to {piece.numbers[-1] + 1:,}" if piece.numbers else "no rows"
 
 
-def _classify(classify: Classify, chunk: Chunk, name: str):
+@contextlib.contextmanager
+def _named(name: str, chunk: Chunk | None = None) -> Iterator[None]:
+    """A wrong answer says to what it was the answer."""
     try:
-        return classify_chunk(classify, chunk.frame)
+        yield
     except WrongAnswer as error:
-        raise _named(error, f"{name} (first row's index {chunk.frame.index[0]!r})") from error
-
-
-def _named(error: WrongAnswer, chunk: str) -> WrongAnswer:
-    return WrongAnswer(f"The classifier's answer to {chunk} is wrong: {error.message}.", error.hint)
+        first = f" (first row's index {chunk.frame.index[0]!r})" if chunk else ""
+        raise WrongAnswer(f"The classifier's answer to {name}{first} is wrong: {error.message}.", error.hint) from error
 
 
 def _in_order(chunk: Chunk, failed: list[tuple[int, str]]) -> list[tuple[int, str]]:
@@ -158,9 +160,10 @@ def classify_block(
     )
     first_chunk = block.first_row // settings.chunk_rows + 1
     for number, chunk in enumerate(cut(parsed, settings.chunk_rows), first_chunk):
-        answers, failed = _classify(classify, chunk, f"chunk {number:,}")
-        for answer in answers:
-            part.write(answer)
+        with _named(f"chunk {number:,}", chunk):
+            answers, failed = classify_chunk(classify, chunk.frame)
+            for answer in answers:
+                part.write(answer)
         for place, reason in _in_order(chunk, failed):
             part.quarantine(file.url, bad_row(rows, place, block.first_row, reason, settings.layout.encoding))
         if len(part.bad_rows) > settings.max_bad_rows:
@@ -172,4 +175,5 @@ def classify_block(
             f"and {len(part.bad_rows)} set aside.",
             "This is a defect of dask-classify: please report it. Nothing of this block was written.",
         )
-    return part.commit()
+    with _named(f"block {block.index}"):
+        return part.commit()

@@ -10,6 +10,7 @@ from reference import reference
 
 import dask_classifier as dc
 from dask_classifier import generate, shipping
+from dask_classifier.errors import WrongAnswer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -176,3 +177,11 @@ def test_the_example_with_scikit_learn(tmp_path, command):
     theirs = pd.read_csv(io.BytesIO(reference(text, classify)), header=None)
     pd.testing.assert_frame_equal(mine, theirs)
     assert mine[3].nunique() == 2 and os.path.getsize(tmp_path / "sentiment.joblib") > 0
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_text_that_is_not_unicode_is_a_wrong_answer(cluster, tmp_path, inline):
+    code = tmp_path / "mine.py"
+    code.write_text("def f(df):\n    return ['\\udcff'] * len(df)\n")
+    with pytest.raises(WrongAnswer, match=r"answer to .* is wrong: it holds text that is not Unicode"):
+        dc.run(dc.plan(rows=10, output=tmp_path / "run", classifier=f"{code}:f"), None if inline else cluster)

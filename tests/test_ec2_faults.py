@@ -66,6 +66,7 @@ def told(process):
         (["--input", "in.csv", "--output", "s3://bucket/x"], {}, 2, "cannot reach the input in.csv"),
         (job(0), {"DASK_CLASSIFIER__IMAGE": ""}, 2, "needs a Docker image"),
         (job(0, 1, "400", "--region", "us-est-1"), {}, 2, "'us-est-1' is no region of AWS"),
+        (job(0, 1, "400"), {"AWS_PROFILE": "nosuch"}, 2, "AWS's configuration is wrong: The config profile (nosuch)"),
         (job(0, 1, "400", "--cluster", "local", "--spot"), {}, 2, "--spot says nothing about the cluster local"),
         (job(0, 1, "400", "--instance-type", "c7i.huge"), {}, 4, "c7i.huge cannot be had"),
         (job(0), {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 4, "credentials"),

@@ -41,6 +41,22 @@ def rows_done(page):
 
 
 @pytest.fixture
+def dashboard(visit):
+    """Opens a page of Dask's dashboard, and waits until it is drawn."""
+
+    def open_page(url):
+        page = visit(url)
+        wait_until_drawn(page)
+        return page
+
+    return open_page
+
+
+def wait_until_drawn(page):
+    page.wait_for_function("() => window.Bokeh && Bokeh.documents.length > 0")
+
+
+@pytest.fixture
 def run_of_seconds(tmp_path, classifiers):
     """The command at work, for ten seconds on two processes; gives the address that it says."""
     words = ["--rows", "40000", "--block-rows", "1000", "--classifier", classifiers("slow"), "--workers", "2"]
@@ -57,9 +73,9 @@ def run_of_seconds(tmp_path, classifiers):
     reader.join()
 
 
-def test_the_page_fills_while_a_run_goes_on(run_of_seconds, visit):
+def test_the_page_fills_while_a_run_goes_on(run_of_seconds, dashboard):
     assert run_of_seconds.endswith("/classify")
-    page = visit(run_of_seconds)
+    page = dashboard(run_of_seconds)
     wait_for(lambda: len(shown(page)["speed"]["speed"]) > 1 and shown(page)["flight"]["block"])
     first = rows_done(page)
     assert 0 < first < 40_000 and min(shown(page)["speed"]["speed"]) > 0
@@ -67,27 +83,28 @@ def test_the_page_fills_while_a_run_goes_on(run_of_seconds, visit):
     wait_for(lambda: sum(shown(page)["workers"]["rows"]) >= 1000)
     assert all(re.fullmatch(r"process \d+", name) for name in shown(page)["workers"]["name"])
     assert "classifying" in shown(page)["head"] and "of 40<" in shown(page)["head"]
-    assert page.locator("canvas").count() >= 2 and page.get_by_text("Blocks in flight").is_visible()
+    assert page.locator("canvas").count() >= 2 and page.get_by_text("Blocks in flight", exact=True).is_visible()
 
 
-def test_the_menu_of_each_page_leads_to_it(run_of_seconds, visit):
-    page = visit(run_of_seconds.replace("/classify", "/status"))
+def test_the_menu_of_each_page_leads_to_it(run_of_seconds, dashboard):
+    page = dashboard(run_of_seconds.replace("/classify", "/status"))
     page.get_by_role("link", name="Classify").click()
     page.wait_for_url("**/classify")
-    wait_for(lambda: page.evaluate("() => window.Bokeh && Bokeh.documents.length > 0"))
+    wait_until_drawn(page)
     wait_for(lambda: rows_done(page) > 0)
 
 
-def test_a_page_opened_late_shows_how_the_run_was(visit, tmp_path, classifiers):
+def test_a_page_opened_late_shows_how_the_run_was(dashboard, tmp_path, classifiers):
     """And, before any run, that there is none."""
     with dc.LocalCluster(2, dashboard_address="127.0.0.1:0") as cluster:
         link = cluster.dashboard_link.replace("/status", "/classify")
-        early = visit(link)
+        early = dashboard(link)
         wait_for(lambda: "No run" in shown(early)["head"])
         (tmp_path / "in.csv").write_text("id,text\n1,good\n2,BAD\n3,good\n")
         options = {"classifier": classifiers("fails_on_bad"), "max_bad": 1, "chunk_rows": 1, "block_rows": 1}
         dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "<i>run", **options), cluster)
-        for page in (early, visit(link)):
+        late = dashboard(link)
+        for page in (early, late):
             wait_for(lambda page=page: rows_done(page) == 3)
             head = shown(page)["head"]
             assert "<b>complete</b>" in head and "&lt;i&gt;run" in head and "<i>" not in head
@@ -96,6 +113,8 @@ def test_a_page_opened_late_shows_how_the_run_was(visit, tmp_path, classifiers):
         with pytest.raises(dc.errors.TooManyBadRows):
             dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "two", **options | {"max_bad": 0}), cluster)
         wait_for(lambda: "failed: Stopped at a bad row" in shown(early)["head"])
+        early.close()  # before the server goes, which would be an error of theirs
+        late.close()
 
 
 def test_the_report_in_light_and_dark_and_on_paper(cluster, visit, tmp_path):
