@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 
 from . import manifest, notebook, sources, storage
-from .errors import BlocksFailed, DaskClassifyError, SourceError, StorageError
+from .errors import BlocksFailed, DaskClassifyError, SourceError
 from .executors import DaskExecutor, InlineExecutor, connect
 from .manifest import REPORT, Cut, Found, Stage
 from .planning import Plan, new_run_id, rows_of_next, shrink
@@ -96,13 +96,15 @@ def _followed(plan: Plan, executor: Executor, stages: _Stages) -> Iterator[None]
 
 
 def _report(result: Result, progress: Progress) -> None:
-    """The page for people. A run is complete without it."""
-    from . import report  # imports jinja2
-
+    """The page for people. A run is complete without it, whatever goes wrong here."""
     try:
+        from . import report  # imports jinja2
+
         report.save(result)
-    except StorageError as error:
+    except DaskClassifyError as error:
         progress.note(f"{REPORT} was not written: {error.message}")
+    except Exception as error:
+        progress.note(f"{REPORT} was not written: {type(error).__name__}: {error}. Please report this defect.")
 
 
 def _record_the_end(cluster, result: Result, progress: Progress) -> None:

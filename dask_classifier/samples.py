@@ -24,6 +24,7 @@ _BYTES = 512 * 2**10  # of a stored part
 _BARS = 40  # of a histogram
 _MOST_VALUES = 12  # that are named
 _TEXT = 60  # characters of a value
+_CR = "\N{SYMBOL FOR CARRIAGE RETURN}"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def _beginning(result: Result, name: str, size: int, part_format: str, most: int
     text = unpacked_beginning(data, part_format)
     starts = [*scan_part(text).tolist(), *([len(text)] if size <= _BYTES else [])]
     stop = starts[min(most, len(starts) - 1)] if starts else 0
-    return csv.reader(io.StringIO(text[:stop].decode(), newline=""))
+    # a CR in a value is not quoted by pandas, and would end a row for csv
+    return csv.reader(io.StringIO(text[:stop].decode().replace("\r", _CR), newline=""))
 
 
 def _parquet_sample(result: Result, receipts: list[Receipt], columns: list[str], most: int) -> dict[str, list[str]]:

@@ -108,6 +108,28 @@ def test_whole_numbers_have_a_bar_each_and_a_column_of_text_its_most_frequent(cl
     assert len(words.values) == 12 and words.others == 288
 
 
+def test_any_text_is_sampled_as_it_is(cluster, tmp_path):
+    values = ['a "b"', "c,d", "two\nlines", "a\rCR", "", "007", "é"]
+    code = tmp_path / "mine.py"
+    code.write_text(f"values = {values!r}\ndef f(df):\n    return [values[int(i) % 7] for i in df.index]\n")
+    result = dc.run(dc.plan(rows=700, output=tmp_path / "run", classifier=f"{code}:f"), cluster)
+    (answers,) = report.figures(result).answers
+    expected = {value.replace("\r", "\N{SYMBOL FOR CARRIAGE RETURN}") for value in values if value}
+    assert dict(answers.values) == dict.fromkeys(expected, 100) and answers.missing == 100
+
+
+def test_a_defect_of_the_page_does_not_fail_the_run(cluster, tmp_path, monkeypatch):
+    said = []
+
+    class Listening(dc.Progress):
+        def note(self, text):
+            said.append(text)
+
+    monkeypatch.setattr(report, "figures", lambda result: 1 / 0)
+    dc.run(dc.plan(rows=10, output=tmp_path / "run", slowness=1), cluster, progress=Listening()).verify()
+    assert said == ["report.html was not written: ZeroDivisionError: division by zero. Please report this defect."]
+
+
 def test_a_straggler_stands_out(cluster, tmp_path):
     code = tmp_path / "mine.py"
     code.write_text(
