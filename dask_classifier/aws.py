@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import botocore.session
 from botocore.config import Config
@@ -60,14 +61,15 @@ class Aws:
         self._session = botocore.session.get_session()
         self._lock, self._clients = threading.Lock(), {}
         try:
-            self.region = region or self._session.get_config_variable("region")
+            found = region or self._session.get_config_variable("region")
             self._session.get_scoped_config()
         except BotoCoreError as error:
             raise UsageError(
                 f"AWS's configuration is wrong: {error}.", "See AWS_PROFILE, and ~/.aws/config."
             ) from error
-        if not self.region:
+        if not found:
             raise UsageError("No AWS region is known.", "Give --region, or set AWS_DEFAULT_REGION.")
+        self.region: str = found
         known = [name for part in self._session.get_available_partitions() for name in self._regions(part)]
         if self.region not in known:
             near = difflib.get_close_matches(self.region, known, 1) or ["us-east-1"]
@@ -76,7 +78,7 @@ class Aws:
     def _regions(self, partition: str) -> list[str]:
         return self._session.get_available_regions("ec2", partition)
 
-    def client(self, service: str, **config):
+    def client(self, service: str, **config: Any) -> Any:
         """A client of botocore, such as "ec2"."""
         key = (service, repr(sorted(config.items())))
         with self._lock, explained(f"AWS {service} cannot be asked"):
@@ -86,11 +88,11 @@ class Aws:
             return self._clients[key]
 
     @property
-    def ec2(self):
+    def ec2(self) -> Any:
         """The client for EC2."""
         return self.client("ec2")
 
-    def credentials(self):
+    def credentials(self) -> Any:
         """The caller's: access_key, secret_key, token (None for a user's own key). Raises ClusterError."""
         with explained("There are no credentials for AWS"):
             found = self._session.get_credentials()

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any, Self
 
 import dask
 import dask_cloudprovider.aws
@@ -23,6 +24,7 @@ from .aws import Aws
 from .configuration import configured
 from .errors import ClusterError, DaskClassifyError
 from .fleet import Fleet
+from .ground import Ground
 from .machines import ClusterSpec
 from .nodes import GRACE_SECONDS, Scheduler, Worker
 from .protection import endings_as_exceptions, uninterrupted
@@ -49,7 +51,17 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     running; InstancesLeft, which names what could not be ended.
     """
 
-    def __init__(self, workers: int | None = None, *, say: Callable[[str], None] = _log.info, **options):
+    aws: Aws
+    spec: ClusterSpec
+    say: Callable[[str], None]
+    stays: bool  # when it is closed
+    ground: Ground
+    id: str
+    tls: bootstrap.Tls
+    fleet: Fleet
+    ending: reaper.Ending | None  # what became of the machines
+
+    def __init__(self, workers: int | None = None, *, say: Callable[[str], None] = _log.info, **options: Any):
         self._begin(spec_of(workers, options), say)
         self._announce()
         try:
@@ -60,6 +72,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         except BaseException as error:
             self._end()
             raise _own(error) from error
+
+    def __enter__(self) -> Self:
+        return super().__enter__()  # Dask's own has no type
 
     @classmethod
     def attach(cls, kept: Saved, *, say: Callable[[str], None] = _log.info) -> "EC2Cluster":
@@ -78,7 +93,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         self.aws = Aws(spec.region)
         self.spec = dataclasses.replace(spec, region=self.aws.region)
         self.say, self.stays = _never_failing(say), bool(kept)
-        self.ending: reaper.Ending | None = None
+        self.ending = None
         self._when_gone: list[Callable[[reaper.Ending], None]] = []
         self._machines: dict[str, Future] = {}  # by name: launches that no node has asked for yet
         self._refused: ClusterError | None = None
@@ -159,7 +174,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
 
     # --- machines, for nodes.py ------------------------------------------------------------------
 
-    async def machine(self, name: str) -> dict:
+    async def machine(self, name: str) -> dict[str, Any]:
         """EC2's description of a node's machine, which is started if it was not yet. Raises ClusterError."""
         return await asyncio.wrap_future(self._machines.pop(name, None) or self._launch(name))
 

@@ -25,10 +25,10 @@ class DaskClassifyError(Exception):
 
     def __init__(self, message: str, hint: str = ""):
         super().__init__(message, hint)
-        self.message = message
-        self.hint = hint
+        self.message: str = message
+        self.hint: str = hint
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -33,6 +34,14 @@ class Stopped(ClusterError):
 
 class Fleet:
     """Starts instances, each in a thread, until `stop`; `end` leaves nothing of them."""
+
+    aws: Aws
+    spec: ClusterSpec
+    ground: Ground
+    cluster: str  # its id
+    say: Callable[[str], None]
+    deadline: float  # seconds since 1970
+    group_ids: list[str]  # security groups
 
     def __init__(self, aws: Aws, spec: ClusterSpec, ground: Ground, cluster: str, say: Callable[[str], None]):
         self.aws, self.spec, self.ground, self.cluster, self.say = aws, spec, ground, cluster, say
@@ -100,11 +109,11 @@ class Fleet:
                     raise
             self._stopping.wait(0.5 * 2**attempt)
 
-    def launch(self, role: str, name: str, script: str) -> Future:
+    def launch(self, role: str, name: str, script: str) -> Future[dict[str, Any]]:
         """Start an instance in a thread: a Future of EC2's description. Its errors are ClusterError."""
         return self._pool.submit(self._launch, role, name, script)
 
-    def _launch(self, role: str, name: str, script: str) -> dict:
+    def _launch(self, role: str, name: str, script: str) -> dict[str, Any]:
         failure, token = None, uuid.uuid4().hex[:12]  # another machine of the same name has another token
         for number, offer in enumerate(self.ground.offers[role]):
             if offer in self._exhausted:
@@ -129,7 +138,7 @@ class Fleet:
             f"{what}.", "EC2 refused each type and zone a moment ago: give more types, or another region."
         )
 
-    def _start_one(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict:
+    def _start_one(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
         """One RunInstances, repeated with the same token while AWS is busy: no instance starts twice."""
         request = self.request(role, name, script, offer, token)
         for attempt in range(_TRIES):
@@ -145,7 +154,7 @@ class Fleet:
             self._stopping.wait(min(0.5 * 2**attempt, 8))
         raise AssertionError("unreachable")
 
-    def request(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict:
+    def request(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
         """The arguments of RunInstances."""
         spec, ground = self.spec, self.ground
         disk = {"VolumeSize": DISK_GIB, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
@@ -227,7 +236,7 @@ class Fleet:
         self._seen |= set(told)
         return {each for each, state in told.items() if state not in {"pending", "running"}}
 
-    def with_address(self, instance: dict, key: str) -> dict:
+    def with_address(self, instance: dict[str, Any], key: str) -> dict[str, Any]:
         """Wait until EC2 tells an instance's address (`key` of its description). Raises ClusterError."""
         until = time.monotonic() + self.spec.bring_up_limit
         while not instance.get(key):

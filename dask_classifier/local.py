@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from typing import Self
 
 import dask
 import distributed
@@ -68,6 +69,9 @@ class LocalCluster(distributed.LocalCluster):
                 silence_logs=silence_logs,
             )
         LazyDashboard(self.scheduler, "dask_classifier.page")
+
+    def __enter__(self) -> Self:
+        return super().__enter__()  # Dask's own has no type
 
     @property
     def dashboard_link(self) -> str:

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from . import pages
 from .errors import UsageError
@@ -57,7 +58,7 @@ class ClusterSpec:
         return pages.table("ClusterSpec", shown)
 
     @classmethod
-    def of(cls, **options) -> "ClusterSpec":
+    def of(cls, **options: Any) -> "ClusterSpec":
         """From words as people type them: `deadline="2h"`, `tag=["team=data"]`. Raises UsageError."""
         if unknown := set(options) - {each.name for each in fields(cls)}:
             raise UsageError(f"An EC2 cluster has no option {sorted(unknown)[0]}.", "See `help(dc.EC2Cluster)`.")

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 
+from distributed import Client
+from distributed.deploy.cluster import Cluster
+
 from . import manifest, notebook, sources, storage
 from .errors import BlocksFailed, DaskClassifyError, SourceError
 from .executors import DaskExecutor, InlineExecutor, connect
@@ -22,7 +25,7 @@ _TRIAL_CHUNKS = 20
 _LETHAL = 3  # blocks that kill their processes, with none that does not, before the run stops
 
 
-def run(plan: Plan, cluster=None, *, progress: Progress | None = None) -> Result:
+def run(plan: Plan, cluster: Cluster | Client | str | None = None, *, progress: Progress | None = None) -> Result:
     """Do what the plan says, on a cluster: a LocalCluster or any other of Dask's, a Client, an address, or
     None for inline. `progress` follows the run; without it, in Jupyter, the cell shows how far it is.
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from . import pages, shipping, storage
 from .errors import UsageError
@@ -115,7 +116,7 @@ def plan(
     rows: str | int | None = None,
     input: str | Path | Sequence[str | Path] | None = None,
     output: str | Path | None = None,
-    classifier: str | Callable = "blackbox",
+    classifier: str | Callable[..., Any] = "blackbox",
     with_file: Sequence[str | Path] = (),
     slowness: int = 10,
     seed: int = 0,

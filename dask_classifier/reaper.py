@@ -72,7 +72,7 @@ class Ending:
     terminated: int
     left: tuple[str, ...] = ()  # ids of instances and security groups
 
-    def __str__(self):
+    def __str__(self) -> str:
         left = f"; left: {', '.join(self.left)}" if self.left else ""
         return f"started {self.started} instances, {self.terminated} terminated{left}"
 

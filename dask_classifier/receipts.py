@@ -1,5 +1,6 @@
 """That a part exists, and how it came about; how its files are called."""
 
+import builtins
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,7 @@ class Receipt:
         return cls(**fields | {"columns": tuple(fields["columns"])})
 
     @classmethod
-    def from_json(cls, text: bytes) -> "Receipt":
+    def from_json(cls, text: builtins.bytes) -> "Receipt":
         """Raises ValueError where the text is no receipt."""
         try:
             return cls.of(json.loads(text))

@@ -17,6 +17,7 @@ from .packing import gzip_member, unpacked, zstd_frame
 from .receipts import Receipt, part_name, quarantine_name, receipt_name
 
 if TYPE_CHECKING:
+    import dask.dataframe as dd
     import pandas as pd
 
     from .frames import Shape
@@ -50,9 +51,10 @@ class Result:
     """A complete run, as `run` and `open_run` give it. `output` is its folder, `manifest` what manifest.json holds."""
 
     def __init__(self, output: str, manifest: Manifest):
-        self.output, self.manifest = output, manifest
+        self.output: str = output
+        self.manifest: Manifest = manifest
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"<Result: {self.rows:,} rows, {self.bad_rows:,} bad rows, {len(self.receipts):,} parts in {self.output}>"
         )
@@ -112,7 +114,7 @@ class Result:
         """All rows, in order, in memory: the index is the source's first column; what the source had is text."""
         return self._concat(list(self._frames()))
 
-    def to_dask(self):
+    def to_dask(self) -> "dd.DataFrame":
         """All rows as a Dask DataFrame with one partition for each part, read when needed."""
         import dask.dataframe as dd  # slow to import, and few need it
 
