@@ -1,5 +1,6 @@
 """Makes the pictures of the README from real runs: `make pictures`. Needs Chromium and tmux."""
 
+import contextlib
 import html
 import io
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 from rich.console import Console
+from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 HERE = Path(__file__).parent
@@ -24,13 +26,13 @@ font: 14px/1.35 'DejaVu Sans Mono', monospace; display: inline-block">{text}</pr
 
 def main() -> None:
     """Run the command in a terminal, look at its page while it works, then at its report."""
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with a_folder("orders") as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         write_orders(Path(folder, "orders.csv"))
         terminal = Terminal(folder)
-        terminal.type("dask-classify --input orders.csv --output runs/today --slowness 6 --max-bad 0.1%")
+        terminal.type("dask-classify --input orders.csv --output runs/today --max-bad 0.1%")
         terminal.wait_for("blocks in|of 3", 60)
-        time.sleep(9)
+        time.sleep(7)
         page = browser.new_page(viewport={"width": 1100, "height": 620})
         page.goto("http://127.0.0.1:8787/classify")
         page.wait_for_timeout(2500)
@@ -43,6 +45,17 @@ def main() -> None:
         page.goto(f"file://{folder}/runs/today/report.html")
         page.screenshot(path=HERE / "report.png")
         browser.close()
+
+
+@contextlib.contextmanager
+def a_folder(name: str):
+    """A temporary folder whose name can stand in a picture."""
+    folder = Path(tempfile.gettempdir(), name)
+    folder.mkdir()
+    try:
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder)
 
 
 def write_orders(file: Path) -> None:
@@ -95,7 +108,7 @@ def picture_of(browser, *screens: str) -> None:
     for screen in screens:
         console = Console(record=True, width=int(SCREEN[0]), file=io.StringIO())
         console.print(Text.from_ansi(screen.rstrip()), soft_wrap=True)
-        texts.append(console.export_html(inline_styles=True, code_format="{code}"))
+        texts.append(console.export_html(inline_styles=True, code_format="{code}", theme=MONOKAI))
     line = f'<span style="color: #5b6a72">{html.escape("─" * int(SCREEN[0]))}</span>'
     page = browser.new_page(viewport={"width": 900, "height": 600}, device_scale_factor=1.5)
     page.set_content(TERMINAL.format(text=f"\n{line}\n\n".join(texts)))
