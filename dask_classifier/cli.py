@@ -77,14 +77,15 @@ def app():
     """
 
 
+def workers_option(command):
+    """How many workers."""
+    text = "Processes; on EC2, machines.  [default: one for each core; on EC2, 1]"
+    return click.option("--workers", type=click.IntRange(1), metavar="N", help=text)(command)
+
+
 @app.command(cls=Grouped, short_help="Classify every row and leave a run.")
 @plan_options
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Processes; on EC2, machines.  [default: one for each core; on EC2, 1]",
-)
+@workers_option
 @click.option(
     "--cluster",
     default="local",
@@ -137,11 +138,15 @@ def _check_cluster(ctx: click.Context, cluster: str, workers: int | None) -> Non
     has_workers = cluster in {"local", "ec2"} or (cluster == "inline" and workers == 1)
     if not has_workers and _typed(ctx, ["workers"]):
         raise UsageError(f"--workers {workers} says nothing about the cluster {cluster}.", "Leave --workers out.")
+    _check_machine_options(ctx, cluster)
+    if elsewhere:
+        _check_reach(ctx, cluster)
+
+
+def _check_machine_options(ctx: click.Context, cluster: str) -> None:
     if cluster != "ec2" and (idle := _typed(ctx, MACHINE_OPTIONS)):
         name = idle[0].replace("_", "-")
         raise UsageError(f"--{name} says nothing about the cluster {cluster}.", "Leave it out, or give --cluster ec2.")
-    if elsewhere:
-        _check_reach(ctx, cluster)
 
 
 def _is_kept(name: str) -> bool:
@@ -178,21 +183,24 @@ def _settle_source(ctx: click.Context, options: dict) -> dict:
     return options | {"input": options["input"] or None}
 
 
-@app.command(short_help="Show rows, chunks and blocks; touch nothing.")
+@app.command(cls=Grouped, short_help="Show what a run would be; touch nothing.")
 @plan_options
-@click.option(
-    "--workers", type=click.IntRange(1), metavar="N", help="Classifier processes.  [default: one for each core]"
-)
+@workers_option
+@click.option("--cluster", default="local", show_default=True, metavar="local|ec2", help="Where it would run.")
+@click.option("--measure", is_flag=True, help="Try the classifier here on the first rows, for time and cost.")
+@machine_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_context
-def plan(ctx, workers, as_json, **options):
-    """Show rows, chunks and blocks of a run; touches nothing.
+def plan(ctx, workers, cluster, measure, as_json, **options):
+    """Show rows, chunks and blocks of a run, machines and their price, time; starts and writes nothing.
 
     Of an input, only the beginning is read: its number of rows is an estimate, marked "about".
     """
+    machines = {name: options.pop(name) for name in MACHINE_OPTIONS} | {"workers": workers, "cluster": cluster}
+    _check_machine_options(ctx, cluster)
     from . import commands
 
-    commands.plan(_settle_source(ctx, options), workers, as_json=as_json)
+    commands.plan(_settle_source(ctx, options), machines, measure=measure, as_json=as_json)
 
 
 @app.command(short_help="Write the rows of --rows as a CSV file.")

@@ -114,14 +114,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
 
     def _announce(self) -> None:
         """Say what will be started, before it is."""
-        spec, offers, count = self.spec, self.ground.offers, self.spec.workers
-        worker, boss = offers["worker"][0], offers["scheduler"][0]
-        each = spec.processes_per_worker or self.ground.vcpus[worker.type]
+        spec, count = self.spec, self.spec.workers
         price = costs.hourly(self.aws, spec, self.ground, count)
-        self.say(
-            f"Starting {count} {worker.market} {worker.type} with {each} processes each, and a {boss.type} for the "
-            f"scheduler, in {self.aws.region}: {price}"
-        )
+        self.say(f"Starting {self.ground.words(spec, count)}, in {self.aws.region}: {price}")
         end, latest = "`down`" if spec.name else "this run", _clock(self.fleet.deadline)
         self.say(f"Cluster {self.id} ends with {end}, and by {latest} at the latest.")
         self.say(f"Its dashboard answers {self._who_may_look()}.")
@@ -271,8 +266,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     @property
     def expected_processes(self) -> int:
         """Classifier processes, when all machines have come."""
-        each = self.spec.processes_per_worker or self.ground.vcpus[self.ground.offers["worker"][0].type]
-        return len(self.worker_spec) * each
+        return len(self.worker_spec) * self.ground.processes(self.spec)
 
     def wait_until_ready(self) -> None:
         """Until `min_workers` have joined. Raises ClusterError."""

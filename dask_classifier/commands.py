@@ -149,14 +149,41 @@ def _resumable(plan: planning.Plan, display: Display):
         raise
 
 
-def plan(options: dict, workers: int | None, *, as_json: bool) -> None:
-    """`dask-classify plan`: rows, chunks and blocks."""
-    found = planning.outline(planning.plan(**options), workers or CPU_COUNT)
+def plan(options: dict, machines: dict, *, measure: bool, as_json: bool) -> None:
+    """`dask-classify plan`: rows, chunks and blocks; machines and their price; how long it will take."""
+    made = planning.plan(**options)
+    processes, price, offered = _offered(machines)
+    found = planning.outline(made, processes) | offered
+    if measure:
+        from . import costs
+
+        with LocalCluster(1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as here:
+            trial = pipeline.measure(made, here)
+        rows, _ = planning.estimated_rows(made)
+        found |= costs.Estimate.of(rows, trial.seconds_a_row, processes, price).words
     if as_json:
         click.echo(json.dumps(found))
         return
     for name, value in found.items():
         click.echo(f"{name:<12} {value}")
+
+
+def _offered(machines: dict):
+    """Processes; and on EC2 the price of an hour, and words for both. AWS is asked, nothing is started."""
+    workers = machines.pop("workers")
+    if machines.pop("cluster") != "ec2":
+        return workers or CPU_COUNT, None, {}
+    from . import costs, ground
+    from .aws import Aws
+    from .cluster import spec_of
+
+    spec = spec_of(workers, machines)
+    aws = Aws(spec.region)
+    aws.credentials()
+    found = ground.look(aws, spec)
+    price = costs.hourly(aws, spec, found, spec.workers)
+    words = {"machines": f"{found.words(spec, spec.workers)}, in {aws.region}", "price": str(price)}
+    return spec.workers * found.processes(spec), price, words
 
 
 def generate(rows: str, seed: int, file: str, *, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""What machines cost an hour: AWS's own price list, else spot's history, else a small dated table."""
+"""What machines cost an hour, and what a run will take: AWS's own price list, else spot's history, else a small dated table."""
 
 import contextlib
 import datetime
@@ -11,6 +11,7 @@ from .aws import Aws
 from .errors import DaskClassifyError
 from .ground import Ground
 from .machines import DISK_GIB, ClusterSpec
+from .units import format_seconds
 
 TABLE_DATE = "2026-11-22"
 # $/h, Linux, on demand, us-east-1: AWS's Auto Scaling guide has c5.2xlarge and c5.4xlarge; sizes of a family are
@@ -30,6 +31,31 @@ class Hourly:
 
     def __str__(self):
         return f"about ${self.dollars:.2f} an hour ({self.source})" if self.dollars else "price not known"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take, by the speed of a trial; `dollars` is None where there is no price."""
+
+    seconds: float  # of work, without the machines' start and end
+    ms_a_row: float
+    dollars: float | None = None
+
+    @classmethod
+    def of(cls, rows: int, seconds_a_row: float, processes: int, price: Hourly | None = None) -> "Estimate":
+        """Rows over processes; the rest is a few percent (docs/performance.md)."""
+        seconds = rows * seconds_a_row / processes
+        dollars = price.dollars * seconds / 3600 if price and price.dollars else None
+        return cls(seconds, 1000 * seconds_a_row, dollars)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """For people."""
+        time = f"about {format_seconds(self.seconds)} of work, at {self.ms_a_row:.3g} ms a row as measured here"
+        if self.dollars is None:
+            return {"time": time}
+        cost = f"about ${self.dollars:.2f} for that; the machines' start and end, some minutes, come on top"
+        return {"time": time, "cost": cost}
 
 
 def hourly(aws: Aws, spec: ClusterSpec, ground: Ground, workers: int) -> Hourly:

@@ -37,6 +37,16 @@ class Ground:
     offers: dict[str, tuple[Offer, ...]]  # by role, "scheduler" or "worker": the best first
     caller: str | None  # the network that may come in, such as 203.0.113.7/32; None with groups of the user's own
 
+    def processes(self, spec: ClusterSpec) -> int:
+        """Classifier processes of one worker."""
+        return spec.processes_per_worker or self.vcpus[self.offers["worker"][0].type]
+
+    def words(self, spec: ClusterSpec, workers: int) -> str:
+        """The machines that are asked for first."""
+        worker, boss = self.offers["worker"][0], self.offers["scheduler"][0]
+        each = f"{workers} {worker.market} {worker.type} with {self.processes(spec)} processes each"
+        return f"{each}, and a {boss.type} for the scheduler"
+
 
 def look(aws: Aws, spec: ClusterSpec) -> Ground:
     """Ask AWS; starts nothing. Raises ClusterError or UsageError."""

@@ -163,6 +163,13 @@ def _try_out(executor: Executor, plan: Plan, settings: Settings, name: str, samp
     return outcome.value
 
 
+def measure(plan: Plan, cluster: Cluster | Client | str | None) -> Trial:
+    """The trial alone: nothing is written. Raises what a run's trial raises."""
+    name, sample = sources.first_rows(plan.source, _TRIAL_CHUNKS * plan.chunk_rows)
+    with connect(cluster, new_run_id(), plan.package, Progress()) as executor:
+        return _try_out(executor, plan, plan.settings(plan.max_bad.of(10**9)), name, sample)
+
+
 def _unpack(source: Source, executor: Executor, stages: _Stages) -> Source:
     return source.unpacked(_sizes_of_copies(source.packed_files, source.layout.encoding, executor, stages))
 

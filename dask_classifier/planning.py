@@ -244,7 +244,7 @@ def shrink(plan: Plan) -> Callable[[int, int], int]:
 
 def outline(plan: Plan, processes: int) -> dict[str, object]:
     """Rows, chunks and blocks of a plan, for `dask-classify plan`; of files, only the beginning is read."""
-    rows, about = _estimated_rows(plan)
+    rows, about = estimated_rows(plan)
     chunks = -(-rows // plan.chunk_rows)
     if plan.block_rows:
         blocks = f"{about}{-(-rows // plan.block_rows):,} of {plan.block_rows:,} rows"
@@ -262,7 +262,7 @@ def outline(plan: Plan, processes: int) -> dict[str, object]:
     }
 
 
-def _estimated_rows(plan: Plan) -> tuple[int, str]:
+def estimated_rows(plan: Plan) -> tuple[int, str]:
     """Rows of the source, and how sure that is: "", "about", or "at least" where files are packed."""
     files = [file for _, file in plan.source.csv_files]
     if not files:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -245,6 +246,19 @@ def test_plan_touches_nothing(command, tmp_path):
     rows = json.loads(command("plan", "--input", "in.csv", "--json", check=0).stdout)["rows"]
     assert rows.startswith("about ") and abs(int(rows.removeprefix("about ").replace(",", "")) - 30_000) < 1500
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_plan_measures_where_it_is_asked_to(command, tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text("import time\ndef f(df):\n    time.sleep(0.002 * len(df))\n    return [0] * len(df)\n")
+    done = command("plan", "--rows", "1M", "--workers", 10, "--classifier", "mine.py:f", "--measure", "--json", check=0)
+    time = json.loads(done.stdout)["time"]
+    minutes, ms = re.fullmatch(r"about (\d+)m\d+s of work, at ([\d.]+) ms a row as measured here", time).groups()
+    assert float(ms) >= 2 and int(minutes) == int(100 * float(ms) / 60), "a million rows on ten processes"
+    code.write_text("def f(df):\n    return 1 / 0\n")
+    done = command("plan", "--rows", "1M", "--classifier", "mine.py:f", "--measure", check=1)
+    assert "raises on every row" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
 def test_python_m(tmp_path):

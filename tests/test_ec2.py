@@ -71,6 +71,32 @@ def _check_machines(ec2, profile):
     assert ec2.events("shutdown", when="+120")  # the deadline
 
 
+def test_plan_says_machines_price_time_and_cost_and_starts_nothing(ec2):
+    words = [
+        "plan",
+        "--rows",
+        "10M",
+        "--workers",
+        "16",
+        "--instance-type",
+        "c5.large",
+        "--output",
+        "s3://bucket/planned",
+    ]
+    options = ["--scheduler-instance-type", "c5.large", "--measure"]
+    done = ec2.command(*words, *options, "--json", check=0)
+    told = json.loads(done.stdout_text)
+    assert told["machines"] == (
+        "16 on-demand c5.large with 2 processes each, and a c5.large for the scheduler, in us-east-1"
+    )
+    assert told["processes"] == 32 and "an estimate from a table of" in told["price"]
+    dollars, seconds = float(told["price"].split("$")[1].split()[0]), told["time"].split(" of work")[0]
+    assert 1.4 < dollars < 1.7 and re.fullmatch(r"about [\dhm]+s", seconds), "17 machines at 0.085 $, disks, addresses"
+    assert told["cost"].startswith("about $")
+    assert not ec2.events("call", call="RunInstances") and not ec2.events("call", call="CreateSecurityGroup")
+    assert not ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix="planned").get("Contents")
+
+
 def test_a_complete_run_is_not_paid_for_again(ec2):
     ec2.command("--rows", "300", "--cluster", "inline", "--slowness", "1", "--output", "s3://bucket/again", check=0)
     done = ec2.command("--rows", "300", "--slowness", "1", "--output", "s3://bucket/again", "--resume", check=0)
