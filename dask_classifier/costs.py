@@ -1,4 +1,4 @@
-"""What machines cost an hour, and what a run will take: AWS's own price list, else spot's history, else a small dated table."""
+"""What machines cost an hour, and a run in all: AWS's own price list, else spot's history, else a small dated table."""
 
 import contextlib
 import datetime
