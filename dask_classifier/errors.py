@@ -1,4 +1,6 @@
-"""Failures that a user can cause or mend: each has a message, a hint and an exit code.
+"""Failures that a user can cause or mend.
+
+Each has a message, a hint and an exit code::
 
 DaskClassifyError        1   the run failed; it can be resumed
 ├── UsageError           2   wrong options, or a classifier that cannot be found or imported

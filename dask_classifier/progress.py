@@ -20,15 +20,15 @@ class Snapshot:
     """How far a run is, at one moment."""
 
     phase: str
-    rows: int  # of all
-    done: int  # rows classified or set aside, also those of blocks that are not finished
+    rows: int  #: of all
+    done: int  #: rows classified or set aside, also those of blocks that are not finished
     bad_rows: int
     blocks: int
     blocks_done: int
     blocks_in_flight: int
     rows_a_second: float
     seconds_left: float | None
-    by_worker: dict[str, int] = field(default_factory=dict)  # rows of finished blocks
+    by_worker: dict[str, int] = field(default_factory=dict)  #: rows of finished blocks
 
     def html(self, title: str, times: dict[str, str]) -> str:
         """A bar, and numbers with names; `times` are some more of these."""

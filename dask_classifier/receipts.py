@@ -27,18 +27,18 @@ def quarantine_name(index: int) -> str:
 class Receipt:
     """That a part exists, and how it came about. Written after the part."""
 
-    fingerprint: str  # of the plan
-    index: int  # of the block, and so of the part
-    rows: int  # in the part
-    bad_rows: int  # in the quarantine file
-    bytes: int  # of the part, as stored
-    sha256: str  # of the part, as stored
+    fingerprint: str  #: of the plan
+    index: int  #: of the block, and so of the part
+    rows: int  #: in the part
+    bad_rows: int  #: in the quarantine file
+    bytes: int  #: of the part, as stored
+    sha256: str  #: of the part, as stored
     quarantine_bytes: int
     quarantine_sha256: str
-    columns: tuple[str, ...]  # of the part, the index first; () where it has no rows
-    kinds: str  # of each column, as numpy's type has it: i, u, f, b, or O for text and all else
-    first_bad_row: str  # one sentence, or ""
-    started: float  # seconds since 1970
+    columns: tuple[str, ...]  #: of the part, the index first; () where it has no rows
+    kinds: str  #: of each column, as numpy's type has it: i, u, f, b, or O for text and all else
+    first_bad_row: str  #: one sentence, or ""
+    started: float  #: seconds since 1970
     seconds: float
     worker: str
     host: str

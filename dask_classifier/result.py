@@ -34,7 +34,7 @@ class Verified:
     rows: int
     bad_rows: int
     bytes: int
-    sha256: str  # of all rows, decompressed, in order: what `zcat parts/*.csv.gz | sha256sum` prints
+    sha256: str  #: of all rows, decompressed, in order: what `zcat parts/*.csv.gz | sha256sum` prints
 
 
 def open_run(output: str | Path) -> "Result":
