@@ -2,18 +2,18 @@
 
 Each has a message, a hint and an exit code::
 
-DaskClassifyError        1   the run failed; it can be resumed
-├── UsageError           2   wrong options, or a classifier that cannot be found or imported
-│   └── OutputExists     2   the output folder holds another run
-├── StorageError         1   a file or an object cannot be read or written
-├── SourceError          1   the source is not what the plan says, or cannot be cut into rows
-├── WrongAnswer          1   the classifier's answer does not fit its chunk
-├── BlocksFailed         1   blocks killed their processes again and again
-├── DamagedRun           1   a run on disk is incomplete or does not match its manifest
-├── TooManyBadRows       3   more bad rows than --max-bad allows
-├── ClusterError         4   the cluster could not be had; nothing is left running
-├── InstancesLeft        5   instances or security groups in EC2 could not be ended
-└── Interrupted        130   stopped by Ctrl-C or SIGTERM
+    DaskClassifyError        1   the run failed; it can be resumed
+    ├── UsageError           2   wrong options, or a classifier that cannot be found or imported
+    │   └── OutputExists     2   the output folder holds another run
+    ├── StorageError         1   a file or an object cannot be read or written
+    ├── SourceError          1   the source is not what the plan says, or cannot be cut into rows
+    ├── WrongAnswer          1   the classifier's answer does not fit its chunk
+    ├── BlocksFailed         1   blocks killed their processes again and again
+    ├── DamagedRun           1   a run on disk is incomplete or does not match its manifest
+    ├── TooManyBadRows       3   more bad rows than --max-bad allows
+    ├── ClusterError         4   the cluster could not be had; nothing is left running
+    ├── InstancesLeft        5   instances or security groups in EC2 could not be ended
+    └── Interrupted        130   stopped by Ctrl-C or SIGTERM
 """
 
 
