@@ -35,7 +35,7 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
     quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # what matters comes as an error of ours
     with quiet_dask, _resumable(plan, display), _machines(display, plan, **machines) as cluster:
         result = pipeline.run(plan, cluster, progress=display)
-    worked = display.snapshot().phase != "complete already"
+    worked = display.snapshot().stage != "complete already"
     if not worked:
         display.say("The run was complete already: nothing was done.")
     display.console.print(summary(result, _speed(result, started) if worked else None))

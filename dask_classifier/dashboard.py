@@ -37,6 +37,7 @@ class LazyDashboard:
         self.making: asyncio.Task | None = None
         self.door = web.Application([(r".*", _Door, {"pages": self})])
         server.http_application.add_application(self.door)
+        server.has_lazy_dashboard = True
 
     async def made(self) -> None:
         """Wait until the pages are there, and have them made if that has not begun."""
@@ -49,3 +50,8 @@ class LazyDashboard:
         application = self.server.http_application
         application.applications.remove(self.door)
         dashboard.connect(application, self.server.http_server, self.server, prefix="/")
+
+
+def is_lazy(server) -> bool:
+    """Whether a server's pages are made when they are looked at."""
+    return getattr(server, "has_lazy_dashboard", False)

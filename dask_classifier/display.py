@@ -97,7 +97,7 @@ class Display(Progress):
     def _picture(self) -> RenderableType:
         now = self.snapshot()
         if not now.rows:
-            return f"{now.phase} ..."
+            return f"{now.stage} ..."
         grid = Table.grid()
         grid.add_row(ProgressBar(total=now.rows, completed=min(now.done, now.rows), width=self.console.width))
         grid.add_row(describe(now))
@@ -108,11 +108,11 @@ class Display(Progress):
 def describe(now: Snapshot) -> str:
     """How far the run is, in one line."""
     if not now.rows:
-        return f"{now.phase} ..."
+        return f"{now.stage} ..."
     left = f", {format_seconds(now.seconds_left)} left" if now.seconds_left and now.done < now.rows else ""
     share = 100 * now.done // now.rows
     return (
-        f"{now.phase}: {now.done:,} of {now.rows:,} rows ({share} %), {now.rows_a_second:,.0f} rows/s{left}, "
+        f"{now.stage}: {now.done:,} of {now.rows:,} rows ({share} %), {now.rows_a_second:,.0f} rows/s{left}, "
         f"{now.bad_rows:,} bad, {now.blocks_done:,} of {now.blocks:,} blocks"
     )
 

@@ -26,7 +26,7 @@ from . import followed
 from .errors import ClusterError, DaskClassifyError, UsageError
 from .processes import ProcessDied, Site
 from .progress import Progress
-from .schedulers import RunsPlugin
+from .schedulers import RunsPlugin, page_path
 from .settings import versions
 from .shipping import Package
 from .sources import Block
@@ -35,6 +35,7 @@ from .workers import ClassifierPlugin, Died, in_classifier_process
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
 _WINDOW_SECONDS = 5  # between two looks at the cluster's size
+_TELL_SECONDS = 2  # at most, to wait until the scheduler has heard
 _WORKER_SECONDS = 30  # to wait for a first worker
 
 
@@ -73,6 +74,7 @@ class InlineExecutor:
     processes = 1
     dashboard = None
     machines = Machines()
+    client_name = ""
 
     def __init__(self, package: Package, progress: Progress):
         self.progress = progress
@@ -127,6 +129,8 @@ class DaskExecutor:
     def __init__(self, client: Client, machines: Machines, run_id: str, package: Package, progress: Progress):
         self.client, self.machines, self.progress = client, machines, progress
         self.topic = self.plugin = followed.topic(run_id)
+        self._page_listens = False
+        self.client_name = client.id
         self.dashboard = self._page()
         self._tries = itertools.count()
         client.subscribe_topic(self.topic, self._hear)
@@ -145,17 +149,26 @@ class DaskExecutor:
         link = self.client.dashboard_link
         try:
             self.client.register_plugin(RunsPlugin())
+            path = self.client.run_on_scheduler(page_path)
         except Exception as error:
             self.progress.note(
                 f"the dashboard will not show this run: its scheduler says {type(error).__name__}: {error}"
             )
             return link
-        return link and link.replace("/status", "/classify")
+        self._page_listens = True
+        return link and path and link.replace("/status", path)
 
     def tell(self, **told: object) -> None:
-        """Tell our page of the dashboard what only the client knows."""
-        with contextlib.suppress(Exception):  # the run does not depend on a page
-            self.client.log_event(followed.page_topic(self.topic), told)
+        """Tell our page of the dashboard what only the client knows. The run neither depends on it nor waits for it."""
+        if not self._page_listens:
+            return
+        message = {"run": followed.run_of(self.topic)} | told
+        try:
+            self.client.sync(
+                self.client.scheduler.log_event, topic=followed.PAGE_TOPIC, msg=message, callback_timeout=_TELL_SECONDS
+            )
+        except Exception:
+            self._page_listens = False
 
     @property
     def processes(self) -> int:

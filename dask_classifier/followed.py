@@ -4,12 +4,11 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .progress import Beginning, Progress, Snapshot
-from .receipts import Receipt
+from .progress import Beginning, Finished, Progress, Snapshot
 
 PLUGIN = "dask-classify"
-TOPICS = f"{PLUGIN}-"  # how they begin
-_PAGE = "/page"
+TOPICS = f"{PLUGIN}-"  # how those of runs begin
+PAGE_TOPIC = f"{PLUGIN}/page"  # what is told for the page alone, of all runs: Dask keeps each topic for ever
 _MOST_POINTS = 1200  # of a run's history; then every other one goes
 
 
@@ -18,9 +17,9 @@ def topic(run_id: str) -> str:
     return TOPICS + run_id
 
 
-def page_topic(run_topic: str) -> str:
-    """What is told for the page alone."""
-    return run_topic + _PAGE
+def run_of(topic: str) -> str:
+    """The run that a topic is about."""
+    return topic.removeprefix(TOPICS)
 
 
 @dataclass
@@ -29,6 +28,7 @@ class FollowedRun:
 
     id: str
     title: str = ""
+    client: str = ""  # Dask's name of it
     deadline: float | None = None  # when the machines end themselves
     began: float = field(default_factory=time.time)
     ended: float | None = None
@@ -40,12 +40,13 @@ class FollowedRun:
         """One event."""
         if "tasks" in told:
             self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad in told["tasks"]})
-        for fields in told.get("finished", ()):
-            self.progress.finished(Receipt.of(fields))
+        for values in told.get("finished", ()):
+            self.progress.count(Finished(*values))
         self.title = told.get("title", self.title)
+        self.client = told.get("client", self.client)
         self.deadline = told.get("deadline", self.deadline)
         if "stage" in told:
-            self.progress.phase(told["stage"])
+            self.progress.stage(told["stage"])
         if "beginning" in told:
             self.progress.start(Beginning(*told["beginning"]))
         if "end" in told:
@@ -62,7 +63,7 @@ class FollowedRun:
         return replace(now, rows_a_second=(now.done - before) / seconds, seconds_left=None)
 
     def _end(self, how: str) -> None:
-        self.progress.phase(how)
+        self.progress.stage(how)
         self.ended = time.time()
 
     def _remember(self) -> None:
@@ -72,11 +73,6 @@ class FollowedRun:
         if len(self.history) > _MOST_POINTS:
             self._spacing *= 2
             del self.history[1::2]
-
-
-def run_of(topic: str) -> str:
-    """The run that a topic is about."""
-    return topic.removeprefix(TOPICS).removesuffix(_PAGE)
 
 
 def newest_run(scheduler) -> FollowedRun | None:

@@ -42,7 +42,7 @@ class CellProgress(Progress):
         updates.start()
         try:
             yield
-            self.phase("complete")
+            self.stage("complete")
         finally:
             self._over.set()
             updates.join()

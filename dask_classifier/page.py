@@ -5,6 +5,7 @@ import time
 from bokeh.layouts import column, row
 from bokeh.models import ColumnDataSource, DataTable, Div, NumberFormatter, NumeralTickFormatter, TableColumn
 from bokeh.plotting import figure
+from bokeh.server.tornado import BokehTornado
 from distributed.dashboard import scheduler as dask_pages
 from distributed.dashboard.components import DashboardComponent, add_periodic_callback
 from distributed.dashboard.components.scheduler import BOKEH_THEME, env
@@ -24,28 +25,29 @@ _DONE = "#2b7a78"
 _WIDE = ".bk-clearfix { width: 100%; }"  # Bokeh's own is as wide as the text
 
 
-class NoDashboard(Exception):
-    """The scheduler has none to add a page to."""
-
-
 def connect(application, http_server, scheduler, prefix: str = "") -> None:
     """Make Dask's pages, and ours."""
     dask_pages.connect(application, http_server, scheduler, prefix=prefix)
-    add(scheduler, prefix)
+    add(scheduler)
 
 
-def add(scheduler, prefix: str = "") -> None:
-    """Add the page to the dashboard of a scheduler, and a link to the menu of all its pages. Raises NoDashboard."""
-    if not any(type(each).__name__ == "DaskBokehTornado" for each in scheduler.http_application.applications):
-        raise NoDashboard
+def add(scheduler) -> str | None:
+    """Add the page to the dashboard of a scheduler, and a link to the menu of all its pages. Returns the page's path;
+    None where there is no dashboard.
+    """
+    there = [each for each in scheduler.http_application.applications if isinstance(each, BokehTornado)]
+    if not there:
+        return None
+    prefix = there[0].prefix.rstrip("/")
     variables = dask_pages.template_variables(scheduler)  # the same object for all pages
     if PAGE in variables["pages"]:
-        return
+        return f"{prefix}/{PAGE}"
     variables["pages"].insert(0, PAGE)
     application = BokehApplication({f"/{PAGE}": document}, scheduler, prefix=prefix, template_variables=variables)
     scheduler.http_application.add_application(application)
     application.initialize(IOLoop.current())
     application.start()
+    return f"{prefix}/{PAGE}"
 
 
 def document(scheduler, extra, doc) -> None:
@@ -155,8 +157,8 @@ _EMPTY = "<p>No run of dask-classify has begun on this cluster yet. This page fi
 def curve(run: FollowedRun) -> dict[str, list[float]]:
     """Rows a second over time, each over the last seconds before."""
     seconds, speed, first = [], [], 0
-    for when, done in run.history:
-        while when - run.history[first][0] > _SMOOTH_SECONDS:
+    for place, (when, done) in enumerate(run.history):
+        while first + 1 < place and when - run.history[first][0] > _SMOOTH_SECONDS:
             first += 1
         then, before = run.history[first]
         if when > then:

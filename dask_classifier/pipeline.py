@@ -36,7 +36,7 @@ def run(plan: Plan, cluster: Cluster | Client | str | None = None, *, progress: 
     progress = progress or notebook.following()
     found = manifest.look(plan)
     if found.complete:
-        progress.phase("complete already")
+        progress.stage("complete already")
         return open_run(plan.output)
     with progress.shown():
         return _run(plan, found, cluster, progress)
@@ -72,7 +72,7 @@ class _Stages:
     def enter(self, name: str) -> None:
         """The stage before is over."""
         self.entered.append((name, time.time()))
-        self.progress.phase(name)
+        self.progress.stage(name)
         self.tell_page(stage=name)
 
     def spent(self) -> list[Stage]:
@@ -89,7 +89,7 @@ def _followed(plan: Plan, executor: Executor, stages: _Stages) -> Iterator[None]
         stages.entered[0] = ("starting machines", machines.began)
     stages.progress.connected(executor.dashboard, executor.processes)
     stages.tell_page = executor.tell
-    executor.tell(title=plan.output, deadline=machines.deadline)
+    executor.tell(title=plan.output, client=executor.client_name, deadline=machines.deadline)
     try:
         yield
     except BaseException as error:

@@ -19,7 +19,7 @@ _WINDOW_SECONDS = 60.0  # speed is measured over the last minute
 class Snapshot:
     """How far a run is, at one moment."""
 
-    phase: str
+    stage: str
     rows: int  #: of all
     done: int  #: rows classified or set aside, also those of blocks that are not finished
     bad_rows: int
@@ -41,7 +41,28 @@ class Snapshot:
             "blocks in flight": f"{self.blocks_in_flight:,}",
         }
         share = min(1.0, self.done / self.rows) if self.rows else 0
-        return pages.render("progress.html", stage=self.phase, title=title, share=share, cells=cells | times)
+        return pages.render("progress.html", stage=self.stage, title=title, share=share, cells=cells | times)
+
+
+class Finished(NamedTuple):
+    """A block that is done, and where: what counts of a receipt. No text of the user's."""
+
+    index: int
+    rows: int
+    bad_rows: int
+    worker: str
+    host: str
+    pid: int
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> "Finished":
+        """From its receipt."""
+        return cls(receipt.index, receipt.rows, receipt.bad_rows, receipt.worker, receipt.host, receipt.pid)
+
+    @property
+    def place(self) -> Place:
+        """The process that did it."""
+        return self.worker, self.host, self.pid
 
 
 class Beginning(NamedTuple):
@@ -69,7 +90,7 @@ class Progress:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._phase = "starting"
+        self._stage = "starting"
         self._rows = self._blocks = 0
         self._finished: set[int] = set()  # blocks
         self._done = self._bad_rows = 0  # rows of finished blocks
@@ -84,9 +105,9 @@ class Progress:
 
     # what the pipeline and the executor tell
 
-    def phase(self, name: str) -> None:
+    def stage(self, name: str) -> None:
         """The run has come to another stage: 'trying the classifier', 'finding rows', 'classifying' ..."""
-        self._phase = name
+        self._stage = name
 
     def connected(self, dashboard: str | None, processes: int) -> None:
         """The cluster is there."""
@@ -105,14 +126,18 @@ class Progress:
 
     def finished(self, receipt: Receipt) -> None:
         """A block is done."""
+        self.count(Finished.of(receipt))
+
+    def count(self, block: Finished) -> None:
+        """What `finished` says, in few words."""
         with self._lock:
-            if receipt.index in self._finished:
+            if block.index in self._finished:
                 return  # two workers may do one block
-            rows = receipt.rows + receipt.bad_rows
-            self._finished.add(receipt.index)
+            rows = block.rows + block.bad_rows
+            self._finished.add(block.index)
             self._done += rows
-            self._bad_rows += receipt.bad_rows
-            self._by_place[_place(receipt)] += rows
+            self._bad_rows += block.bad_rows
+            self._by_place[block.place] += rows
 
     def note(self, text: str) -> None:
         """Something that a person should know, though the run goes on."""
@@ -144,7 +169,7 @@ class Progress:
             speed = self._speed(done)
             left = (self._rows - done) / speed if speed > 0 else None
             return Snapshot(
-                self._phase,
+                self._stage,
                 self._rows,
                 done,
                 bad,
@@ -162,12 +187,13 @@ class Progress:
             return self._in_flight()
 
     def _in_flight(self) -> list[tuple[int, str, int, int]]:
-        return [
-            (number, worker, rows, bad)
+        found = {  # by number: a worker that was lost leaves its last word, and another does the block again
+            number: (number, worker, rows, bad)
             for worker, blocks in self._under_way.items()
             for number, (rows, bad) in blocks.items()
             if number not in self._finished
-        ]
+        }
+        return list(found.values())
 
     def _speed(self, done: int) -> float:
         now = time.monotonic()
@@ -180,22 +206,18 @@ class Progress:
         return max(0, done - before) / (now - then) if now > then else 0.0
 
 
-def _place(receipt: Receipt) -> Place:
-    return receipt.worker, receipt.host, receipt.pid
-
-
 def rows_by_worker(receipts: list[Receipt]) -> dict[str, int]:
     """Rows that each worker classified or set aside; where there was one worker, that each of its processes did."""
     rows: Counter[Place] = Counter()
     for receipt in receipts:
-        rows[_place(receipt)] += receipt.rows + receipt.bad_rows
+        rows[Finished.of(receipt).place] += receipt.rows + receipt.bad_rows
     return _named(rows)
 
 
 def place_names(receipts: list[Receipt]) -> dict[int, str]:
     """Where each block was done, for people: by worker, or, where there was one, by process."""
-    names = _names({_place(receipt) for receipt in receipts})
-    return {receipt.index: names[_place(receipt)] for receipt in receipts}
+    names = _names({Finished.of(receipt).place for receipt in receipts})
+    return {receipt.index: names[Finished.of(receipt).place] for receipt in receipts}
 
 
 def _named(rows: Counter[Place]) -> dict[str, int]:

@@ -3,15 +3,15 @@
 It knows of a run whether or not somebody looks, so a page that is opened late shows the whole run.
 """
 
-import contextlib
 import sys
 from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
 
-from .followed import PLUGIN, TOPICS, FollowedRun, run_of
+from .dashboard import is_lazy
+from .followed import PAGE_TOPIC, PLUGIN, TOPICS, FollowedRun, run_of
 
-_MOST_RUNS = 8  # that are kept
+_MOST_RUNS = 8  # that are kept, beside those at work
 
 
 class RunsPlugin(SchedulerPlugin):
@@ -22,30 +22,52 @@ class RunsPlugin(SchedulerPlugin):
 
     def __init__(self):
         self.runs: dict[str, FollowedRun] = {}  # the newest last
+        self.scheduler: Scheduler | None = None
+        self.path: str | None = None  # of the page, where there is a dashboard
 
     async def start(self, scheduler: Scheduler) -> None:
         """Add our page to a dashboard that is there already; one that is made later has it from the start."""
-        if "distributed.dashboard.scheduler" in sys.modules:
+        self.scheduler = scheduler
+        if is_lazy(scheduler):
+            self.path = "/classify"
+        elif "distributed.dashboard.scheduler" in sys.modules:
             from . import page  # imports Bokeh
 
-            with contextlib.suppress(page.NoDashboard):
-                page.add(scheduler)
+            self.path = page.add(scheduler)
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Hear what concerns a run."""
-        if not topic.startswith(TOPICS) or not isinstance(msg, dict):
+        """Hear what concerns a run. One begins when its client says what it is called."""
+        if not isinstance(msg, dict) or not (topic == PAGE_TOPIC or topic.startswith(TOPICS)):
             return
-        run = run_of(topic)
-        if run not in self.runs:
+        run = msg["run"] if topic == PAGE_TOPIC else run_of(topic)
+        if "title" in msg and run not in self.runs:
             self.runs[run] = FollowedRun(run)
-            while len(self.runs) > _MOST_RUNS:
-                del self.runs[next(iter(self.runs))]
-        self.runs[run].hear(msg)
+            self._forget_old_ones()
+        if run in self.runs:
+            self.runs[run].hear(msg)
+
+    def _forget_old_ones(self) -> None:
+        over = [name for name, run in self.runs.items() if run.ended]
+        for name in over[: max(0, len(over) - _MOST_RUNS)]:
+            del self.runs[name]
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        """A client that goes without a word was killed, and its runs with it."""
+        for run in self.runs.values():
+            if run.client == client and not run.ended:
+                run.hear({"end": "its client is gone"})
 
     @property
     def newest(self) -> FollowedRun | None:
-        """The run that began last."""
-        return next(reversed(self.runs.values()), None)
+        """The run that began last; of those at work, if there are any."""
+        at_work = [run for run in self.runs.values() if not run.ended]
+        return next(reversed(at_work or list(self.runs.values())), None)
+
+
+def page_path(dask_scheduler: Scheduler) -> str | None:
+    """Where a scheduler's page is; None where it has no dashboard."""
+    plugin = dask_scheduler.plugins.get(PLUGIN)
+    return plugin.path if isinstance(plugin, RunsPlugin) else None
 
 
 async def dask_setup(scheduler: Scheduler) -> None:

@@ -2,10 +2,11 @@
 
 import contextlib
 import multiprocessing
+import queue
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -14,8 +15,9 @@ from tornado.ioloop import PeriodicCallback
 
 from . import interruption
 from .errors import ClusterError, DaskClassifyError
-from .followed import page_topic
+from .followed import PAGE_TOPIC, run_of
 from .processes import ClassifierProcesses, ProcessDied, Site, start_forkserver
+from .progress import Finished
 from .receipts import Receipt
 from .settings import versions
 from .shipping import Package
@@ -58,7 +60,7 @@ class ClassifierPlugin(WorkerPlugin):
         self.worker_name = str(worker.name)
         self.pool = ClassifierProcesses(worker.state.nthreads, Site(self.worker_name, self.folder), self.environment)
         self.rows: dict[int, tuple[int, int]] = {}
-        self.finished: list[dict] = []  # receipts that the scheduler's page has not heard of
+        self.finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()  # that the page has not heard of
         self.worker, self.proc = worker, worker.monitor.proc
         # where Dask watches memory, it would pause a worker for what its children share
         worker.monitor.proc = Family(self.proc, self.pool, memory=not worker.memory_manager.memory_limit)
@@ -72,7 +74,8 @@ class ClassifierPlugin(WorkerPlugin):
 
     def teardown(self, worker) -> None:
         """End the processes."""
-        self._tell()
+        with contextlib.suppress(Exception):  # the scheduler may be gone
+            self._tell()
         self.telling.stop()
         self.watch_is_over.set()
         self.pool.close()
@@ -89,20 +92,20 @@ class ClassifierPlugin(WorkerPlugin):
 
         try:
             done = self.pool.call(task, *args, on_report=on_report, timeout=timeout)
+            if isinstance(done, Receipt):
+                self.finished.put(Finished.of(done))
+            return done
         finally:
             self.rows.pop(number, None)
-        if isinstance(done, Receipt):
-            self.finished.append(asdict(done))
-        return done
 
     def _tell(self) -> None:
+        """What is done first: a block that is neither done nor in flight would look lost."""
         self.pool.rest()
-        if self.rows:
-            tasks = [(number, rows, bad) for number, (rows, bad) in self.rows.copy().items()]
+        tasks = [(number, rows, bad) for number, (rows, bad) in self.rows.copy().items()]
+        if finished := [self.finished.get() for _ in range(self.finished.qsize())]:
+            self.worker.log_event(PAGE_TOPIC, {"run": run_of(self.name), "finished": finished})
+        if tasks:
             self.worker.log_event(self.name, {"name": self.worker_name, "tasks": tasks})
-        if self.finished:
-            finished, self.finished = self.finished, []
-            self.worker.log_event(page_topic(self.name), {"finished": finished})
 
 
 def _explain_versions(mine: dict[str, str], expected: dict[str, str]) -> tuple[str, str]:
