@@ -28,9 +28,20 @@ class Axis:
         return self.begin + (value - self.low) / (self.high - self.low or 1) * (self.end - self.begin)
 
     @property
+    def step(self) -> float:
+        """Between two ticks."""
+        return _round_step((self.high - self.low) / 6)
+
+    def text(self, value: float) -> str:
+        """A tick, with as many digits as tell it from the next."""
+        if max(abs(self.low), abs(self.high)) >= 1e9:
+            return f"{value:.3g}"
+        return f"{value:,.{max(0, -math.floor(math.log10(self.step)))}f}"
+
+    @property
     def ticks(self) -> list[float]:
         """Some three to seven round values."""
-        step = _round_step((self.high - self.low) / 6)
+        step = self.step
         first = math.ceil(self.low / step - 1e-9)
         return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
@@ -56,12 +67,12 @@ def _number(value: float) -> str:
 def _picture(marks: str, across: Axis, up: Axis, x_label: str, description: str) -> Markup:
     lines = "".join(
         f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{up(tick):.1f}" y2="{up(tick):.1f}"/>'
-        f'<text class="tick" x="{_LEFT - 8}" y="{up(tick) + 4:.1f}" text-anchor="end">{_number(tick)}</text>'
+        f'<text class="tick" x="{_LEFT - 8}" y="{up(tick) + 4:.1f}" text-anchor="end">{up.text(tick)}</text>'
         for tick in up.ticks
     )
     below = "".join(
         f'<text class="tick" x="{across(tick):.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">'
-        f"{_number(tick)}</text>"
+        f"{across.text(tick)}</text>"
         for tick in across.ticks
     )
     label = f'<text class="tick" x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>'

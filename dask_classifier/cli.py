@@ -251,14 +251,15 @@ def report(run_url, file, overwrite, as_json):
 @click.argument("run_url", metavar="RUN")
 @click.argument("file")
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
-def fetch(run_url, file, overwrite):
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+def fetch(run_url, file, overwrite, quiet):
     """Write all rows of a run, in order, to one FILE; - is standard output.
 
     The suffix says how: .gz and .zst are compressed, .parquet is Parquet, anything else is plain CSV.
     """
     from . import commands
 
-    commands.fetch(run_url, file, overwrite=overwrite)
+    commands.fetch(run_url, file, overwrite=overwrite, quiet=quiet)
 
 
 # --- machines ------------------------------------------------------------------------------------

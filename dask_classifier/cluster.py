@@ -32,6 +32,7 @@ from .roles import user_data
 from .saved import Saved
 
 _WATCH_SECONDS = 5.0
+_SOON_SECONDS = 10.0  # after the start: then a run is what machines were started for
 _log = logging.getLogger(__name__)
 
 
@@ -69,6 +70,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
                 saved.save(self.saved(), new=True)  # first of all, so that `down` finds it from now on
             self.fleet.open_group()
             self._start_dask(self.spec.workers)
+            self._up = time.time()
         except BaseException as error:
             self._end()
             raise _own(error) from error
@@ -101,7 +103,8 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         self._replacements = 0 if kept else max(2, math.ceil(spec.workers / 2))
         self._numbers = itertools.count()
         self._contact_address = ""
-        self._began, self._asked = time.monotonic(), time.time()
+        self._began, self._up = time.monotonic(), time.time()
+        self._asked = None if kept else self._up
         self.ground = ground.look(self.aws, spec)
         self.id = kept.id if kept else uuid.uuid4().hex[:12]
         self.tls = kept.tls if kept else bootstrap.tls(days=2 + math.ceil(spec.deadline / 86_400))
@@ -259,14 +262,15 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         return self.fleet.deadline
 
     @property
-    def began(self) -> float | None:
-        """When the machines were asked for, until a first run has used them."""
-        return None if self.stays or self._when_gone else self._asked
-
-    @property
     def expected_processes(self) -> int:
         """Classifier processes, when all machines have come."""
         return len(self.worker_spec) * self.ground.processes(self.spec)
+
+    def take_began(self) -> float | None:
+        """When the machines were asked for, for the run for which they were: the first one, soon after."""
+        soon = time.time() - self._up < _SOON_SECONDS
+        began, self._asked = self._asked, None
+        return began if soon else None
 
     def wait_until_ready(self) -> None:
         """Until `min_workers` have joined. Raises ClusterError."""

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from . import generate as generated_rows
 from . import manifest, pipeline, planning, storage
+from . import report as reports
 from .display import Display, described, summary
 from .errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from .local import LocalCluster
@@ -51,7 +52,7 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
 def _speed(result: Result, started: float) -> tuple[float, float]:
     """Seconds since the command began, and rows a second of what was done in them."""
     seconds = time.time() - started
-    new = sum(receipt.rows + receipt.bad_rows for receipt in result.receipts if receipt.started >= started)
+    new = sum(receipt.rows + receipt.bad_rows for receipt in result.new_receipts)
     return seconds, new / seconds
 
 
@@ -159,8 +160,11 @@ def plan(options: dict, machines: dict, *, measure: bool, as_json: bool) -> None
 
         with LocalCluster(1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as here:
             trial = pipeline.measure(made, here)
-        rows, _ = planning.estimated_rows(made)
-        found |= costs.Estimate.of(rows, trial.seconds_a_row, processes, price).words
+        rows, about = planning.estimated_rows(made)
+        if trial.rows:
+            found |= costs.Estimate.of(rows, trial.seconds_a_row, processes, price).words(about)
+        else:
+            found["time"] = "not known: the trial has classified no row"
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -171,7 +175,9 @@ def plan(options: dict, machines: dict, *, measure: bool, as_json: bool) -> None
 def _offered(machines: dict):
     """Processes; and on EC2 the price of an hour, and words for both. AWS is asked, nothing is started."""
     workers = machines.pop("workers")
-    if machines.pop("cluster") != "ec2":
+    if (cluster := machines.pop("cluster")) not in {"local", "ec2"}:
+        raise UsageError(f"What a run on {cluster} takes is not known.", "Give --cluster local or --cluster ec2.")
+    if cluster == "local":
         return workers or CPU_COUNT, None, {}
     from . import costs, ground
     from .aws import Aws
@@ -213,8 +219,6 @@ def verify(run_url: str, *, as_json: bool) -> None:
 
 def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) -> None:
     """`dask-classify report`: a run's figures; and its page, where there is none yet, or in a file."""
-    from . import report as reports
-
     result = open_run(run_url)
     figures = reports.figures(result)
     if file:
@@ -226,18 +230,24 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
     Console(highlight=False, soft_wrap=True).print(described(figures))
     page = storage.join(result.output, manifest.REPORT)
     if not file and not storage.exists(page):
-        storage.write(page, reports.html(figures).encode())
+        try:
+            storage.write(page, reports.html(figures).encode())
+        except StorageError as error:  # it may be a run that one can read and not write
+            click.echo(f"There is no page: {error.message} --html FILE writes one.", err=True)
+            return
     click.echo(f"Page: {file or _short(page)}")
 
 
-def fetch(run_url: str, file: str, *, overwrite: bool) -> None:
+def fetch(run_url: str, file: str, *, overwrite: bool, quiet: bool) -> None:
     """`dask-classify fetch`: one file from a run."""
     result = open_run(run_url)
     if file == "-":
         result.write_to(sys.stdout.buffer)
         return
     _refuse_existing(file, overwrite)
-    click.echo(f"{file}: {result.rows:,} rows, {format_bytes(result.fetch(file))}", err=True)
+    size = result.fetch(file)
+    if not quiet:
+        click.echo(f"{file}: {result.rows:,} rows, {format_bytes(size)}", err=True)
 
 
 def _refuse_existing(file: str, overwrite: bool) -> None:

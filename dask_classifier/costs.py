@@ -48,13 +48,13 @@ class Estimate:
         dollars = price.dollars * seconds / 3600 if price and price.dollars else None
         return cls(seconds, 1000 * seconds_a_row, dollars)
 
-    @property
-    def words(self) -> dict[str, str]:
-        """For people."""
-        time = f"about {format_seconds(self.seconds)} of work, at {self.ms_a_row:.3g} ms a row as measured here"
+    def words(self, about: str = "") -> dict[str, str]:
+        """For people; `about` is how sure the number of rows is: "at least ", or less."""
+        sure = about if about == "at least " else "about "
+        time = f"{sure}{format_seconds(self.seconds)} of work, at {self.ms_a_row:.3g} ms a row as measured here"
         if self.dollars is None:
             return {"time": time}
-        cost = f"about ${self.dollars:.2f} for that; the machines' start and end, some minutes, come on top"
+        cost = f"{sure}${self.dollars:.2f} for that; the machines' start and end, some minutes, come on top"
         return {"time": time, "cost": cost}
 
 

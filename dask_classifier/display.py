@@ -15,7 +15,7 @@ from rich.text import Text
 
 from .progress import Progress, Snapshot, rows_by_worker
 from .receipts import Receipt
-from .report import Figures, receipt
+from .report import Figures, totals
 from .result import Result
 from .units import format_seconds
 
@@ -141,7 +141,7 @@ def summary(result: Result, speed: tuple[float, float] | None) -> RenderableType
 
 def described(figures: Figures) -> RenderableType:
     """A run's figures, for `dask-classify report`."""
-    tables = [_names_and_words(receipt(figures))]
+    tables = [_names_and_words(totals(figures))]
     tables.append(_columns(["stage", "time"], [(each.name, format_seconds(each.seconds)) for each in figures.stages]))
     workers = [(each.name, f"{each.rows:,}", f"{each.blocks:,}", f"{each.ms_a_row:.3g}") for each in figures.workers]
     tables.append(_columns(["worker", "rows", "blocks", "ms a row"], workers[:_MOST_WORKERS]))
@@ -158,7 +158,7 @@ def described(figures: Figures) -> RenderableType:
 def _names_and_words(lines: dict[str, str]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in lines.items():
-        table.add_row(name, value)
+        table.add_row(Text(name), Text(value))
     return table
 
 
@@ -166,7 +166,7 @@ def _columns(names: list[str], rows: Iterable[tuple[str, ...]]) -> Table:
     """The first column to the left, numbers to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in names:
-        table.add_column(name, justify="right" if name in {"rows", "blocks", "ms a row", "time"} else "left")
+        table.add_column(Text(name), justify="right" if name in {"rows", "blocks", "ms a row", "time"} else "left")
     for row in rows:
         table.add_row(*map(Text, row))
     return table

@@ -52,11 +52,14 @@ class Machines:
 
     expected_processes = 0  # when all have come
     deadline: float | None = None  # when they end themselves, in seconds since 1970
-    began: float | None = None  # when they were asked for, where this is their first run; in seconds since 1970
 
     def environment(self) -> dict[str, str]:
         """Variables for the classifier processes."""
         return {}
+
+    def take_began(self) -> float | None:
+        """When they were asked for, in seconds since 1970, where they were started for this run."""
+        return None
 
     def wait_for_first_workers(self, client: Client) -> None:
         """Raises ClusterError when none comes."""

@@ -71,6 +71,16 @@ def parquet_text(data: bytes) -> bytes:
     return frame.to_csv(index=False, header=False, lineterminator="\n").encode()
 
 
+def first_texts(data: bytes, columns: list[str], most: int) -> dict[str, list[str]]:
+    """The values of some columns in the first rows of a Parquet part, as text; missing ones as none."""
+    batch = next(pq.ParquetFile(io.BytesIO(data)).iter_batches(most, columns=columns), None)
+    frame = batch.to_pandas() if batch else pd.DataFrame(columns=columns)
+    return {
+        name: ["" if missing else str(value) for value, missing in zip(frame[name], frame[name].isna(), strict=True)]
+        for name in columns
+    }
+
+
 def write_parquet(stream: BinaryIO, frames: Iterable[pd.DataFrame]) -> None:
     """One Parquet file of all frames, with the types of the first. Raises UsageError where others have other types."""
     tables = (frame.reset_index() for frame in frames)

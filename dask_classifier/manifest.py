@@ -19,7 +19,7 @@ from .units import format_bytes
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 FORMAT = 1  # of these files; a change that an older reader would misread makes it 2
 _OURS = re.compile(
-    rf"({PLAN}|{MANIFEST}|{REPORT}|{UNPACKED}/\d+\.csv|quarantine/part-\d+\.csv\.gz"
+    rf"({PLAN}|{MANIFEST}|{REPORT}|{UNPACKED}/\d+-[0-9a-f]+\.csv|quarantine/part-\d+\.csv\.gz"
     rf"|parts/part-\d+\.({'|'.join(map(re.escape, FORMATS))}|json))"
 )
 
@@ -79,7 +79,7 @@ class Manifest(dict[str, Any]):
             "output_format",
             "header",
             "seconds",
-            "resumed_parts",
+            "resumed",
             "versions",
             "machines",
             "fingerprint",
@@ -187,8 +187,12 @@ def _missing_files(receipt: Receipt, part_format: str, sizes: dict[str, int]) ->
 
 
 def clear(plan: Plan) -> None:
-    """Remove the run that `--overwrite` gives up, the manifest first; nothing that is not a run's."""
+    """Remove the run that `--overwrite` gives up, the manifest first; nothing that is not a run's, nor the copies that
+    the plan has unpacked.
+    """
+    kept = {file.data_url for _, file in plan.source.packed_files}
     names = [name for name in storage.sizes(plan.output) if is_ours(name)]
+    names = [name for name in names if storage.join(plan.output, name) not in kept]
     for name in sorted(names, key=lambda name: (name != MANIFEST, name)):
         storage.delete(storage.join(plan.output, name))
 
@@ -226,7 +230,7 @@ def missing(cut: Cut, receipts: tuple[Receipt, ...]) -> list[Block]:
 
 
 def save_manifest(
-    plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, stages: Callable[[], list[Stage]], resumed: int
+    plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, stages: Callable[[], list[Stage]], resumed: list[int]
 ) -> None:
     """Prove that the receipts account for every row of the plan, and write manifest.json: now the run is
     complete.
@@ -250,7 +254,7 @@ def save_manifest(
         "started": spent[0].started,
         "seconds": spent[-1].started + spent[-1].seconds - spent[0].started,
         "stages": [list(stage) for stage in spent],
-        "resumed_parts": resumed,
+        "resumed": resumed,
         "versions": versions(),
         "parts": [asdict(receipt) for receipt in receipts],
     }

@@ -43,6 +43,9 @@ class CellProgress(Progress):
         try:
             yield
             self.stage("complete")
+        except BaseException:
+            self.stage("failed")
+            raise
         finally:
             self._over.set()
             updates.join()

@@ -143,7 +143,7 @@ class Page(DashboardComponent):
         most = sorted(now.by_worker.items(), key=lambda item: item[1])[-_MOST_WORKERS:]
         names = [name for name, _ in most]
         hidden = len(now.by_worker) - len(most)
-        self.bars.title.text = "Rows in finished blocks" + (f" ({hidden} workers more)" if hidden else "")
+        self.bars.title.text = "Rows in finished blocks" + (f" ({hidden} more)" if hidden else "")
         if self.bars.y_range.factors != names:
             self.bars.y_range.factors = names
             self.bars.height = max(300, 60 + 20 * len(names))

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pyarrow as pa
@@ -56,8 +56,9 @@ class PartWriter:
         self.rows += len(answer)
 
     def quarantine(self, source: str, bad: BadRow) -> None:
-        """Set a bad row aside."""
-        self.bad_rows.append((source, bad))
+        """Set a bad row aside. Text that is not Unicode, as an exception may have it, cannot be written as it is."""
+        bad = replace(bad, reason=_unicode(bad.reason), raw=_unicode(bad.raw))
+        self.bad_rows.append((_unicode(source), bad))
 
     def commit(self) -> Receipt:
         """Write part, quarantine file and receipt."""
@@ -89,7 +90,7 @@ class PartWriter:
             return b""
         rows = [(source, bad.row, bad.reason, bad.raw) for source, bad in self.bad_rows]
         text = pd.DataFrame(rows, columns=QUARANTINE_COLUMNS).to_csv(index=False, header=False, lineterminator="\n")
-        return gzip_member(text.encode("utf-8", "backslashreplace"))
+        return gzip_member(text.encode())
 
     def _receipt(self, frames: list[pd.DataFrame], part: bytes, bad: bytes) -> Receipt:
         return Receipt(
@@ -110,6 +111,10 @@ class PartWriter:
             host=socket.gethostname(),
             pid=os.getpid(),
         )
+
+
+def _unicode(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _names(frame: pd.DataFrame) -> tuple[str, ...]:

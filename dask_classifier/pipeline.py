@@ -8,7 +8,7 @@ from dataclasses import asdict
 from distributed import Client
 from distributed.deploy.cluster import Cluster
 
-from . import manifest, notebook, sources, storage
+from . import manifest, notebook, report, sources, storage
 from .errors import BlocksFailed, DaskClassifyError, SourceError
 from .executors import DaskExecutor, InlineExecutor, connect
 from .manifest import REPORT, Cut, Found, Stage
@@ -47,13 +47,17 @@ def _run(plan: Plan, found: Found, cluster, progress: Progress) -> Result:
     stages.enter("connecting")
     with connect(cluster, new_run_id(), plan.package, progress) as executor:
         with _followed(plan, executor, stages):
-            cut = _restored(found.cut, plan, executor, stages) if found.cut else _prepare(plan, executor, stages)
+            cut = found.cut or _prepare(plan, executor, stages)
+            if found.cut:
+                _restore_copies(plan, found, executor, stages)
             progress.begin(cut.rows, len(cut.blocks), found.receipts)
             executor.tell(beginning=Beginning.of(cut.rows, len(cut.blocks), found.receipts))
             stages.enter("classifying")
             receipts = _classify(plan, cut, found.receipts, executor, progress)
             stages.enter("publishing")
-            manifest.save_manifest(plan, cut, receipts, stages=stages.spent, resumed=len(found.receipts))
+            manifest.save_manifest(
+                plan, cut, receipts, stages=stages.spent, resumed=[receipt.index for receipt in found.receipts]
+            )
     for _, file in cut.source.packed_files:
         storage.delete(file.data_url)
     result = open_run(plan.output)
@@ -85,8 +89,8 @@ class _Stages:
 def _followed(plan: Plan, executor: Executor, stages: _Stages) -> Iterator[None]:
     """Tell what follows the run, on the client and on the dashboard's page, how it begins and how it ends."""
     machines = executor.machines
-    if machines.began:
-        stages.entered[0] = ("starting machines", machines.began)
+    if began := machines.take_began():
+        stages.entered[0] = ("starting machines", began)
     stages.progress.connected(executor.dashboard, executor.processes)
     stages.tell_page = executor.tell
     executor.tell(title=plan.output, client=executor.client_name, deadline=machines.deadline)
@@ -101,8 +105,6 @@ def _followed(plan: Plan, executor: Executor, stages: _Stages) -> Iterator[None]
 def _report(result: Result, progress: Progress) -> None:
     """The page for people. A run is complete without it, whatever goes wrong here."""
     try:
-        from . import report  # imports jinja2
-
         report.save(result)
     except DaskClassifyError as error:
         progress.note(f"{REPORT} was not written: {error.message}")
@@ -134,9 +136,6 @@ def _prepare(plan: Plan, executor: Executor, stages: _Stages) -> Cut:
     name, sample = sources.first_rows(plan.source, chunks * plan.chunk_rows)
     settings = plan.settings(plan.max_bad.of(10**9))  # a share of an unknown number of rows is no reason to stop here
     trial = _try_out(executor, plan, settings, name, sample)
-    packed = plan.source.packed_files
-    if plan.overwrite and packed:
-        manifest.clear(plan)  # copies must not go to where those of another run are
     source = _unpack(plan.source, executor, stages)
     stages.enter("finding rows")
     surveyed = _survey(source, executor)
@@ -144,7 +143,7 @@ def _prepare(plan: Plan, executor: Executor, stages: _Stages) -> Cut:
     row_bytes = len(sample) / trial.rows if trial.rows else 0
     sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
     cut = Cut(source, tuple(sources.cut(surveyed, sizes, shrink(plan))), trial.seconds_a_row)
-    if plan.overwrite and not packed:
+    if plan.overwrite:
         manifest.clear(plan)  # now nothing can be wrong with the new one
     manifest.save_plan(plan, cut)
     return cut
@@ -185,19 +184,18 @@ def _sizes_of_copies(
     return {packed[number][0]: size for number, size in _all(outcomes)}
 
 
-def _restored(cut: Cut, plan: Plan, executor: Executor, stages: _Stages) -> Cut:
-    """The cut of an earlier attempt, whose unpacked copies are there again: a complete run has none."""
-    there = storage.sizes(plan.output)
+def _restore_copies(plan: Plan, found: Found, executor: Executor, stages: _Stages) -> None:
+    """Unpack again what the missing blocks read, and is no longer there: a complete run has no copies."""
+    there, needed = storage.sizes(plan.output), {block.file for block in manifest.missing(found.cut, found.receipts)}
     lost = [
         (number, file)
-        for number, file in cut.source.packed_files
-        if there.get(file.data_url.removeprefix(f"{plan.output}/")) != file.data_size
+        for number, file in found.cut.source.packed_files
+        if number in needed and there.get(file.data_url.removeprefix(f"{plan.output}/")) != file.data_size
     ]
-    sizes = _sizes_of_copies(lost, cut.source.layout.encoding, executor, stages)
+    sizes = _sizes_of_copies(lost, found.cut.source.layout.encoding, executor, stages)
     for number, file in lost:
         if sizes[number] != file.data_size:
             raise SourceError(f"{file.url} is not what it was when it was cut.", "Start again with --overwrite.")
-    return cut
 
 
 def _survey(source: Source, executor: Executor) -> list[Marks]:

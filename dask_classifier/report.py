@@ -92,7 +92,7 @@ def figures(result: Result) -> Figures:
     manifest, plan = result.manifest, read_json(result.output, PLAN)
     identity = plan["identity"]
     started = manifest["started"]
-    new = [receipt for receipt in result.receipts if receipt.started >= started]
+    new = result.new_receipts
     names = place_names(new)
     rows = sum(_all_rows(receipt) for receipt in new)
     return Figures(
@@ -106,7 +106,7 @@ def figures(result: Result) -> Figures:
         rows_out=result.rows,
         bad_rows=result.bad_rows,
         parts=len(manifest["parts"]),
-        resumed_parts=manifest["resumed_parts"],
+        resumed_parts=len(manifest.get("resumed", ())),
         bytes=manifest["bytes"],
         processes=len({(each.host, each.pid) for each in new}),
         at_work=_at_work(new),
@@ -201,7 +201,7 @@ def html(run: Figures) -> str:
         run=run,
         name=run.output.rstrip("/").rpartition("/")[2],
         when=time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(run.started)),
-        receipt=receipt(run),
+        totals=totals(run),
         stages=_stages(run),
         speed=charts.area(run.speed, x_label="seconds since the run began", description="Rows a second over time"),
         dots=charts.dots(_dots(run.blocks), x_label="block", description="Milliseconds a row of each block"),
@@ -214,7 +214,7 @@ def html(run: Figures) -> str:
     )
 
 
-def receipt(run: Figures) -> dict[str, str]:
+def totals(run: Figures) -> dict[str, str]:
     """The run's figures in names and words."""
     words = {
         **run.words,

@@ -88,12 +88,19 @@ class Result:
         return [Receipt.of(fields) for fields in self.manifest["parts"]]
 
     @property
+    def new_receipts(self) -> list[Receipt]:
+        """Those of the last attempt, which `resume` has not found done."""
+        resumed = set(self.manifest.get("resumed", ()))
+        return [receipt for receipt in self.receipts if receipt.index not in resumed]
+
+    @property
     def _format(self) -> str:
         return self.manifest["output_format"]
 
-    def urls(self) -> list[str]:
-        """Where the parts are, in order."""
-        return [self._url(part_name(receipt.index, self._format)) for receipt in self.receipts]
+    def urls(self, receipts: list[Receipt] | None = None) -> list[str]:
+        """Where the parts are, in order: all, or those of some receipts."""
+        some = self.receipts if receipts is None else receipts
+        return [self._url(part_name(receipt.index, self._format)) for receipt in some]
 
     def _url(self, name: str) -> str:
         return storage.join(self.output, name)

@@ -46,7 +46,8 @@ class Answers:
 
 def answers(result: Result, source_columns: list[str]) -> list[Answers]:
     """One for each column that the classifier added to the source's."""
-    new = [name for name in result.columns[1:] if name not in source_columns]
+    known = set(map(str, source_columns))  # without a header row they are numbers
+    new = [name for name in result.columns[1:] if name not in known]
     if not new or not result.rows:
         return []
     texts = _sample(result, new)
@@ -59,8 +60,22 @@ def _spread(name: str, texts: list[str], kind: str) -> Answers:
         return _by_frequency(name, texts)
     numbers = np.array([float(text) if text else np.nan for text in texts])
     finite = numbers[np.isfinite(numbers)]
+    if not _has_bars(finite):
+        return _by_frequency(name, texts)
     counts, edges = np.histogram(finite, bins=_bars(finite, kind))
     return Answers(name, len(texts), len(texts) - len(finite), tuple(edges.tolist()), tuple(counts.tolist()))
+
+
+def _has_bars(numbers: np.ndarray) -> bool:
+    """Whether there is room for bars between the smallest and the largest: not where they are almost equal, or as far
+    apart as floats can be.
+    """
+    if not len(numbers):
+        return False
+    low, high = numbers.min(), numbers.max()
+    with np.errstate(over="ignore"):
+        width = high - low
+    return bool(np.isfinite(width) and width > 4 * _BARS * np.spacing(max(abs(low), abs(high))))
 
 
 def _bars(numbers: np.ndarray, kind: str) -> int | np.ndarray:
@@ -82,7 +97,10 @@ def _sample(result: Result, columns: list[str]) -> dict[str, list[str]]:
     receipts = _evenly([receipt for receipt in result.receipts if receipt.rows])
     rows_each = -(-_ROWS // len(receipts))
     if result.manifest["output_format"] == "parquet":
-        return _parquet_sample(result, receipts, columns, rows_each)
+        from .frames import first_texts  # imports pandas, which most commands do without
+
+        texts = [first_texts(storage.read(url), columns, rows_each) for url in result.urls(receipts)]
+        return {name: [text for part in texts for text in part[name]] for name in columns}
     with ThreadPoolExecutor(_PARTS) as pool:
         parts = pool.map(lambda receipt: _first_rows(result, receipt, rows_each), receipts)
         places = [result.columns.index(name) for name in columns]
@@ -111,18 +129,9 @@ def _beginning(result: Result, name: str, size: int, part_format: str, most: int
     text = unpacked_beginning(data, part_format)
     starts = [*scan_part(text).tolist(), *([len(text)] if size <= _BYTES else [])]
     stop = starts[min(most, len(starts) - 1)] if starts else 0
+    csv.field_size_limit(len(text) + 1)
     # a CR in a value is not quoted by pandas, and would end a row for csv
     return csv.reader(io.StringIO(text[:stop].decode().replace("\r", _CR), newline=""))
-
-
-def _parquet_sample(result: Result, receipts: list[Receipt], columns: list[str], most: int) -> dict[str, list[str]]:
-    frames = [result.part(receipt).head(most) for receipt in receipts]
-    return {name: [text for frame in frames for text in _texts(frame[name])] for name in columns}
-
-
-def _texts(column) -> list[str]:
-    """The values of a pandas Series as text, missing ones as none."""
-    return ["" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
 
 
 @dataclass(frozen=True)

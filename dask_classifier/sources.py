@@ -11,6 +11,7 @@ is unpacked once, as UTF-8, into the run's folder, and then is a CSV file like a
 
 import bisect
 import codecs
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -135,11 +136,17 @@ def _named(columns: tuple) -> str:
 def _look_at(url: str, number: int, layout: Layout, unpack_folder: str) -> tuple[CsvFile, tuple]:
     found = storage.identity(url)
     packed = bool(storage.compression(url)) or not keeps_ascii(layout.encoding)
-    data_url = storage.join(unpack_folder, f"{number:05d}.csv") if packed else url
+    data_url = storage.join(unpack_folder, _name_of_copy(number, url, found, layout)) if packed else url
     file = CsvFile(url, found.size, found.version, data_url, data_size=0 if packed else found.size)
     head, _ = _head(file, layout.encoding)
     start, columns = read_header(head, replace(layout, encoding="utf-8") if packed else layout, url)
     return replace(file, data_start=start), columns
+
+
+def _name_of_copy(number: int, url: str, found: storage.Identity, layout: Layout) -> str:
+    """Another file, another version or another encoding has another name: no run takes the copy of another's."""
+    of = repr((url, found.size, found.version, layout.encoding))
+    return f"{number:05d}-{hashlib.sha256(of.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}.csv"
 
 
 def _head(file: CsvFile, encoding: str) -> tuple[bytes, bool]:

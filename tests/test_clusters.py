@@ -126,6 +126,23 @@ def test_a_dask_worker_killed_and_another_joining_in_mid_run(dask_cluster, tmp_p
     assert run_bytes(tmp_path / "run") == reference(csv_of(20_000), known.lengths)
 
 
+def test_text_that_is_not_unicode_harms_no_worker(dask_cluster, tmp_path):
+    """Messages between Dask's processes cannot hold it; a bad row's reason can."""
+    worker = dask_cluster.worker("only", threads=1)
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "def f(df):\n    if '7' in df.index:\n        raise ValueError('\\udcff')\n    return [0] * len(df)\n"
+    )
+    with Client(dask_cluster.address) as client:
+        client.wait_for_workers(1, timeout=30)
+        plan = dc.plan(
+            rows=40, output=tmp_path / "run", classifier=f"{code}:f", max_bad=1, block_rows=10, chunk_rows=10
+        )
+        result = dc.run(plan, client)
+        assert len(client.scheduler_info()["workers"]) == 1 and worker.poll() is None
+    assert result.bad_rows == 1 and "\\udcff" in result.quarantined().reason[0]
+
+
 def test_a_cluster_without_workers_is_no_cluster(dask_cluster, tmp_path, monkeypatch):
     from dask_classifier import executors
 

@@ -43,6 +43,8 @@ def test_the_very_same_command_runs_on_ec2_and_gives_the_same_bytes(ec2, profile
     assert len(ec2.events("boot")) == 3 and not ec2.remains()
     stored = ec2.client("s3").get_object(Bucket="bucket", Key="main/manifest.json")["Body"].read()
     assert json.loads(stored)["machines"] == {"started": 3, "terminated": 3, "left": []}
+    page = ec2.client("s3").get_object(Bucket="bucket", Key="main/report.html")["Body"].read().decode()
+    assert "3 started, 3 terminated" in page and "starting machines" in page
     proven = ec2.command("verify", "s3://bucket/main", "--json", check=0)
     command("--rows", "20k", "--slowness", "1", "--output", "here", check=0)
     here = command("verify", "here", "--json", check=0)

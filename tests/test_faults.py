@@ -16,7 +16,7 @@ import pytest
 from reference import reference
 
 import dask_classifier as dc
-from dask_classifier import generate, planning
+from dask_classifier import generate, pipeline, planning
 from dask_classifier.errors import (
     BlocksFailed,
     DamagedRun,
@@ -204,7 +204,9 @@ def test_kill_9_of_the_command_then_resume(tmp_path, run_bytes, classifiers, com
         "finished blocks were not redone"
     )
     assert run_bytes(tmp_path / "run") == reference(csv_of(6000), known.lengths)
-    assert json.loads((tmp_path / "run/manifest.json").read_text())["resumed_parts"] == len(done)
+    assert json.loads((tmp_path / "run/manifest.json").read_text())["resumed"] == sorted(
+        int(name[5:10]) for name in done
+    )
     assert "all there" in command("verify", tmp_path / "run", check=0).stdout
 
 
@@ -259,7 +261,7 @@ def test_resume_redoes_what_is_damaged_and_only_that(cluster, tmp_path, run_byte
     redone = {name for name, was in before.items() if (parts / name).stat().st_mtime_ns != was}
     assert redone == {"part-00001.csv.gz", "part-00003.csv.gz", "part-00005.csv.gz"}
     assert run_bytes(tmp_path / "run") == reference(csv_of(1000), known.lengths)
-    assert result.manifest["resumed_parts"] == 7
+    assert len(result.manifest["resumed"]) == 7
     result.verify()
     assert not list(parts.glob(".*")), "what a killed writer left is gone"
 
@@ -640,6 +642,38 @@ def test_resume_of_a_complete_run_of_a_packed_file_that_lost_a_part(cluster, tmp
     (tmp_path / "run/parts/part-00002.csv.gz").unlink()
     dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster).verify()
     assert run_bytes(tmp_path / "run") == reference(text, known.lengths)
+    assert not list((tmp_path / "run").glob("unpacked/*"))
+
+
+def test_resume_unpacks_only_what_missing_blocks_read(cluster, tmp_path, run_bytes, classifiers, monkeypatch):
+    for name in "abc":
+        (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress(csv_of(200)))
+    options = {"input": tmp_path / "*.csv.gz", "classifier": classifiers("lengths"), "block_rows": 100}
+    dc.run(dc.plan(**options, output=tmp_path / "run"), cluster)
+    whole = run_bytes(tmp_path / "run")
+    (tmp_path / "run/parts/part-00003.csv.gz").unlink()  # of b
+    unpacked, real = [], pipeline._sizes_of_copies
+
+    def noting(packed, *args):
+        unpacked.extend(file.url.rpartition("/")[2] for _, file in packed)
+        return real(packed, *args)
+
+    monkeypatch.setattr(pipeline, "_sizes_of_copies", noting)
+    dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster).verify()
+    assert unpacked == ["b.csv.gz"] and run_bytes(tmp_path / "run") == whole
+
+
+def test_overwrite_with_a_damaged_packed_file_gives_nothing_up(cluster, tmp_path, classifiers):
+    packed = gzip.compress(csv_of(500))
+    (tmp_path / "in.csv.gz").write_bytes(packed)
+    options = {"input": tmp_path / "in.csv.gz", "output": tmp_path / "run", "classifier": classifiers("lengths")}
+    done = dc.run(dc.plan(**options), cluster)
+    (tmp_path / "in.csv.gz").write_bytes(packed[:-100])
+    with pytest.raises(StorageError, match="unpack"):
+        dc.run(dc.plan(**options, overwrite=True), cluster)
+    done.verify()
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(csv_of(300)))
+    dc.run(dc.plan(**options, overwrite=True), cluster).verify()
     assert not list((tmp_path / "run").glob("unpacked/*"))
 
 

@@ -125,7 +125,7 @@ def test_the_report_in_light_and_dark_and_on_paper(cluster, visit, tmp_path):
     assert light.evaluate(paper) == "rgb(255, 255, 255)" != dark.evaluate(paper)
     dark.emulate_media(media="print")
     assert dark.evaluate(paper) == "rgb(255, 255, 255)"
-    for section in ("receipt", "timeline", "speed", "workers", "blocks", "bad-rows", "settings"):
+    for section in ("totals", "timeline", "speed", "workers", "blocks", "bad-rows", "settings"):
         assert light.locator(f"#{section}").is_visible(), section
     assert light.locator("#blocks circle").count() == 10 and light.locator(".answers rect").count() == 40
     narrow = visit(address, viewport={"width": 400, "height": 800})

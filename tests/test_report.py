@@ -93,7 +93,10 @@ def test_a_sample_of_large_parts_reads_their_beginnings(cluster, tmp_path, monke
     result = dc.run(plan, cluster)
     monkeypatch.setattr(samples, "_BYTES", 100_000)
     monkeypatch.setattr(samples, "_ROWS", 8000)
+    read, real = [], samples.storage.read
+    monkeypatch.setattr(samples.storage, "read", lambda url, *span: read.append(span) or real(url, *span))
     (scores,) = samples.answers(result, ["SKU", "FLUX", "MANUFACTURER_NAME", "DESCRIPTION"])
+    assert part_format == "parquet" or read == [(0, 100_000)] * 4, "no part is read whole"
     assert 2000 < scores.rows <= 8000 and scores.missing == 0, "2,000 rows of each part, or as many as were read"
 
 
@@ -128,6 +131,59 @@ def test_a_defect_of_the_page_does_not_fail_the_run(cluster, tmp_path, monkeypat
     monkeypatch.setattr(report, "figures", lambda result: 1 / 0)
     dc.run(dc.plan(rows=10, output=tmp_path / "run", slowness=1), cluster, progress=Listening()).verify()
     assert said == ["report.html was not written: ZeroDivisionError: division by zero. Please report this defect."]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.0, 1.0000000000000002],
+        [1e17],
+        [0.0, 5e-324],
+        [-1e308, 1e308],
+        [float("nan")],
+        [float("inf"), 1.0],
+        [2**60, 2**60 + 1],
+    ],
+    ids=str,
+)
+def test_numbers_without_room_for_bars_are_counted(cluster, tmp_path, values):
+    code = tmp_path / "mine.py"
+    text = f"from math import inf, nan\nvalues = {values!r}\ndef f(df):\n"
+    code.write_text(text + "    return [values[int(i) % len(values)] for i in df.index]\n")
+    result = dc.run(dc.plan(rows=20, output=tmp_path / "run", classifier=f"{code}:f"), cluster)
+    (answers,) = report.figures(result).answers
+    assert sum(answers.counts) + sum(count for _, count in answers.values) + answers.missing == 20
+    assert Path(result.output, "report.html").exists()
+
+
+def test_without_a_header_row_the_source_is_no_answer(cluster, tmp_path):
+    (tmp_path / "in.csv").write_text("1,secret one\n2,secret two\n")
+    plan = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", slowness=1, header_row=False)
+    result = dc.run(plan, cluster)
+    assert [answers.column for answers in report.figures(result).answers] == ["CLASSIFICATION"]
+    assert "secret" not in Path(result.output, "report.html").read_text()
+
+
+def test_a_field_of_hundreds_of_kilobytes(cluster, tmp_path):
+    (tmp_path / "in.csv").write_text('id,a\n1,"' + "x" * 400_000 + '"\n2,y,y' + "z" * 200_000 + "\n3,y\n")
+    plan = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", slowness=1, max_bad=1)
+    run = report.figures(dc.run(plan, cluster))
+    assert run.answers[0].rows == 2 and run.quarantine.seen == 1
+
+
+def test_names_with_brackets_are_shown_as_they_are(command, tmp_path):
+    (tmp_path / "mine.py").write_text("def f(df):\n    return df.assign(**{'P[/spam]': 'x', '[bold]Q': 'y'})\n")
+    command("--rows", 10, "--classifier", "mine.py:f", "--output", "run", check=0)
+    done = command("report", "run", check=0)
+    assert "P[/spam]" in done.stdout and "[bold]Q" in done.stdout
+
+
+def test_clocks_that_differ_hide_no_work(result):
+    """A worker's clock may be behind the client's."""
+    behind = dict(result.manifest) | {"started": result.manifest["started"] + 3600}
+    run = report.figures(dc.Result(result.output, Manifest(behind)))
+    assert len(run.blocks) == 10 and run.processes == 2 and run.rows_a_second > 0
+    assert "<svg" in report.html(run)
 
 
 def test_a_straggler_stands_out(cluster, tmp_path):
