@@ -35,9 +35,8 @@ def test_each_notebook_has_its_script():
 @pytest.mark.parametrize("script", sorted(NOTEBOOKS.glob("*.py")), ids=lambda script: script.stem)
 def test_notebook_and_script_are_a_pair_and_nothing_is_left_of_a_run(script):
     made, kept = jupytext.read(script), nbformat.read(script.with_suffix(".ipynb"), 4)
-    assert [(cell.cell_type, cell.source) for cell in made.cells] == [
-        (cell.cell_type, cell.source) for cell in kept.cells
-    ], "renew it with `make notebooks`"
+    cells = [[(cell.cell_type, cell.source) for cell in book.cells] for book in (made, kept)]
+    assert cells[0] == cells[1], "renew it with `make notebooks`"
     assert not any(cell.get("outputs") for cell in kept.cells)
 
 
