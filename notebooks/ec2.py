@@ -38,11 +38,12 @@ plan
 # %% [markdown]
 # ## Machines up, used, and gone
 #
-# When the block ends, however it ends, the machines are gone. `deadline` is when they end themselves, come what may. `say` tells what
+# When the block ends, however it ends, the machines are gone. `min_workers` is how
+# many must be there before work begins, `deadline` when they end themselves, come what may. `say` tells what
 # is done in your account, and the dashboard's address; its page *Classify* shows rows, speed, workers and the time that is left.
 
 # %%
-with dc.EC2Cluster(workers=2, deadline="30m", say=print) as cluster:
+with dc.EC2Cluster(workers=2, min_workers=2, deadline="30m", say=print) as cluster:
     display(cluster.spec)
     dashboard = cluster.dashboard_link.replace("/status", "/classify")
     print(dashboard)

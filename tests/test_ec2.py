@@ -430,9 +430,11 @@ def test_instances_that_appear_late_and_end_slowly(ec2):
 
 
 def test_an_answer_that_was_lost_starts_nothing_twice(ec2):
+    before = {each["InstanceId"] for each in ec2.instances()}
     said, tried = fleets(ec2, [], {"lose_answers": 1})
     assert said == [HAD] and tried[0] == tried[1] and len(tried) == 4
-    assert len(ec2.events("boot")) == 3
+    # EC2's own list, which has ended ones, too: a machine may end before it boots
+    assert len({each["InstanceId"] for each in ec2.instances()} - before) == 3
 
 
 def test_instances_whose_launch_was_never_answered_are_found_by_their_tag(ec2):
