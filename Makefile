@@ -60,7 +60,7 @@ docs: $(ENV)/installed-test
 	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
 
 notebooks: $(ENV)/installed-test
-	$(BIN)/jupytext --quiet --to ipynb notebooks/*.py
+	$(BIN)/jupytext --quiet --update --to ipynb notebooks/*.py
 
 pictures: $(ENV)/installed-test browser
 	$(BIN)/python docs/pictures/make.py
