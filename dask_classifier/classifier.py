@@ -9,6 +9,7 @@ and whose values all are text. It returns one of
   What it raises makes bad rows: the chunk is halved until the rows that are to blame stand alone.
 """
 
+import bdb
 from collections.abc import Callable
 
 import numpy as np
@@ -55,6 +56,8 @@ def classify_chunk(classify: Classify, chunk: pd.DataFrame) -> tuple[list[Answer
         answer = classify(chunk.copy(deep=False))
     except WrongAnswer:
         raise
+    except bdb.BdbQuit as error:  # somebody left the debugger
+        raise KeyboardInterrupt from error
     except (Exception, SystemExit) as error:
         if len(chunk) == 1:
             return [], [(0, f"{type(error).__name__}: {error}")]

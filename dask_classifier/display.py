@@ -20,6 +20,7 @@ from .result import Result
 from .units import format_seconds
 
 PLAIN_SECONDS = 5.0  # between plain lines
+_ENDING = 30  # characters of a long line that are shown of its end
 _MOST_WORKERS = 16  # in a table that must fit a screen
 
 
@@ -36,10 +37,11 @@ class Display(Progress):
         self.console.print(text, style=style, soft_wrap=True, markup=False)
 
     def lines(self, text: str) -> None:
-        """Lines of data: in a terminal, each is cut off at the screen's edge."""
-        crop = self.console.is_terminal
+        """Lines of data: in a terminal, what is too long for one loses its middle, since the answer is at its end."""
+        width = self.console.width if self.console.is_terminal else None
         for line in text.splitlines():
-            self.console.print(Text(line), no_wrap=True, crop=crop, overflow="ellipsis" if crop else "ignore")
+            short = line if not width or len(line) <= width else f"{line[: width - _ENDING - 1]}…{line[-_ENDING:]}"
+            self.console.print(Text(short), no_wrap=True, crop=False, overflow="ignore")
 
     def warn(self, text: str) -> None:
         """One line of talk that a person should not miss."""
@@ -149,7 +151,9 @@ def described(figures: Figures) -> RenderableType:
     tables.append(_columns(["slowest block", "rows", "ms a row", "where"], slow))
     for each in figures.answers:
         if each.values:
-            tables.append(_columns([each.column, "rows"], [(value, f"{count:,}") for value, count in each.values]))
+            sample = f", in a sample of {each.rows:,} rows" if each.rows < figures.rows_out else ""
+            values = [(value, f"{count:,}") for value, count in each.values]
+            tables.append(_columns([each.column + sample, "rows"], values))
     reasons = [(reason, f"{count:,}") for reason, count in figures.quarantine.reasons]
     tables.append(_columns(["bad rows", "rows"], reasons))
     return Group(*(Padding(each, (0, 0, 1, 0), expand=False) for each in tables if each.row_count))

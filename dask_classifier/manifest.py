@@ -285,5 +285,5 @@ def _check(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...]) -> None:
     if lost:
         raise DamagedRun(
             f"{len(lost)} files that the workers wrote are not in {plan.output}, such as {lost[0]}.",
-            "Can all workers and this machine reach the same folder? An s3:// output always is the same.",
+            "Is another command at work on it? Can all workers and this machine reach the same folder, as with s3://?",
         )

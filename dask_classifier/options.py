@@ -27,7 +27,12 @@ def plan_options(command):
             "--delimiter", default=",", show_default=True, metavar="C", help="Of the input: one character, or \\t."
         ),
         click.option("--encoding", metavar="NAME", default="utf-8", show_default=True, help="Of the input."),
-        click.option("--header-row/--no-header-row", default=True, help="Whether the input's first row has the names."),
+        click.option(
+            "--header-row/--no-header-row",
+            default=True,
+            show_default=True,
+            help="Whether the input's first row has the names.",
+        ),
         click.option(
             "--chunk-rows", default="100", show_default=True, metavar="N", help="Rows the classifier sees at a time."
         ),
@@ -39,7 +44,12 @@ def plan_options(command):
             help="Rows of a task and of a part; auto: by measurement, about 20 seconds of work.",
         ),
         click.option("--output-format", default="csv.gz", show_default=True, metavar="csv.gz|csv.zst|parquet"),
-        click.option("--header/--no-header", default=False, help="Whether the first part begins with a header line."),
+        click.option(
+            "--header/--no-header",
+            default=False,
+            show_default=True,
+            help="Whether the first part begins with a header line.",
+        ),
         click.option(
             "--max-bad",
             default="0",

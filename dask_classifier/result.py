@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from . import pages, storage
 from .borders import count_rows, scan_part
-from .errors import DamagedRun
+from .errors import DamagedRun, UsageError
 from .manifest import MANIFEST, PLAN, Manifest, is_ours, read_json
 from .packing import gzip_member, unpacked, zstd_frame
 from .receipts import Receipt, part_name, quarantine_name, receipt_name
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .frames import Shape
 
+_NOT_WRITTEN = {"bz2", "xz", "zip", "xls", "xlsx"}  # suffixes that would lie
 _AT_ONCE = 8  # parts read at the same time
 _DO_IT_AGAIN = "Delete that file, and give the run's command with --resume."
 
@@ -189,7 +190,13 @@ class Result:
 
     def write_to(self, stream: BinaryIO, name: str = "") -> None:
         """Write all rows, in order, to a binary stream, in the format that `name`'s suffix says."""
-        wanted = next((kind for kind in ("gz", "zst", "parquet") if name.endswith(f".{kind}")), "csv")
+        suffix = name.lower().rpartition(".")[2]
+        if suffix in _NOT_WRITTEN:
+            raise UsageError(
+                f"{name} cannot be written: .{suffix} is not among the formats.",
+                "Choose .csv, .csv.gz, .csv.zst or .parquet.",
+            )
+        wanted = suffix if suffix in {"gz", "zst", "parquet"} else "csv"
         if wanted == "parquet":
             from .frames import write_parquet
 

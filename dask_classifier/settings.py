@@ -49,6 +49,6 @@ def too_many(first: str, allowed: int) -> TooManyBadRows:
     limit = "no bad row is" if allowed == 0 else f"{allowed:,} bad rows are"
     return TooManyBadRows(
         f"Stopped at a bad row, where {limit} allowed: {first}.",
-        "Allow some, such as --max-bad 10 or 0.1%, and go on with --resume; or mend the source or the classifier, and "
-        "start again.",
+        "Are --delimiter and --encoding right? Allow some bad rows, such as --max-bad 10 or 0.1%, and go on with "
+        "--resume; or mend the source or the classifier, and start again.",
     )

@@ -51,11 +51,11 @@ plan = dc.plan(input=folder / "orders.csv", output=folder / "one", slowness=3, m
 plan
 
 # %% [markdown]
-# The cell shows the run as it goes on. Open the dashboard's address in another tab: its page *Classify* shows the same, and more.
+# The cell shows the run as it goes on. The address above its bar is the page *Classify* of Dask's dashboard, which has more, for
+# as long as the `with` block lasts.
 
 # %%
 with dc.LocalCluster(workers=1, dashboard_address="127.0.0.1:0") as cluster:
-    print(cluster.dashboard_link)
     result = dc.run(plan, cluster)
 result
 

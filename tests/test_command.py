@@ -282,3 +282,22 @@ def test_a_run_in_the_background_of_a_script_is_not_taken_for_interrupted(tmp_pa
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_leaving_the_debugger_ends_an_inline_run(tmp_path):
+    (tmp_path / "mine.py").write_text("def f(df):\n    breakpoint()\n    return [0] * len(df)\n")
+    words = ["-m", "dask_classifier", "--rows", "300", "--cluster", "inline", "--classifier", "mine.py:f"]
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, input="q\n" * 50, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 130 and done.stdout.count("(Pdb)") == 1, done.stderr
+    assert "Interrupted" in done.stderr
+
+
+def test_a_suffix_that_would_lie_is_refused(command, tmp_path):
+    command("--rows", 10, "--slowness", 1, "--output", "run", check=0)
+    for name in ("out.csv.bz2", "out.XLSX"):
+        assert "is not among the formats" in command("fetch", "run", name, check=2).stderr
+    command("fetch", "run", "out.CSV.GZ", "--quiet", check=0)
+    assert gzip.decompress((tmp_path / "out.CSV.GZ").read_bytes()).count(b"\n") == 10
+    assert not list(tmp_path.glob("out*bz2")) and not list(tmp_path.glob("out*XLSX"))
