@@ -88,3 +88,93 @@ def test_first_lines_are_the_names_and_the_first_rows(cluster, tmp_path, output_
     assert result.bad_rows == 100 and not result.receipts[0].rows
     assert result.first_lines(150) == result.head(150).to_csv(lineterminator="\n")
     assert result.first_lines(9999) == result.to_pandas().to_csv(lineterminator="\n")
+
+
+LARGE = 2**53 + 1  # the first integer that a float cannot hold
+NULLABLE = {
+    "Int64": [LARGE, None, 1],
+    "UInt64": [2**64 - 1, None, 1],
+    "int64[pyarrow]": [LARGE, None, 1],
+    "uint64[pyarrow]": [2**64 - 1, None, 1],
+    "boolean": [True, None, False],
+    "bool[pyarrow]": [True, None, False],
+    "category": [1, None, 2],
+}
+
+
+@pytest.mark.parametrize("part_format", ["csv.gz", "parquet"])
+@pytest.mark.parametrize("wrapping", ["series", "numbered series", "frame"])
+@pytest.mark.parametrize("dtype", NULLABLE)
+def test_a_missing_integer_or_boolean_stays_missing_and_the_others_exact(
+    cluster, tmp_path, dtype, wrapping, part_format
+):
+    values = NULLABLE[dtype]
+
+    def classify(chunk):
+        answer = pd.Series((values * len(chunk))[: len(chunk)], index=chunk.index, dtype=dtype)
+        if wrapping == "frame":
+            return chunk.assign(CLASSIFICATION=answer)
+        return answer if wrapping == "series" else answer.reset_index(drop=True)
+
+    made = dc.plan(
+        rows=300, output=tmp_path / "run", classifier=classify, chunk_rows=30, block_rows=90, output_format=part_format
+    )
+    result = dc.run(made, cluster)
+    result.fetch(tmp_path / "all.csv")
+    texts = [line.rpartition(",")[2] for line in (tmp_path / "all.csv").read_text().splitlines()]
+    assert texts == [("" if value is None else str(value)) for value in values] * 100
+    if dtype == "category":
+        return  # text, as all that is neither a number nor a boolean
+    for frame in (result.to_pandas(), result.to_dask().compute(), result.head(300)):
+        assert [None if pd.isna(value) else value for value in frame.CLASSIFICATION] == values * 100
+    result.fetch(tmp_path / "all.parquet")
+    read = pd.read_parquet(tmp_path / "all.parquet", dtype_backend="numpy_nullable")
+    assert [None if pd.isna(value) else value for value in read.CLASSIFICATION] == values * 100
+    result.verify()
+
+
+def test_the_rows_of_a_run_before_kinds_were_nullable_are_read_exactly(cluster, tmp_path):
+    def classify(chunk):
+        return pd.Series([LARGE, None], index=chunk.index, dtype="Int64")
+
+    result = dc.run(dc.plan(rows=2, output=tmp_path / "run", classifier=classify), cluster)
+    assert result.manifest["kinds"][-1] == "I"
+    result.manifest["kinds"] = result.manifest["kinds"].replace("I", "i")
+    assert result.to_pandas().CLASSIFICATION.tolist() == [LARGE, pd.NA]
+
+
+def test_rows_of_blanks_are_rows(cluster, tmp_path):
+    (tmp_path / "in.csv").write_text('name\na\n" "\n"\t"\n""\nb\n')
+    made = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier=lambda chunk: chunk)
+    result = dc.run(made, cluster)
+    names = ["a", " ", "\t", "", "b"]
+    assert result.to_pandas().index.tolist() == result.head(9).index.tolist() == names
+    assert result.verify().rows == 5
+    assert result.first_lines(5) == 'name\na\n \n\t\n""\nb\n'
+    result.fetch(tmp_path / "x.parquet")
+    assert pd.read_parquet(tmp_path / "x.parquet").name.tolist() == names
+
+
+def test_names_that_occur_twice_are_numbered_as_pandas_numbers_them(cluster, tmp_path):
+    def classify(chunk):
+        return pd.concat([chunk, chunk.assign(SKU=1.5)], axis=1)
+
+    result = dc.run(dc.plan(rows=150, output=tmp_path / "run", classifier=classify), cluster)
+    frame = result.to_pandas()
+    assert list(frame.columns[:5]) == ["SKU", "FLUX", "MANUFACTURER_NAME", "DESCRIPTION", "SKU.1"]
+    assert set(frame["SKU.1"]) == {1.5} and (frame["FLUX.1"] == frame.FLUX).all()
+    assert len(result.head(3).columns) == 8 and len(result.to_dask().compute()) == 150
+    result.fetch(tmp_path / "x.parquet")
+    assert len(pd.read_parquet(tmp_path / "x.parquet").columns) == 9
+    result.verify()
+
+
+def test_the_header_of_columns_in_levels_is_one_line(cluster, tmp_path):
+    def classify(chunk):
+        return pd.DataFrame(0.5, index=chunk.index, columns=pd.MultiIndex.from_product([["a", "b"], [1, 2]]))
+
+    made = dc.plan(rows=150, output=tmp_path / "run", classifier=classify, header=True)
+    result = dc.run(made, cluster)
+    assert result.verify().rows == 150
+    assert result.to_pandas().shape == (150, 4)
+    assert result.first_lines(1).splitlines()[0] == "ID,\"('a', 1)\",\"('a', 2)\",\"('b', 1)\",\"('b', 2)\""
