@@ -35,7 +35,7 @@ def test_open_run_another_day(result, tmp_path):
 
 def test_parquet_of_nothing_is_refused(cluster, tmp_path):
     (tmp_path / "in.csv").write_text("id,a\n")
-    empty = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run"), cluster)
+    empty = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox"), cluster)
     with pytest.raises(UsageError):
         empty.fetch(str(tmp_path / "x.parquet"))
     assert empty.fetch(str(tmp_path / "x.csv")) == 0
@@ -120,7 +120,7 @@ def test_a_missing_integer_or_boolean_stays_missing_and_the_others_exact(
         rows=300, output=tmp_path / "run", classifier=classify, chunk_rows=30, block_rows=90, output_format=part_format
     )
     result = dc.run(made, cluster)
-    result.fetch(tmp_path / "all.csv")
+    result.fetch(tmp_path / "all.csv", header=False)
     texts = [line.rpartition(",")[2] for line in (tmp_path / "all.csv").read_text().splitlines()]
     assert texts == [("" if value is None else str(value)) for value in values] * 100
     if dtype == "category":
@@ -178,3 +178,40 @@ def test_the_header_of_columns_in_levels_is_one_line(cluster, tmp_path):
     assert result.verify().rows == 150
     assert result.to_pandas().shape == (150, 4)
     assert result.first_lines(1).splitlines()[0] == "ID,\"('a', 1)\",\"('a', 2)\",\"('b', 1)\",\"('b', 2)\""
+
+
+def test_a_dataframe_as_input_is_a_type_error_that_says_what_to_do(tmp_path):
+    with pytest.raises(TypeError, match=r"write it with df.to_csv"):
+        dc.plan(input=pd.DataFrame({"a": [1]}), output=tmp_path / "run", classifier="blackbox")
+
+
+def test_more_files_than_parts_can_be_numbered(cluster, tmp_path, monkeypatch):
+    from dask_classifier import planning
+
+    monkeypatch.setattr(planning, "MOST_BLOCKS", 9)
+    for number in range(10):
+        (tmp_path / f"{number}.csv").write_text(f"id,a\n{number},x\n")
+    made = dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run", classifier="blackbox")
+    with pytest.raises(UsageError, match="10 blocks of 10 files are more than the 9 parts"):
+        dc.run(made, cluster)
+    assert not (tmp_path / "run").exists()
+
+
+def test_many_files_are_joined_in_linear_time():
+    """Counted, not timed: each piece is taken once."""
+    from dask_classifier import sources
+    from dask_classifier.borders import survey
+    from dask_classifier.layouts import Layout
+
+    class Counted(list):
+        taken = 0
+
+        def __iter__(self):
+            for item in super().__iter__():
+                type(self).taken += 1
+                yield item
+
+    files = tuple(sources.CsvFile(f"{n}.csv", 4, "1", f"{n}.csv", 0, 4) for n in range(50))
+    surveyed = Counted((n, survey(b"1,x\n", 0, ",", 10)) for n in range(50))
+    assert len(sources.marks(sources.Source(Layout(columns=("id", "a")), files), surveyed)) == 50
+    assert Counted.taken == 50
