@@ -335,7 +335,7 @@ def test_a_folder_with_parts_that_is_no_run_is_left_alone(cluster, tmp_path, cla
     (tmp_path / "run/parts/mine.txt").write_text("mine")
     (tmp_path / "run/parts/part-00000.csv.gz").write_text("of something else")
     plan = dc.plan(rows=10, output=tmp_path / "run", classifier=classifiers("lengths"))
-    with pytest.raises(OutputExists, match="it is no run"):
+    with pytest.raises(OutputExists, match="is not a run that can be resumed"):
         dc.run(plan, cluster)
     (tmp_path / "run/parts/part-00000.csv.gz").unlink()
     dc.run(plan, cluster).verify()  # a file of another name is the user's, and no matter
@@ -464,7 +464,7 @@ def test_columns_that_change_from_chunk_to_chunk(cluster, tmp_path, classifiers)
         WrongAnswer, match=r"answer to chunk 2 \(.*\) is wrong: its columns are ID, .*, C100, after ID, .*, C0\."
     ):
         dc.run(
-            dc.plan(rows=400, output=tmp_path / "a", classifier=classifiers("other_columns"), block_rows=200), cluster
+            dc.plan(rows=400, output=tmp_path / "a", classifier=classifiers("other_columns"), block_rows=400), cluster
         )
     with pytest.raises(DamagedRun, match="columns changed"):
         dc.run(
@@ -680,7 +680,8 @@ def test_overwrite_with_a_damaged_packed_file_gives_nothing_up(cluster, tmp_path
 
 
 def test_overwrite_gives_nothing_up_before_the_new_run_is_sure(cluster, tmp_path, classifiers, monkeypatch):
-    monkeypatch.setattr(pipeline, "MOST_BLOCKS", 3)
+    for module in (pipeline, planning):
+        monkeypatch.setattr(module, "MOST_BLOCKS", 3)
     options = {"rows": 500, "output": tmp_path / "run", "classifier": classifiers("lengths")}
     done = dc.run(dc.plan(**options, block_rows=200), cluster)
     with pytest.raises(UsageError, match="more than the 3 parts"):
