@@ -32,6 +32,7 @@ class FollowedRun:
     deadline: float | None = None  # when the machines end themselves
     began: float = field(default_factory=time.time)
     ended: float | None = None
+    classified: bool = False  # all blocks are done, and the speed is that of the whole stage
     progress: Progress = field(default_factory=Progress)
     history: list[tuple[float, int]] = field(default_factory=list)  # when, rows done
     _spacing: float = 1.0  # seconds between two points of the history
@@ -47,6 +48,9 @@ class FollowedRun:
         self.deadline = told.get("deadline", self.deadline)
         if "stage" in told:
             self.progress.stage(told["stage"])
+        if "classified" in told:
+            self.classified = True
+            self.progress.classified(told["classified"])
         if "beginning" in told:
             self.progress.start(Beginning(*told["beginning"]))
         if "end" in told:
@@ -54,8 +58,10 @@ class FollowedRun:
         self._remember()
 
     def snapshot(self) -> Snapshot:
-        """How far it is, or was at its end, with its speed all in all."""
+        """How far it is, or was at its end, with its speed while it classified."""
         now = self.progress.snapshot()
+        if self.classified:
+            return replace(now, seconds_left=None)
         if not self.ended or not self.history:
             return now
         then, before = self.history[0]

@@ -14,7 +14,7 @@ from .executors import DaskExecutor, InlineExecutor, connect
 from .manifest import REPORT, Cut, Found, Stage
 from .planning import Plan, new_run_id, rows_of_next, shrink
 from .processes import ProcessDied
-from .progress import Beginning, Progress
+from .progress import CLASSIFYING, Beginning, Progress
 from .receipts import Receipt
 from .result import Result, open_run
 from .settings import CLASSIFY_BLOCK, SURVEY, TRY_OUT, UNPACK, Settings, Trial, too_many
@@ -52,7 +52,7 @@ def _run(plan: Plan, found: Found, cluster, progress: Progress) -> Result:
                 _restore_copies(plan, found, executor, stages)
             progress.begin(cut.rows, len(cut.blocks), found.receipts)
             executor.tell(beginning=Beginning.of(cut.rows, len(cut.blocks), found.receipts))
-            stages.enter("classifying")
+            stages.enter(CLASSIFYING)
             receipts = _classify(plan, cut, found.receipts, executor, progress)
             stages.enter("publishing")
             manifest.save_manifest(
@@ -75,9 +75,13 @@ class _Stages:
 
     def enter(self, name: str) -> None:
         """The stage before is over."""
-        self.entered.append((name, time.time()))
+        now, told = time.time(), {"stage": name}
+        if self.entered and self.entered[-1][0] == CLASSIFYING:
+            told["classified"] = now - self.entered[-1][1]
+            self.progress.classified(told["classified"])
+        self.entered.append((name, now))
         self.progress.stage(name)
-        self.tell_page(stage=name)
+        self.tell_page(**told)
 
     def spent(self) -> list[Stage]:
         """Each stage until now."""

@@ -3,14 +3,15 @@
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import pages
 from .receipts import Receipt
 
+CLASSIFYING = "classifying"  # the stage whose rows/s are a run's speed
 Place = tuple[str, str, int]  # worker, host, process ID
 _WINDOW_SECONDS = 60.0  # speed is measured over the last minute
 
@@ -35,7 +36,7 @@ class Snapshot:
         cells = {
             "rows done": f"{self.done:,}",
             "rows left": f"{max(0, self.rows - self.done):,}",
-            "rows/s": f"{self.rows_a_second:,.0f}",
+            "rows/s while classifying": f"{self.rows_a_second:,.0f}",
             "bad rows": f"{self.bad_rows:,}",
             "blocks done": f"{self.blocks_done:,} of {self.blocks:,}",
             "blocks in flight": f"{self.blocks_in_flight:,}",
@@ -94,6 +95,8 @@ class Progress:
         self._rows = self._blocks = 0
         self._finished: set[int] = set()  # blocks
         self._done = self._bad_rows = 0  # rows of finished blocks
+        self._already = 0  # rows that an earlier attempt had done
+        self._classifying_seconds: float | None = None  # once that stage is over
         self._by_place: Counter[Place] = Counter()
         self._under_way: dict[str, dict[int, tuple[int, int]]] = {}
         self._marks: deque[tuple[float, int]] = deque()
@@ -109,6 +112,10 @@ class Progress:
         """The run has come to another stage: 'trying the classifier', 'finding rows', 'classifying' ..."""
         self._stage = name
 
+    def classified(self, seconds: float) -> None:
+        """All blocks are done; the stage took this long. From now on, the speed is that of the whole stage."""
+        self._classifying_seconds = seconds
+
     def connected(self, dashboard: str | None, processes: int) -> None:
         """The cluster is there."""
 
@@ -122,6 +129,7 @@ class Progress:
             self._rows, self._blocks = beginning.rows, beginning.blocks
             self._finished = set(beginning.finished)
             self._done, self._bad_rows = beginning.done, beginning.bad_rows
+            self._already, self._classifying_seconds = beginning.done, None
             self._marks.append((time.monotonic(), self._done))
 
     def finished(self, receipt: Receipt) -> None:
@@ -196,6 +204,8 @@ class Progress:
         return list(found.values())
 
     def _speed(self, done: int) -> float:
+        if self._classifying_seconds is not None:
+            return (done - self._already) / max(self._classifying_seconds, 1e-9)
         now = time.monotonic()
         if not self._marks:
             return 0.0
@@ -204,6 +214,27 @@ class Progress:
             self._marks.popleft()
         then, before = self._marks[0]
         return max(0, done - before) / (now - then) if now > then else 0.0
+
+
+def classifying_speed(manifest: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return how fast a complete run was: the one speed that the terminal, the report and the page show.
+
+    Parameters
+    ----------
+    manifest : Mapping
+        The contents of manifest.json.
+
+    Returns
+    -------
+    tuple of float, or None
+        Seconds of the stage `classifying`, and rows per second in it: rows of this attempt, bad ones included, without
+        those of blocks that `--resume` found done. None where the manifest has no such stage (an earlier version
+        wrote it) or nothing was classified.
+    """
+    seconds = sum(spent for name, _, spent in manifest.get("stages", ()) if name == CLASSIFYING)
+    resumed = set(manifest.get("resumed", ()))
+    rows = sum(part["rows"] + part["bad_rows"] for part in manifest["parts"] if part["index"] not in resumed)
+    return (seconds, rows / seconds) if seconds > 0 and rows else None
 
 
 def rows_by_worker(receipts: list[Receipt]) -> dict[str, int]:

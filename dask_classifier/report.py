@@ -9,7 +9,7 @@ import numpy as np
 
 from . import charts, pages, samples, storage
 from .manifest import PLAN, REPORT, Stage, read_json
-from .progress import place_names
+from .progress import classifying_speed, place_names
 from .receipts import Receipt
 from .result import Result
 from .units import format_seconds
@@ -64,7 +64,8 @@ class Figures:
     bytes: int
     processes: int
     at_work: float  # share of the processes' time, from the first block to the last, spent on blocks
-    rows_a_second: float
+    classifying_seconds: float | None  # None where an earlier version kept no times
+    rows_a_second: float | None  # of this attempt, while classifying
     stages: tuple[Stage, ...]
     speed: tuple[tuple[float, float], ...]  # (seconds since the start, rows a second)
     workers: tuple[WorkerShare, ...]
@@ -94,7 +95,7 @@ def figures(result: Result) -> Figures:
     started = manifest["started"]
     new = result.new_receipts
     names = place_names(new)
-    rows = sum(_all_rows(receipt) for receipt in new)
+    seconds, speed = classifying_speed(manifest) or (None, None)
     return Figures(
         output=result.output,
         source=tuple(file.get("url", "generated") for file in identity["source"]),
@@ -110,7 +111,8 @@ def figures(result: Result) -> Figures:
         bytes=manifest["bytes"],
         processes=len({(each.host, each.pid) for each in new}),
         at_work=_at_work(new),
-        rows_a_second=rows / manifest["seconds"],
+        classifying_seconds=seconds,
+        rows_a_second=speed,
         stages=tuple(Stage(*each) for each in manifest.get("stages", ())),
         speed=_speed(new, started),
         workers=_shares(new, names),
@@ -219,9 +221,11 @@ def totals(run: Figures) -> dict[str, str]:
     words = {
         **run.words,
         "time": format_seconds(run.seconds),
-        "speed": f"{run.rows_a_second:,.0f} rows/s",
+        "speed": f"{run.rows_a_second or 0:,.0f} rows/s while classifying",
         "processes": f"{run.processes:,}, at work {run.at_work:.0%} of the time",
     }
+    if run.rows_a_second is None:
+        del words["speed"]
     if run.resumed_parts:
         words["resumed"] = f"{run.resumed_parts:,} parts were there from an earlier attempt"
     if run.machines:

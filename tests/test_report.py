@@ -9,7 +9,17 @@ import pytest
 
 import dask_classifier as dc
 from dask_classifier import report, samples
+from dask_classifier.followed import PLUGIN
 from dask_classifier.manifest import Manifest
+from dask_classifier.progress import classifying_speed
+
+
+def wait_until(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come to pass"
+        time.sleep(0.05)
+
 
 HOSTILE = 'id,text\n1,<script>alert(1)</script>\n2,"two\nlines, & ""quotes"""\n3,BAD <b>row</b>\n4,x,too many\n5,fine\n'
 
@@ -50,6 +60,35 @@ def test_figures_account_for_each_row(result):
     (scores,) = run.answers
     assert scores.rows == sum(scores.counts) == 3000 and 0 <= scores.edges[0] < scores.edges[-1] <= 1
     json.dumps(run.as_json())
+
+
+def test_a_run_has_one_speed_wherever_it_is_shown(cluster, tmp_path):
+    """Report, cell and page divide the rows of this attempt by the seconds of the stage `classifying`."""
+    options = {"rows": 2000, "output": tmp_path / "run", "slowness": 1, "block_rows": 100}
+    dc.run(dc.plan(**options), cluster)
+    for name in ("manifest.json", "parts/part-00002.json", "parts/part-00005.json"):
+        (tmp_path / "run" / name).unlink()
+    progress = dc.Progress()
+    result = dc.run(dc.plan(**options, resume=True), cluster, progress=progress)
+    (stage,) = [each for each in report.figures(result).stages if each.name == "classifying"]
+    seconds, speed = classifying_speed(result.manifest)
+    assert (seconds, speed) == (stage.seconds, 200 / stage.seconds)
+    assert progress.snapshot().rows_a_second == speed == report.figures(result).rows_a_second
+    page = cluster.scheduler.plugins[PLUGIN].newest
+    assert page.title == result.output
+    wait_until(lambda: page.snapshot().done == 2000)  # the worker's last word
+    assert page.snapshot().rows_a_second == speed
+    words = f"{speed:,.0f} rows/s while classifying"
+    assert words in report.html(report.figures(result)) and report.totals(report.figures(result))["speed"] == words
+    shown = progress.snapshot().html("", {})
+    assert f">{speed:,.0f}</div>" in shown and ">rows/s while classifying</div>" in shown
+
+
+def test_a_run_that_classified_nothing_or_kept_no_times_has_no_speed(result):
+    for changed in ({"stages": []}, {"resumed": list(range(10))}):
+        run = report.figures(dc.Result(result.output, Manifest(result.manifest | changed)))
+        assert run.rows_a_second is None and "speed" not in report.totals(run)
+        assert "<svg" in report.html(run) or not run.blocks
 
 
 def test_the_command_shows_it_and_makes_the_page_again(result, command, tmp_path):
