@@ -1,5 +1,7 @@
 """What a run leaves for people: report.html, and `dask-classify report`."""
 
+import csv
+import io
 import json
 import re
 import time
@@ -124,6 +126,43 @@ def test_answers_and_bad_rows(hostile):
     assert dict(run.quarantine.reasons)["ValueError: <i>bad</i>"] == 1
 
 
+def count_bytes(monkeypatch):
+    """How many bytes of each local file are read through a stream."""
+    taken, real = {}, samples.storage.LocalFileSystem._open
+
+    class Counting(io.FileIO):
+        def readinto(self, buffer):
+            taken[self.name] = taken.get(self.name, 0) + (count := super().readinto(buffer))
+            return count
+
+        def read(self, size=-1):
+            data = super().read(size)
+            taken[self.name] = taken.get(self.name, 0) + len(data)
+            return data
+
+    def opened(self, path, mode="rb", **options):
+        return Counting(path) if mode == "rb" else real(self, path, mode, **options)
+
+    monkeypatch.setattr(samples.storage.LocalFileSystem, "_open", opened)
+    return taken
+
+
+def test_a_sample_leaves_the_limit_of_the_csv_module_as_it_is(hostile):
+    """It is one for the whole process: the user's own code would fail at a longer field."""
+    before = csv.field_size_limit(654_321)
+    try:
+        assert samples.answers(hostile, ["id", "text"]) and samples.bad_rows(hostile).seen == 2
+        assert csv.field_size_limit() == 654_321
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_a_sample_of_parquet_in_s3(cluster, s3):
+    plan = dc.plan(rows=600, output="s3://bucket/sampled", slowness=1, block_rows=300, output_format="parquet")
+    (scores,) = report.figures(dc.run(plan, cluster)).answers
+    assert scores.rows == sum(scores.counts) == 600
+
+
 @pytest.mark.parametrize("part_format", ["csv.gz", "csv.zst", "parquet"])
 def test_a_sample_of_large_parts_reads_their_beginnings(cluster, tmp_path, monkeypatch, part_format):
     plan = dc.plan(
@@ -133,9 +172,15 @@ def test_a_sample_of_large_parts_reads_their_beginnings(cluster, tmp_path, monke
     monkeypatch.setattr(samples, "_BYTES", 100_000)
     monkeypatch.setattr(samples, "_ROWS", 8000)
     read, real = [], samples.storage.read
-    monkeypatch.setattr(samples.storage, "read", lambda url, *span: read.append(span) or real(url, *span))
+    monkeypatch.setattr(samples.storage, "read", lambda url, *span: read.append((url, span)) or real(url, *span))
+    taken = count_bytes(monkeypatch)
     (scores,) = samples.answers(result, ["SKU", "FLUX", "MANUFACTURER_NAME", "DESCRIPTION"])
-    assert part_format == "parquet" or read == [(0, 100_000)] * 4, "no part is read whole"
+    if part_format == "parquet":
+        assert not read and len(taken) == 4
+        for url, count in taken.items():
+            assert 0 < count < Path(url).stat().st_size / 2, "no part is read whole: one of its columns, and its footer"
+    else:
+        assert sorted(read) == [(url, (0, 100_000)) for url in result.urls()], "no part is read whole"
     assert 2000 < scores.rows <= 8000 and scores.missing == 0, "2,000 rows of each part, or as many as were read"
 
 
