@@ -136,6 +136,7 @@ class DaskExecutor:
         self.client_name = client.id
         self.dashboard = self._page()
         self._tries = itertools.count()
+        self.tell(client=client.id)  # first: the scheduler clears the workers when this client is killed
         client.subscribe_topic(self.topic, self._hear)
         try:
             client.register_plugin(ClassifierPlugin(self.plugin, package, versions(), machines.environment()))
