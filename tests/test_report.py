@@ -5,7 +5,9 @@ import io
 import json
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -14,6 +16,7 @@ from dask_classifier import report, samples
 from dask_classifier.followed import PLUGIN
 from dask_classifier.manifest import Manifest
 from dask_classifier.progress import classifying_speed
+from dask_classifier.units import format_share
 
 
 def wait_until(condition, seconds=60):
@@ -101,7 +104,12 @@ def test_the_command_shows_it_and_makes_the_page_again(result, command, tmp_path
     assert re.search(r"rows out +3,000 *\n", done.stdout) and "classifying" in done.stdout
     assert page.read_text() == before
     command("report", result.output, "--html", "page.html", check=0)
-    assert (tmp_path / "page.html").read_text() == before
+    there = (tmp_path / "page.html").read_text()
+    links = re.findall('href="([^"]+)"', there)
+    assert len(links) == 2 and all((tmp_path / link).exists() for link in links), (
+        "elsewhere, links lead to the run, too"
+    )
+    assert re.sub('href="[^"]+"', "", there) == re.sub('href="[^"]+"', "", before)
     assert "exists" in command("report", result.output, "--html", "page.html", check=2).stderr
     told = json.loads(command("report", result.output, "--json", check=0).stdout)
     assert told["rows_out"] == 3000 and told["stages"][0]["name"] == "connecting"
@@ -114,6 +122,45 @@ def test_text_of_the_source_is_text_on_the_page(hostile):
     for tag in ("<script", "<b>", "<i>", "<u>", "http:", "https:", "url(", "@import"):
         assert tag not in page, tag
     assert "&lt;i&gt;bad&lt;/i&gt;" in page and "BAD &lt;b&gt;row&lt;/b&gt;" in page
+
+
+def test_the_page_is_in_words_with_shares_and_heads(hostile):
+    page = Path(hostile.output, "report.html").read_text()
+    for words in (
+        '<h2 class="long">Values of SCORE</h2>',
+        "<dd>3 (60.0%)</dd>",
+        "<dd>2 (40.0%)</dd>",
+        "2 rows are in <code>quarantine/</code>, 40.0% of the source.",
+        '<th scope="row">header line in the output</th><td class="long">no</td>',
+        '<th scope="row">slowness</th><td class="long">not used</td>',
+        "1 (33.3%) have no value",
+    ):
+        assert words in page, words
+    shown = re.sub("<style>.*</style>", "", page, flags=re.DOTALL)
+    assert ">None<" not in shown and ">False<" not in shown and not re.search(r"<th(?! scope|ead)", shown)
+    assert not re.search(r"\d %", shown)
+
+
+def test_the_time_is_local_and_in_utc(result, command, tmp_path):
+    utc = datetime.fromtimestamp(result.manifest["started"], UTC)
+    there = utc.astimezone(ZoneInfo("Asia/Kolkata"))
+    time, date = "%H:%M:%S", "%Y-%m-%d %H:%M:%S"
+    expected = {
+        "UTC": f"{utc:{date}} UTC",
+        "Asia/Kolkata": f"{there:{date}} IST ({utc:{time if there.date() == utc.date() else date}} UTC)",
+    }
+    for zone, words in expected.items():
+        command("report", result.output, "--html", f"{zone[:3]}.html", check=0, env={"TZ": zone})
+        assert f"started {words}</p>" in (tmp_path / f"{zone[:3]}.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0%"), (1, "100%"), (0.967, "96.7%"), (0.5, "50.0%"), (0.99983, "99.98%"), (17 / 100_000, "0.02%"),
+     (1e-7, "0.00001%"), (1 - 1e-6, "99.9999%")],
+)  # fmt: skip
+def test_shares_tell_almost_all_from_all(share, text):
+    assert format_share(share) == text
 
 
 def test_answers_and_bad_rows(hostile):
@@ -289,7 +336,7 @@ def test_a_resumed_run_shows_its_own_work_and_says_what_was_there(cluster, tmp_p
     time.sleep(0.01)
     run = report.figures(dc.run(dc.plan(**options, resume=True), cluster))
     assert [block.index for block in run.blocks] == [2, 5] and run.resumed_parts == 8
-    assert "8 parts were there from an earlier attempt" in report.html(run)
+    assert "8 parts kept from an earlier attempt" in report.html(run)
 
 
 def test_a_run_without_rows_has_a_page(cluster, tmp_path):
