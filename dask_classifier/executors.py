@@ -184,7 +184,7 @@ class DaskExecutor:
         if "leaving" in told:
             self.progress.leaving(told["name"], told["leaving"])  # Dask overwrites "worker" with its address
             return
-        self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad in told["tasks"]})
+        self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad, *_ in told["tasks"]})
 
     def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments; outcomes in the order in which they come."""

@@ -97,7 +97,14 @@ def _followed(plan: Plan, executor: Executor, stages: _Stages) -> Iterator[None]
         stages.entered[0] = ("starting machines", began)
     stages.progress.connected(executor.dashboard, executor.processes)
     stages.tell_page = executor.tell
-    executor.tell(title=plan.output, client=executor.client_name, deadline=machines.deadline)
+    executor.tell(
+        title=plan.output,
+        classifier=plan.package.reference,
+        report=storage.join(plan.output, REPORT),
+        client=executor.client_name,
+        deadline=machines.deadline,
+        stage=stages.entered[-1][0],
+    )
     try:
         yield
     except BaseException as error:

@@ -168,15 +168,21 @@ class ClassifierProcesses:
             self._idle.put(None)
 
     def call(
-        self, task: str, *args, on_report: Report = lambda rows, bad: None, timeout: float | None = None
+        self,
+        task: str,
+        *args,
+        on_start: Callable[[int], None] = lambda pid: None,
+        on_report: Report = lambda rows, bad: None,
+        timeout: float | None = None,
     ) -> object:
         """Run a task, "module:function", as `function(site, report, *args)` in a child, when one is free.
 
-        Raises what it raises, or ProcessDied.
+        Calls `on_start` with the child's process ID. Raises what the task raises, or ProcessDied.
         """
         child = self._idle.get()
         try:
             child = self._living(child)
+            on_start(child.process.pid)
             return child.call(task, args, on_report=on_report, timeout=timeout)
         except ProcessDied:
             self._forget(child)

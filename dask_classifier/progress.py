@@ -1,5 +1,6 @@
 """How far a run is, for whoever shows it: counts, speed and time left; prints nothing."""
 
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -10,10 +11,12 @@ from typing import Any, NamedTuple
 
 from . import pages
 from .receipts import Receipt
+from .units import format_share
 
 CLASSIFYING = "classifying"  # the stage whose rows/s are a run's speed
 Place = tuple[str, str, int]  # worker, host, process ID
 _WINDOW_SECONDS = 60.0  # speed is measured over the last minute
+_RAISED = re.compile(r"row [\d,]+ of .*?: ([A-Za-z_][\w.]*): ")  # of a receipt's first bad row
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,22 @@ class Snapshot:
     seconds_left: float | None
     by_worker: dict[str, int] = field(default_factory=dict)  #: rows of finished blocks
 
-    def html(self, title: str, times: dict[str, str]) -> str:
-        """A bar, and numbers with names; `times` are some more of these."""
+    def html(
+        self, title: str, times: dict[str, str], *, link: bool = False, notes: Mapping[str, str] | None = None
+    ) -> str:
+        """Return a bar, and numbers with names.
+
+        Parameters
+        ----------
+        title : str
+            The run, or the address of its page.
+        times : dict of str to str
+            More numbers with names.
+        link : bool, optional
+            The title is an address to go to. [default: False]
+        notes : Mapping of str to str, optional
+            Lines below.
+        """
         cells = {
             "rows done": f"{self.done:,}",
             "rows left": f"{max(0, self.rows - self.done):,}",
@@ -41,8 +58,21 @@ class Snapshot:
             "blocks done": f"{self.blocks_done:,} of {self.blocks:,}",
             "blocks in flight": f"{self.blocks_in_flight:,}",
         }
-        share = min(1.0, self.done / self.rows) if self.rows else 0
-        return pages.render("progress.html", stage=self.stage, title=title, share=share, cells=cells | times)
+        return pages.render(
+            "progress.html",
+            stage=self.stage,
+            title=title,
+            link=link,
+            share=self.share,
+            percentage=format_share(int(1000 * self.share) / 1000) if self.blocks else "",
+            cells=(cells if self.blocks else {}) | times,  # before that, there is nothing to count
+            notes=notes or {},
+        )
+
+    @property
+    def share(self) -> float:
+        """Of the rows, what is done: 0 to 1."""
+        return min(1.0, self.done / self.rows) if self.rows else float(self.stage == "complete")
 
 
 class Finished(NamedTuple):
@@ -54,16 +84,24 @@ class Finished(NamedTuple):
     worker: str
     host: str
     pid: int
+    kind: str = ""  # of its first bad row: what the classifier raised, such as ValueError, or "malformed"
 
     @classmethod
     def of(cls, receipt: Receipt) -> "Finished":
         """From its receipt."""
-        return cls(receipt.index, receipt.rows, receipt.bad_rows, receipt.worker, receipt.host, receipt.pid)
+        kind = _kind(receipt.first_bad_row) if receipt.bad_rows else ""
+        return cls(receipt.index, receipt.rows, receipt.bad_rows, receipt.worker, receipt.host, receipt.pid, kind)
 
     @property
     def place(self) -> Place:
         """The process that did it."""
         return self.worker, self.host, self.pid
+
+
+def _kind(first_bad_row: str) -> str:
+    """The kind of a bad row, without a word of its text or of the exception's message."""
+    raised = _RAISED.match(first_bad_row)
+    return raised[1] if raised else "malformed"
 
 
 class Beginning(NamedTuple):
@@ -189,6 +227,18 @@ class Progress:
                 _named(self._by_place),
             )
 
+    def rows_by_worker(self, flying: Mapping[Place, int]) -> dict[str, int]:
+        """Return rows of finished blocks, and `flying`, rows of blocks in flight, by worker or process."""
+        with self._lock:
+            rows = Counter(self._by_place)
+        rows.update(flying)
+        return _named(rows)
+
+    def places(self) -> set[Place]:
+        """Return the processes that have finished a block."""
+        with self._lock:
+            return set(self._by_place)
+
     def in_flight(self) -> list[tuple[int, str, int, int]]:
         """Blocks under way: number, worker, rows and bad rows so far."""
         with self._lock:
@@ -247,17 +297,18 @@ def rows_by_worker(receipts: list[Receipt]) -> dict[str, int]:
 
 def place_names(receipts: list[Receipt]) -> dict[int, str]:
     """Where each block was done, for people: by worker, or, where there was one, by process."""
-    names = _names({Finished.of(receipt).place for receipt in receipts})
+    names = names_of({Finished.of(receipt).place for receipt in receipts})
     return {receipt.index: names[Finished.of(receipt).place] for receipt in receipts}
 
 
 def _named(rows: Counter[Place]) -> dict[str, int]:
-    names, named = _names(set(rows)), Counter[str]()
+    names, named = names_of(set(rows)), Counter[str]()
     for place, count in rows.items():
         named[names[place]] += count
     return dict(sorted(named.items()))
 
 
-def _names(places: set[Place]) -> dict[Place, str]:
+def names_of(places: set[Place]) -> dict[Place, str]:
+    """Names for people: of workers or, where there is one, of its processes."""
     one = len({(worker, host) for worker, host, _ in places}) == 1
     return {(worker, host, pid): f"process {pid}" if one else f"{worker} on {host}" for worker, host, pid in places}

@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import dask_classifier as dc
@@ -25,7 +26,7 @@ DATA = """names => {
 
 def shown(page):
     """What the page /classify has been told: its headline, and the columns of its plots and table."""
-    parts = [f"classify_{name}" for name in ("head", "speed", "workers", "flight")]
+    parts = [f"classify_{name}" for name in ("head", "speed", "workers", "flights")]
     return {name.removeprefix("classify_"): value for name, value in page.evaluate(DATA, parts).items()}
 
 
@@ -40,6 +41,12 @@ def wait_for(condition, seconds=30):
 def rows_done(page):
     """The first number of the headline."""
     return int(re.search(r">([\d,]+)</div><div[^>]*>rows done", shown(page)["head"])[1].replace(",", ""))
+
+
+def rows_in_flight(page):
+    """The cells of the table, row by row."""
+    table = shown(page).get("flights", "")
+    return [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in re.findall("<tr><th scope=.row.*?</tr>", table)]
 
 
 @pytest.fixture
@@ -59,9 +66,9 @@ def wait_until_drawn(page):
 
 
 @pytest.fixture
-def run_of_seconds(tmp_path, classifiers):
-    """The command at work, for ten seconds on two processes; gives the address that it says."""
-    words = ["--rows", "40000", "--block-rows", "1000", "--classifier", classifiers("slow"), "--workers", "2"]
+def long_run(tmp_path, classifiers):
+    """The command at work on two processes, for longer than a test takes; gives the address that it says."""
+    words = ["--rows", "400000", "--block-rows", "1000", "--classifier", classifiers("slow"), "--workers", "2"]
     process = subprocess.Popen(
         [Path(sys.executable).parent / "dask-classify", *words, "--dashboard-address", "127.0.0.1:0"],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
@@ -75,21 +82,57 @@ def run_of_seconds(tmp_path, classifiers):
     reader.join()
 
 
-def test_the_page_fills_while_a_run_goes_on(run_of_seconds, dashboard):
-    assert run_of_seconds.endswith("/classify")
-    page = dashboard(run_of_seconds)
-    wait_for(lambda: len(shown(page)["speed"]["speed"]) > 1 and shown(page)["flight"]["block"])
+def test_the_page_fills_while_a_run_goes_on(long_run, dashboard):
+    assert long_run.endswith("/classify")
+    page = dashboard(long_run)
+    wait_for(lambda: len(shown(page)["speed"]["speed"]) > 1 and rows_in_flight(page))
     first = rows_done(page)
-    assert 0 < first < 40_000 and min(shown(page)["speed"]["speed"]) > 0
+    assert 0 < first < 400_000 and min(shown(page)["speed"]["speed"]) > 0
     wait_for(lambda: rows_done(page) > first)
     wait_for(lambda: sum(shown(page)["workers"]["rows"]) >= 1000)
     assert all(re.fullmatch(r"process \d+", name) for name in shown(page)["workers"]["name"])
-    assert "classifying" in shown(page)["head"] and "of 40<" in shown(page)["head"]
+    assert re.search(r"<b>classifying</b> \d+\.\d%: ", shown(page)["head"]) and "of 400<" in shown(page)["head"]
+    assert re.search(r"classifier:</span> .*classifiers.py:slow<", shown(page)["head"])
+    assert page.evaluate("document.documentElement.lang") == "en"
     assert page.locator("canvas").count() >= 2 and page.get_by_text("Blocks in flight", exact=True).is_visible()
 
 
-def test_the_menu_of_each_page_leads_to_it(run_of_seconds, dashboard):
-    page = dashboard(run_of_seconds.replace("/classify", "/status"))
+def test_the_page_shows_one_moment_and_what_each_process_does(long_run, dashboard):
+    page = dashboard(long_run)
+    wait_for(lambda: rows_in_flight(page))
+    for _ in range(10):
+        now = shown(page)
+        done = int(re.search(r">([\d,]+)</div><div[^>]*>rows done", now["head"])[1].replace(",", ""))
+        assert sum(now["workers"]["rows"]) == done, "bars, those of blocks in flight among them, add up to the headline"
+    cells = wait_for(lambda: [row for row in rows_in_flight(page) if float(row[4].rstrip("s")) > 0 and row[6] != "0 B"])
+    name, block, rows, bad, _, cpu, memory = cells[0]
+    assert psutil.Process(int(name.removeprefix("process "))).is_running() and 0 <= int(block) < 400
+    assert 0 <= int(rows.replace(",", "")) <= 1000 and bad == "0" and cpu.endswith("%") and memory.endswith("iB")
+
+
+def test_the_page_can_be_read_on_a_phone_and_in_the_dark(long_run, visit):
+    page = visit(long_run, viewport={"width": 390, "height": 800}, color_scheme="dark")
+    wait_until_drawn(page)
+    wait_for(lambda: rows_in_flight(page))
+    assert page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor") == "rgb(20, 25, 28)"
+    charts = wait_for(lambda: len(boxes := page.evaluate(CHARTS)) == 2 and boxes)
+    assert all(left >= 0 and right <= 390 and right - left > 300 for left, right, _ in charts), charts
+    assert charts[0][2] != charts[1][2], "below each other"
+    assert page.evaluate("() => document.scrollingElement.scrollWidth") <= 390
+    colors = page.evaluate(
+        "() => Bokeh.documents[0].roots().flatMap(root => [...root.references()])"
+        ".filter(model => model.type === 'Title').map(model => model.text_color)"
+    )
+    assert colors == ["#c5ced3", "#c5ced3"]
+
+
+CHARTS = """() => Object.values(Bokeh.index).flatMap(function charts(view) {
+    return view.model.type === 'Figure' ? [view] : [...(view.child_views ?? [])].flatMap(charts)
+}).map(view => view.el.getBoundingClientRect()).map(box => [box.left, box.right, box.top])"""
+
+
+def test_the_menu_of_each_page_leads_to_it(long_run, dashboard):
+    page = dashboard(long_run.replace("/classify", "/status"))
     page.get_by_role("link", name="Classify").click()
     page.wait_for_url("**/classify")
     wait_until_drawn(page)
@@ -111,7 +154,10 @@ def test_a_page_opened_late_shows_how_the_run_was(dashboard, tmp_path, classifie
             head = shown(page)["head"]
             assert "<b>complete</b>" in head and "&lt;i&gt;run" in head and "<i>" not in head
             assert re.search(r">1</div><div[^>]*>bad rows", head) and "3 of 3" in head
-            assert not shown(page)["flight"]["block"]
+            assert not rows_in_flight(page)
+            assert re.search(r"first bad row of a block:</span> ValueError in 1 block<", head)
+            assert "BAD" not in head, "no text of the source, nor of the exception"
+            assert "&lt;i&gt;run/report.html</div>" in head
         with pytest.raises(dc.errors.TooManyBadRows):
             dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "two", **options | {"max_bad": 0}), cluster)
         wait_for(lambda: "failed: Stopped at a bad row" in shown(early)["head"])
