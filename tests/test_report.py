@@ -366,3 +366,13 @@ def test_values_show_in_a_notebook(result, tmp_path):
     assert "&lt;b&gt;.csv, 9 B" in dc.plan(input=tmp_path / "<b>.csv", output=tmp_path / "run")._repr_html_()
     spec = dc.ClusterSpec.of(image="x/y:1", workers=3, tag=["team=data"], deadline="90m")
     assert all(words in spec._repr_html_() for words in ("x/y:1", "team=data", "1h30m00s"))
+
+
+def test_values_are_short_in_words_and_say_what_counts(result, tmp_path):
+    plan = dc.plan(rows=3000, output=tmp_path / "run")
+    assert repr(plan) == f"<Plan: 3,000 generated rows, classifier blackbox, into {tmp_path}/run>"
+    assert repr(result.manifest).startswith("<Manifest: 3,000 rows, 0 bad rows, 10 parts, ")
+    assert len(repr(result.manifest)) < 80
+    verified = result.verify()
+    assert f">{verified.sha256}<" in verified._repr_html_() and ">3,000<" in verified._repr_html_()
+    assert Path(result.report).read_text().startswith("<!DOCTYPE html>") and result.report in result._repr_html_()
