@@ -108,7 +108,8 @@ def _followed(plan: Plan, executor: Executor, stages: _Stages) -> Iterator[None]
     try:
         yield
     except BaseException as error:
-        executor.tell(end=f"failed: {error.message}" if isinstance(error, DaskClassifyError) else "interrupted")
+        # not the message: it may quote a row, and whoever reaches the dashboard would read it
+        executor.tell(end=f"failed: {type(error).__name__}" if isinstance(error, DaskClassifyError) else "interrupted")
         raise
     executor.tell(end="complete")
 

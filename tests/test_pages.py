@@ -160,7 +160,8 @@ def test_a_page_opened_late_shows_how_the_run_was(dashboard, tmp_path, classifie
             assert "&lt;i&gt;run/report.html</div>" in head
         with pytest.raises(dc.errors.TooManyBadRows):
             dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "two", **options | {"max_bad": 0}), cluster)
-        wait_for(lambda: "failed: Stopped at a bad row" in shown(early)["head"])
+        head = wait_for(lambda: (head := shown(early)["head"]) and "failed" in head and head)
+        assert "<b>failed: TooManyBadRows</b>" in head and "BAD" not in head, "its message quotes the row"
         early.close()  # before the server goes, which would be an error of theirs
         late.close()
 
