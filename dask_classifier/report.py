@@ -279,7 +279,7 @@ def totals(run: Figures) -> dict[str, str]:
     words["processes"] = f"{run.processes:,}"
     words["processes at work"] = format_share(round(run.at_work, 3))
     if run.hosts:
-        words["hosts"] = run.hosts[0] if len(run.hosts) == 1 else f"{len(run.hosts):,}"
+        words |= {"host": run.hosts[0]} if len(run.hosts) == 1 else {"hosts": f"{len(run.hosts):,}"}
     if run.resumed_parts:
         parts = "1 part" if run.resumed_parts == 1 else f"{run.resumed_parts:,} parts"
         words["resumed"] = f"{parts} kept from an earlier attempt"

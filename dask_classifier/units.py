@@ -50,9 +50,9 @@ def format_seconds(seconds: float) -> str:
 
 def format_share(share: float) -> str:
     """0.967 to "96.7%", 1 to "100%"; what is almost nothing, or almost all, is told from nothing and all."""
-    if share in (0, 1):
+    near = round(min(share, 1 - share), 12)
+    if near <= 0:
         return f"{share:.0%}"
-    near = min(share, 1 - share)
     digits = 1 if near >= 0.0005 else min(9, math.ceil(-math.log10(100 * near)))
     return f"{100 * share:.{digits}f}%"
 

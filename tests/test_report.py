@@ -156,7 +156,7 @@ def test_the_time_is_local_and_in_utc(result, command, tmp_path):
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0, "0%"), (1, "100%"), (0.967, "96.7%"), (0.5, "50.0%"), (0.99983, "99.98%"), (17 / 100_000, "0.02%"),
+    [(0, "0%"), (1, "100%"), (0.967, "96.7%"), (0.5, "50.0%"), (0.99983, "99.98%"), (29_997 / 30_000, "99.99%"), (17 / 100_000, "0.02%"),
      (1e-7, "0.00001%"), (1 - 1e-6, "99.9999%")],
 )  # fmt: skip
 def test_shares_tell_almost_all_from_all(share, text):
