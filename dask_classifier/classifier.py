@@ -72,12 +72,12 @@ def classify_chunk(classify: Classify, chunk: pd.DataFrame) -> tuple[list[Answer
 def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:
     """The answer with the chunk's index. Raises WrongAnswer for other rows, or another order."""
     if isinstance(answer, pd.Series) and _is_numbered(answer.index) and not _is_numbered(chunk.index):
-        answer = answer.to_numpy()  # pd.Series(model.predict(chunk)): one value a row, in order
+        answer = _values(answer)  # pd.Series(model.predict(chunk)): one value a row, in order
     if isinstance(answer, pd.DataFrame | pd.Series):
         _check_index(chunk.index, answer.index)
         if isinstance(answer, pd.DataFrame):
             return Answer(chunk, frame=_own(answer))
-        return Answer(chunk, values=answer.array if answer.dtype == "str" else _as_column(answer.to_numpy()))
+        return Answer(chunk, values=_as_column(_values(answer)))
     if not isinstance(answer, np.ndarray | pd.api.extensions.ExtensionArray | list | tuple):
         raise WrongAnswer(
             f"it returned {_a(answer)}", "Return a DataFrame, or a Series, array or list with one value a row."
@@ -87,6 +87,11 @@ def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:
     if len(answer) != len(chunk):
         raise WrongAnswer(f"it returned {len(answer)} values for {len(chunk)} rows", "Return one value a row.")
     return Answer(chunk, values=_as_column(answer))
+
+
+def _values(answer: pd.Series) -> Values:
+    """Return a Series' values in its own type: NumPy has none for a missing integer, and would make floats of all."""
+    return answer.to_numpy() if isinstance(answer.dtype, np.dtype) else answer.array
 
 
 def _own(frame: pd.DataFrame) -> pd.DataFrame:
@@ -102,6 +107,8 @@ def _as_column(values: Values | list | tuple) -> Values:
     """Values with the type that a column of them has (text in an array of objects is text), in memory of their own: a
     classifier may use its array again for the next chunk.
     """
+    if isinstance(values, pd.api.extensions.ExtensionArray):
+        return values.copy()
     if type(values) is np.ndarray and values.dtype.kind in "iufb":  # not a masked array, which has missing values
         return values.copy()
     try:

@@ -224,8 +224,8 @@ def generate(rows, seed, overwrite, file):
 def verify(run_url, as_json):
     """Read every part of a run again and prove its manifest.
 
-    Exit code 1 if it is wrong. The digest is of all rows, decompressed, in order, whatever the parts: equal
-    runs have equal digests.
+    Exit code 1 if it is wrong. The digest is that of all rows as decompressed CSV, in order, so equal runs have
+    equal digests, whatever their parts. Of Parquet parts it is that of the stored files.
     """
     from . import commands
 
@@ -250,16 +250,21 @@ def report(run_url, file, overwrite, as_json):
 @app.command(short_help="Write all rows of a run to one file.")
 @click.argument("run_url", metavar="RUN")
 @click.argument("file")
+@click.option(
+    "--header/--no-header",
+    default=None,
+    help="Whether CSV begins with the columns' names.  [default: in a file, yes; on standard output, as the run]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
-def fetch(run_url, file, overwrite, quiet):
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+def fetch(run_url, file, header, overwrite, quiet):
     """Write all rows of a run, in order, to one FILE; - is standard output.
 
-    The suffix says how: .gz and .zst are compressed, .parquet is Parquet, anything else is plain CSV.
+    The suffix sets the format: .gz and .zst are compressed CSV, .parquet is Parquet, anything else is plain CSV.
     """
     from . import commands
 
-    commands.fetch(run_url, file, overwrite=overwrite, quiet=quiet)
+    commands.fetch(run_url, file, header=header, overwrite=overwrite, quiet=quiet)
 
 
 # --- machines ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from . import report as reports
 from .display import Display, described, summary
 from .errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from .local import LocalCluster
+from .outline import Outline
 from .packing import gzip_member, zstd_frame
 from .result import Result, open_run
 from .units import format_bytes, parse_count
@@ -153,27 +154,37 @@ def _resumable(plan: planning.Plan, display: Display):
 def plan(options: dict, machines: dict, *, measure: bool, as_json: bool) -> None:
     """`dask-classify plan`: rows, chunks and blocks; machines and their price; how long it will take."""
     made = planning.plan(**options)
-    processes, price, offered = _offered(machines)
-    found = planning.outline(made, processes) | offered
+    processes, price, instances = _offered(machines)
+    outlined = Outline.of(made, processes)
+    words, numbers = outlined.words, vars(outlined)
+    if price:
+        words |= {"instances": instances["words"], "price": str(price)}
+        numbers |= {name: value for name, value in instances.items() if name != "words"} | price.as_json()
     if measure:
-        from . import costs
-
-        with LocalCluster(1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as here:
-            trial = pipeline.measure(made, here)
-        rows, about = planning.estimated_rows(made)
-        if trial.rows:
-            found |= costs.Estimate.of(rows, trial.seconds_a_row, processes, price).words(about)
-        else:
-            found["time"] = "not known: the trial has classified no row"
+        more_words, more_numbers = _measured(made, outlined, price)
+        words, numbers = words | more_words, numbers | more_numbers
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(numbers))
         return
-    for name, value in found.items():
+    for name, value in words.items():
         click.echo(f"{name:<12} {value}")
 
 
+def _measured(plan: planning.Plan, outlined: Outline, price) -> tuple[dict, dict]:
+    """Time and cost of a plan, by a trial on this computer, for people and for programs."""
+    from . import costs
+
+    with LocalCluster(1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as here:
+        trial = pipeline.measure(plan, here)
+    if not trial.rows:
+        unknown = dict.fromkeys(("ms_per_row", "seconds", "dollars"))
+        return {"time": "not known: the trial has classified no row"}, unknown
+    estimate = costs.Estimate.of(outlined.rows, trial.seconds_a_row, outlined.processes, price)
+    return estimate.words(outlined.rows_precision), estimate.as_json()
+
+
 def _offered(machines: dict):
-    """Processes; and on EC2 the price of an hour, and words for both. AWS is asked, nothing is started."""
+    """Processes; on EC2 also the price of an hour and the instances. AWS is asked, nothing is started."""
     workers = machines.pop("workers")
     if (cluster := machines.pop("cluster")) not in {"local", "ec2"}:
         raise UsageError(f"What a run on {cluster} takes is not known.", "Give --cluster local or --cluster ec2.")
@@ -188,8 +199,15 @@ def _offered(machines: dict):
     aws.credentials()
     found = ground.look(aws, spec)
     price = costs.hourly(aws, spec, found, spec.workers)
-    words = {"machines": f"{found.words(spec, spec.workers)}, in {aws.region}", "price": str(price)}
-    return spec.workers * found.processes(spec), price, words
+    instances = {
+        "words": f"{found.words(spec, spec.workers)}, in {aws.region}",
+        "instances": spec.workers,
+        "instance_type": found.offers["worker"][0].type,
+        "market": found.offers["worker"][0].market,
+        "scheduler_instance_type": found.offers["scheduler"][0].type,
+        "region": aws.region,
+    }
+    return spec.workers * found.processes(spec), price, instances
 
 
 def generate(rows: str, seed: int, file: str, *, overwrite: bool) -> None:
@@ -239,14 +257,14 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
     click.echo(f"Page: {file or _short(page)}")
 
 
-def fetch(run_url: str, file: str, *, overwrite: bool, quiet: bool) -> None:
+def fetch(run_url: str, file: str, *, header: bool | None, overwrite: bool, quiet: bool) -> None:
     """`dask-classify fetch`: one file from a run."""
     result = open_run(run_url)
     if file == "-":
-        result.write_to(sys.stdout.buffer)
+        result.write_to(sys.stdout.buffer, header=header)
         return
     _refuse_existing(file, overwrite)
-    size = result.fetch(file)
+    size = result.fetch(file, header=header is not False)
     if not quiet:
         click.echo(f"{file}: {result.rows:,} rows, {format_bytes(size)}", err=True)
 

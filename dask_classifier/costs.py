@@ -29,6 +29,10 @@ class Hourly:
     dollars: float | None
     source: str
 
+    def as_json(self) -> dict[str, float | str | None]:
+        """For programs."""
+        return {"dollars_per_hour": self.dollars, "price_source": self.source}
+
     def __str__(self):
         return f"about ${self.dollars:.2f} an hour ({self.source})" if self.dollars else "price not known"
 
@@ -48,9 +52,13 @@ class Estimate:
         dollars = price.dollars * seconds / 3600 if price and price.dollars else None
         return cls(seconds, 1000 * seconds_a_row, dollars)
 
-    def words(self, about: str = "") -> dict[str, str]:
-        """For people; `about` is how sure the number of rows is: "at least ", or less."""
-        sure = about if about == "at least " else "about "
+    def as_json(self) -> dict[str, float | None]:
+        """For programs."""
+        return {"ms_per_row": self.ms_a_row, "seconds": self.seconds, "dollars": self.dollars}
+
+    def words(self, precision: str) -> dict[str, str]:
+        """For people; `precision` is that of the number of rows: "exact", "about" or "at least"."""
+        sure = "at least " if precision == "at least" else "about "
         time = f"{sure}{format_seconds(self.seconds)} of work, at {self.ms_a_row:.3g} ms a row as measured here"
         if self.dollars is None:
             return {"time": time}

@@ -13,6 +13,7 @@ import socket
 import time
 from dataclasses import asdict, replace
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -122,5 +123,11 @@ def _names(frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _kinds(frame: pd.DataFrame) -> str:
-    kinds = [dtype.kind for dtype in (frame.index.dtype, *frame.dtypes)]
-    return "".join(kind if kind in "iufb" else "O" for kind in kinds)
+    return "".join(map(_kind, (frame.index.dtype, *frame.dtypes)))
+
+
+def _kind(dtype: np.dtype | pd.api.extensions.ExtensionDtype) -> str:
+    """Return the kind of a column: pandas' own types and Arrow's have missing integers and booleans, NumPy's do not."""
+    if dtype.kind not in "iufb":
+        return "O"
+    return dtype.kind if isinstance(dtype, np.dtype) or dtype.kind == "f" else dtype.kind.upper()

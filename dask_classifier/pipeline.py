@@ -12,7 +12,7 @@ from . import manifest, notebook, report, sources, storage
 from .errors import BlocksFailed, DaskClassifyError, SourceError
 from .executors import DaskExecutor, InlineExecutor, connect
 from .manifest import REPORT, Cut, Found, Stage
-from .planning import Plan, new_run_id, rows_of_next, shrink
+from .planning import Plan, check_number_of_blocks, new_run_id, rows_of_next, shrink
 from .processes import ProcessDied
 from .progress import CLASSIFYING, Beginning, Progress
 from .receipts import Receipt
@@ -155,6 +155,7 @@ def _prepare(plan: Plan, executor: Executor, stages: _Stages) -> Cut:
     row_bytes = len(sample) / trial.rows if trial.rows else 0
     sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
     cut = Cut(source, tuple(sources.cut(surveyed, sizes, shrink(plan))), trial.seconds_a_row)
+    check_number_of_blocks(plan, len(cut.blocks))
     if plan.overwrite:
         manifest.clear(plan)  # now nothing can be wrong with the new one
     manifest.save_plan(plan, cut)

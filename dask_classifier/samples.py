@@ -14,7 +14,7 @@ import numpy as np
 from . import storage
 from .borders import scan_part
 from .packing import unpacked_beginning
-from .receipts import QUARANTINE_COLUMNS, Receipt, part_name, quarantine_name
+from .receipts import NUMBERS, QUARANTINE_COLUMNS, Receipt, part_name, quarantine_name
 from .result import Result
 
 _PARTS = 32
@@ -54,7 +54,7 @@ def answers(result: Result, source_columns: list[str]) -> list[Answers]:
 
 
 def _spread(name: str, texts: list[str], kind: str) -> Answers:
-    if kind not in "iuf":
+    if kind not in NUMBERS:
         return _by_frequency(name, texts)
     numbers = np.array([float(text) if text else np.nan for text in texts])
     finite = numbers[np.isfinite(numbers)]

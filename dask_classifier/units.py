@@ -10,6 +10,7 @@ from dask.utils import format_bytes, parse_timedelta
 from .errors import UsageError
 
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+_GROUPED = re.compile(r"\d{1,3}(,\d{3})+", re.ASCII)
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgb]?)", re.IGNORECASE)
 
 __all__ = ["Allowance", "format_bytes", "format_seconds", "format_share", "parse_count", "parse_seconds"]
@@ -20,10 +21,11 @@ def parse_count(text: str | int, what: str = "number") -> int:
 
     Raises UsageError where the text is no whole number of at least 0.
     """
-    clean = str(text).replace("_", "").replace(",", "").strip()
+    clean = str(text).replace("_", "").strip()
+    clean = clean.replace(",", "") if _GROUPED.fullmatch(clean) else clean  # 1,5M may mean 1.5M, and is refused
     match = _COUNT.fullmatch(clean)
     count = float(match[1]) * _SUFFIXES[match[2].lower()] if match else math.nan
-    if not match or count != int(count):
+    if not math.isfinite(count) or count != int(count):
         raise UsageError(f"{text!r} is not a {what}.", "Write a whole number: 250000, 250k, 10M.")
     return int(clean) if clean.isdigit() else round(count)
 
@@ -32,16 +34,16 @@ def parse_seconds(text: str | float, what: str = "time") -> float:
     """A time in seconds: 90, "90s", "10m", "2h". Raises UsageError."""
     try:
         seconds = parse_timedelta(text, default="s")
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         seconds = None
-    if not seconds or seconds <= 0:
+    if not seconds or not 0 < seconds < math.inf:
         raise UsageError(f"{text!r} is not a {what}.", "Write a number with a unit: 90s, 10m, 2h.")
     return float(seconds)
 
 
 def format_seconds(seconds: float) -> str:
     """17.2 to "17.2s", 1043 to "17m23s", 4000 to "1h06m40s"."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -47,7 +47,9 @@ pd.read_csv(folder / "orders.csv", dtype=str, nrows=3)
 # quicker here. `max_bad` lets bad rows be set aside instead of stopping the run.
 
 # %%
-plan = dc.plan(input=folder / "orders.csv", output=folder / "one", slowness=3, max_bad=2, block_rows=300)
+plan = dc.plan(
+    input=folder / "orders.csv", output=folder / "one", classifier="blackbox", slowness=3, max_bad=2, block_rows=300
+)
 plan
 
 # %% [markdown]
@@ -106,7 +108,9 @@ receipts[["index", "rows", "bad_rows", "seconds", "ms a row", "pid"]]
 # busy one, it may be.
 
 # %%
-again = dc.plan(input=folder / "orders.csv", output=folder / "two", slowness=3, max_bad=2, block_rows=300)
+again = dc.plan(
+    input=folder / "orders.csv", output=folder / "two", classifier="blackbox", slowness=3, max_bad=2, block_rows=300
+)
 with dc.LocalCluster(workers=2, dashboard_address="127.0.0.1:0") as cluster:
     result_of_two = dc.run(again, cluster)
 assert result_of_two.verify().sha256 == result.verify().sha256

@@ -220,7 +220,7 @@ def test_faults_of_s3_are_one_sentence(s3, command, classifiers):
     args = ["--rows", 100, "--classifier", classifiers("lengths")]
     done = command(*args, "--output", "s3://no-such-bucket/run", check=1)
     assert "the bucket does not exist" in done.stderr and "a bucket must exist before the run" in done.stderr
-    done = command("--input", "s3://bucket/none.csv", check=1)
+    done = command("--input", "s3://bucket/none.csv", "--classifier", "blackbox", check=1)
     assert "it does not exist" in done.stderr
     without = {name: "" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")} | {"HOME": "/nonexistent"}
     done = command(*args, "--output", "s3://bucket/run", env=without, check=1)

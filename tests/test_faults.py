@@ -587,7 +587,7 @@ def test_different_headers_are_named(tmp_path):
     (tmp_path / "a.csv").write_text("id,x\n1,2\n")
     (tmp_path / "b.csv").write_text("id,y\n1,2\n")
     with pytest.raises(SourceError, match=r"a\.csv and .*b\.csv have different headers: id,x and id,y"):
-        dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run")
+        dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run", classifier="blackbox")
 
 
 def test_overwrite_deletes_only_what_is_a_runs(cluster, tmp_path, command):
@@ -596,7 +596,7 @@ def test_overwrite_deletes_only_what_is_a_runs(cluster, tmp_path, command):
     mine = [run / "plan.json.bak", run / "parts/photo.txt", run / "parts/in.csv"]
     for path in mine:
         path.write_text("id,a\n1,x\n")
-    done = command("--input", mine[2], "--output", run, "--overwrite", check=2)
+    done = command("--input", mine[2], "--classifier", "blackbox", "--output", run, "--overwrite", check=2)
     assert "is a part of the run" in done.stderr
     command("--rows", 10, "--slowness", 1, "--output", run, "--overwrite", check=0)
     assert all(path.read_text() == "id,a\n1,x\n" for path in mine)

@@ -290,7 +290,9 @@ def test_numbers_without_room_for_bars_are_counted(cluster, tmp_path, values):
 
 def test_without_a_header_row_the_source_is_no_answer(cluster, tmp_path):
     (tmp_path / "in.csv").write_text("1,secret one\n2,secret two\n")
-    plan = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", slowness=1, header_row=False)
+    plan = dc.plan(
+        input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox", slowness=1, header_row=False
+    )
     result = dc.run(plan, cluster)
     assert [answers.column for answers in report.figures(result).answers] == ["CLASSIFICATION"]
     assert "secret" not in Path(result.output, "report.html").read_text()
@@ -298,7 +300,7 @@ def test_without_a_header_row_the_source_is_no_answer(cluster, tmp_path):
 
 def test_a_field_of_hundreds_of_kilobytes(cluster, tmp_path):
     (tmp_path / "in.csv").write_text('id,a\n1,"' + "x" * 400_000 + '"\n2,y,y' + "z" * 200_000 + "\n3,y\n")
-    plan = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", slowness=1, max_bad=1)
+    plan = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox", slowness=1, max_bad=1)
     run = report.figures(dc.run(plan, cluster))
     assert run.answers[0].rows == 2 and run.quarantine.seen == 1
 
@@ -342,7 +344,7 @@ def test_a_resumed_run_shows_its_own_work_and_says_what_was_there(cluster, tmp_p
 
 def test_a_run_without_rows_has_a_page(cluster, tmp_path):
     (tmp_path / "in.csv").write_text("id,a\n")
-    result = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run"), cluster)
+    result = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox"), cluster)
     assert report.figures(result).blocks == ()
     assert "Bad rows" in Path(result.output, "report.html").read_text()
 
@@ -364,7 +366,10 @@ def test_values_show_in_a_notebook(result, tmp_path):
     assert "rows set aside" in result.manifest._repr_html_()
     assert "3,000 generated rows" in dc.plan(rows=3000, output=tmp_path)._repr_html_()
     (tmp_path / "<b>.csv").write_text("id,a\n1,2\n")
-    assert "&lt;b&gt;.csv, 9 B" in dc.plan(input=tmp_path / "<b>.csv", output=tmp_path / "run")._repr_html_()
+    assert (
+        "&lt;b&gt;.csv, 9 B"
+        in dc.plan(input=tmp_path / "<b>.csv", output=tmp_path / "run", classifier="blackbox")._repr_html_()
+    )
     spec = dc.ClusterSpec.of(image="x/y:1", workers=3, tag=["team=data"], deadline="90m")
     assert all(words in spec._repr_html_() for words in ("x/y:1", "team=data", "1h30m00s"))
 
