@@ -14,8 +14,8 @@ can be scanned without knowing what stands before it, once for each of the two s
 That is what makes the scan parallel and exact. A piece begins right after a line feed, so it never cuts a run
 of quotes or a CRLF.
 
-Blank rows (only spaces and tabs) are no rows, as in pandas. One thing differs: after a blank line that ends in a lone CR,
-pandas swallows a delimiter (docs/decisions.md).
+Blank rows (only spaces and tabs) are no rows, as in pandas. One thing differs: after a blank line that ends in a lone
+CR, pandas swallows a delimiter (docs/decisions.md).
 """
 
 import re

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import WrongAnswer
+from .raised import Raised, is_ctrl_c
 
 COLUMN = "CLASSIFICATION"
 Values = np.ndarray | pd.api.extensions.ExtensionArray  # one for each row
@@ -45,10 +46,14 @@ class Answer:
         return list(map(str, mine.columns)) == list(map(str, others.columns)) and mine.index.name == others.index.name
 
 
-def classify_chunk(classify: Classify, chunk: pd.DataFrame) -> tuple[list[Answer], list[tuple[int, str]]]:
-    """The answers, in order, one or several; and the rows on which the classifier raises: (place, reason).
+def classify_chunk(
+    classify: Classify, chunk: pd.DataFrame, folder: str = ""
+) -> tuple[list[Answer], list[tuple[int, Raised]]]:
+    """The answers, in order, one or several; and the rows on which the classifier raises: (place, what).
 
-    Raises WrongAnswer where an answer does not fit.
+    Whatever it raises makes a bad row, also what is not an Exception: a panic of Rust, a cancellation of asyncio.
+    `folder` is where its files are. Raises WrongAnswer where an answer does not fit, and KeyboardInterrupt where
+    somebody pressed Ctrl-C.
     """
     if not len(chunk):
         return [], []
@@ -58,15 +63,17 @@ def classify_chunk(classify: Classify, chunk: pd.DataFrame) -> tuple[list[Answer
         raise
     except bdb.BdbQuit as error:  # somebody left the debugger
         raise KeyboardInterrupt from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
         if len(chunk) == 1:
-            return [], [(0, f"{type(error).__name__}: {error}")]
+            return [], [(0, Raised.of(error, folder))]
     else:
         return [check_answer(chunk, answer)], []
     half = len(chunk) // 2
-    left, left_bad = classify_chunk(classify, chunk.iloc[:half])
-    right, right_bad = classify_chunk(classify, chunk.iloc[half:])
-    return left + right, left_bad + [(place + half, reason) for place, reason in right_bad]
+    left, left_bad = classify_chunk(classify, chunk.iloc[:half], folder)
+    right, right_bad = classify_chunk(classify, chunk.iloc[half:], folder)
+    return left + right, left_bad + [(place + half, raised) for place, raised in right_bad]
 
 
 def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:

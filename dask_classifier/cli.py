@@ -103,10 +103,11 @@ def workers_option(command):
 )
 @click.option("--profile", is_flag=True, help="Turn on Dask's statistical profiler.")
 @machine_options
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@click.option("--traceback", is_flag=True, help="Print the whole traceback of a classifier that raises.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, without its parts, to standard output.")
 @click.pass_context
-def run(ctx, workers, cluster, dashboard_address, profile, quiet, as_json, **options):
+def run(ctx, workers, cluster, dashboard_address, profile, traceback, quiet, as_json, **options):
     """Classify every row and leave a run: compressed parts, receipts, a manifest.
 
     Exit codes: 0 done; 1 failed, can be resumed; 2 wrong usage; 3 too many bad rows; 4 no cluster; 5 machines
@@ -120,7 +121,12 @@ def run(ctx, workers, cluster, dashboard_address, profile, quiet, as_json, **opt
     from . import commands
 
     machines |= {"cluster": cluster, "workers": workers, "dashboard_address": dashboard_address, "profile": profile}
-    commands.run(options, machines, quiet=quiet, as_json=as_json)
+    try:
+        commands.run(options, machines, quiet=quiet, as_json=as_json)
+    except DaskClassifyError as error:
+        if traceback and error.details:
+            click.echo(f"Traceback of the classifier (most recent call last):\n{error.details}\n", err=True)
+        raise
 
 
 def _typed(ctx: click.Context, names) -> list[str]:

@@ -70,6 +70,11 @@ class Display(Progress):
             f"a classifier process {manner} on block {index}; {'it is tried again' if again else 'it is given up'}"
         )
 
+    def printed(self, worker: str, lines: list[str]) -> None:
+        """Print above the bar what classifiers print."""
+        for line in lines:
+            self.say(f"{worker}: {line}", "dim")
+
     def leaving(self, worker: str, why: str) -> None:
         """Say that a worker leaves."""
         self.warn(f"{worker} leaves: {why}; its blocks go to others")

@@ -24,12 +24,14 @@ from distributed.scheduler import KilledWorker
 
 from . import followed
 from .errors import ClusterError, DaskClassifyError, UsageError
-from .processes import ProcessDied, Site
+from .processes import ProcessDied
 from .progress import Progress
 from .schedulers import RunsPlugin, page_path
+from .serving import Site
 from .settings import versions
 from .shipping import Package
 from .sources import Block
+from .units import Renewal
 from .workers import ClassifierPlugin, Died, in_classifier_process
 
 TRIES = 3  # processes that a task may kill before it is given up
@@ -129,7 +131,15 @@ class InlineExecutor:
 class DaskExecutor:
     """Runs tasks in the classifier processes of a Dask cluster's workers."""
 
-    def __init__(self, client: Client, machines: Machines, run_id: str, package: Package, progress: Progress):
+    def __init__(
+        self,
+        client: Client,
+        machines: Machines,
+        run_id: str,
+        package: Package,
+        progress: Progress,
+        renewal: Renewal | None = None,
+    ):
         self.client, self.machines, self.progress = client, machines, progress
         self.topic = self.plugin = followed.topic(run_id)
         self._page_listens = False
@@ -139,10 +149,12 @@ class DaskExecutor:
         self.tell(client=client.id)  # first: the scheduler clears the workers when this client is killed
         client.subscribe_topic(self.topic, self._hear)
         try:
-            client.register_plugin(ClassifierPlugin(self.plugin, package, versions(), machines.environment()))
-        except DaskClassifyError:
-            raise
-        except Exception as error:
+            plugin = ClassifierPlugin(self.plugin, package, versions(), machines.environment(), renewal)
+            client.register_plugin(plugin)
+        except BaseException as error:
+            self.close()  # else every worker that joins the cluster later would load the plugin, and fail to start
+            if not isinstance(error, Exception) or isinstance(error, DaskClassifyError):
+                raise
             raise ClusterError(
                 f"The cluster's workers cannot be prepared: {type(error).__name__}: {error}.",
                 "They need this version of dask-classify: install it where they run.",
@@ -183,6 +195,9 @@ class DaskExecutor:
         told = event[1]
         if "leaving" in told:
             self.progress.leaving(told["name"], told["leaving"])  # Dask overwrites "worker" with its address
+            return
+        if "printed" in told:
+            self.progress.printed(told["name"], told["printed"])
             return
         self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad, *_ in told["tasks"]})
 
@@ -300,18 +315,24 @@ def _numbered(arguments: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
 
 
 @contextlib.contextmanager
-def connect(cluster, run_id: str, package: Package, progress: Progress) -> Iterator[InlineExecutor | DaskExecutor]:
+def connect(
+    cluster, run_id: str, package: Package, progress: Progress, renewal: Renewal | None = None
+) -> Iterator[InlineExecutor | DaskExecutor]:
     """An executor on a cluster: None or "inline", an address, a Dask cluster, or a Client. Raises
     ClusterError.
     """
     with contextlib.ExitStack() as stack:
         if cluster is None or cluster == "inline":
+            if renewal:
+                raise UsageError(
+                    "A process that runs inline cannot be renewed.", "Leave --renew-after out, or --cluster inline."
+                )
             executor = InlineExecutor(package, progress)
         else:
             client = cluster if isinstance(cluster, Client) else stack.enter_context(_client(cluster))
             machines = client.cluster if hasattr(client.cluster, "wait_for_first_workers") else Machines()
             machines.wait_for_first_workers(client)
-            executor = DaskExecutor(client, machines, run_id, package, progress)
+            executor = DaskExecutor(client, machines, run_id, package, progress, renewal)
         stack.callback(executor.close)
         yield executor
 

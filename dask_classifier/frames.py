@@ -1,7 +1,7 @@
 """A run's parts and bad rows as DataFrames, and as Parquet."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -17,6 +17,7 @@ from .receipts import QUARANTINE_COLUMNS
 
 # a CR in a part is part of a value, and a line of spaces is one: pandas writes neither as a border between rows
 _READ_PART = READ_TEXT | {"lineterminator": "\n", "skip_blank_lines": False}
+_NUMBER = r"([+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?)?"  # or nothing; 007 is a name, not a number
 _NULLABLE = {"i": pd.Int64Dtype(), "u": pd.UInt64Dtype(), "b": pd.BooleanDtype()}
 _TYPES = {"i": pa.int64(), "u": pa.uint64(), "f": pa.float64()}
 
@@ -75,6 +76,30 @@ def _as_kind(text: pd.Series, kind: str) -> pd.Series:
     nullable = kind.isupper() or (values.null_count and kind != "f")  # runs before 0.1.0 do not tell the two apart
     column = _NULLABLE[kind.lower()].__from_arrow__(values) if nullable else values.to_numpy(zero_copy_only=False)
     return pd.Series(column, index=text.index)
+
+
+def with_types(frame: pd.DataFrame, convert: bool, dtype: Mapping[str, object]) -> pd.DataFrame:
+    """Return a frame with the types of `dtype`, and with `convert` numbers where a text column holds nothing else."""
+    types = {str(name): wanted for name, wanted in dtype.items()}
+    if missing := sorted(set(types) - set(map(str, frame.columns))):
+        raise UsageError(f"The result has no column {missing[0]!r}.", f"Its columns are {', '.join(frame.columns)}.")
+    texts = [name for name in frame.columns if frame[name].dtype == "str"]
+    for name in texts:
+        if name in types:
+            frame[name] = _as_type(frame[name], types[name])
+        elif convert and frame[name].str.fullmatch(_NUMBER).all():
+            frame[name] = pd.to_numeric(frame[name])
+    return frame.astype({name: wanted for name, wanted in types.items() if name not in texts})
+
+
+def _as_type(text: pd.Series, wanted: object) -> pd.Series:
+    try:
+        return text.replace("", None).astype(wanted)
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"The column {text.name!r} does not fit the type {wanted}: {error}.",
+            "Choose another type; one that holds missing values, such as float64 or Int64, where some are empty.",
+        ) from error
 
 
 def read_quarantine(text: bytes) -> pd.DataFrame:

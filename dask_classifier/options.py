@@ -61,6 +61,11 @@ def plan_options(command):
             help="Bad rows that are set aside before the run stops with exit code 3.",
         ),
         click.option("--block-timeout", metavar="TIME", help="End a process that takes longer for a block: 10m."),
+        click.option(
+            "--renew-after",
+            metavar="SIZE|N",
+            help="Replace a process that holds more memory, or has done N blocks, for a classifier that leaks: 2GiB.",
+        ),
         click.option("--resume", is_flag=True, help="Go on with the run in --output, if there is one."),
         click.option("--overwrite", is_flag=True, help="Give up the run in --output."),
     ]

@@ -58,7 +58,7 @@ class PartWriter:
 
     def quarantine(self, source: str, bad: BadRow) -> None:
         """Set a bad row aside. Text that is not Unicode, as an exception may have it, cannot be written as it is."""
-        bad = replace(bad, reason=_unicode(bad.reason), raw=_unicode(bad.raw))
+        bad = replace(bad, reason=_unicode(bad.reason), raw=_unicode(bad.raw), traceback=_unicode(bad.traceback))
         self.bad_rows.append((_unicode(source), bad))
 
     def commit(self) -> Receipt:
@@ -106,6 +106,7 @@ class PartWriter:
             columns=_names(frames[0]) if frames else (),
             kinds=common_kinds([_kinds(frame) for frame in frames]),
             first_bad_row=describe_bad_row(*self.bad_rows[0]) if self.bad_rows else "",
+            first_traceback=self.bad_rows[0][1].traceback if self.bad_rows else "",
             started=self.started,
             seconds=time.time() - self.started,
             worker=self.worker,

@@ -1,5 +1,6 @@
 """`run(plan, cluster)`: map blocks over the cluster, collect receipts, write the manifest."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,7 +13,7 @@ from . import manifest, notebook, report, sources, storage
 from .errors import BlocksFailed, DaskClassifyError, SourceError
 from .executors import DaskExecutor, InlineExecutor, connect
 from .manifest import REPORT, Cut, Found, Stage
-from .planning import Plan, check_number_of_blocks, new_run_id, rows_of_next, shrink
+from .planning import MOST_BLOCKS, Plan, new_run_id, rows_of_next, shrink, too_many_blocks
 from .processes import ProcessDied
 from .progress import CLASSIFYING, Beginning, Progress
 from .receipts import Receipt
@@ -45,7 +46,7 @@ def run(plan: Plan, cluster: Cluster | Client | str | None = None, *, progress: 
 def _run(plan: Plan, found: Found, cluster, progress: Progress) -> Result:
     stages = _Stages(progress)
     stages.enter("connecting")
-    with connect(cluster, new_run_id(), plan.package, progress) as executor:
+    with connect(cluster, new_run_id(), plan.package, progress, plan.renew_after) as executor:
         with _followed(plan, executor, stages):
             cut = found.cut or _prepare(plan, executor, stages)
             if found.cut:
@@ -154,8 +155,10 @@ def _prepare(plan: Plan, executor: Executor, stages: _Stages) -> Cut:
     rows = sum(found.rows[-1] for found in surveyed)
     row_bytes = len(sample) / trial.rows if trial.rows else 0
     sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
-    cut = Cut(source, tuple(sources.cut(surveyed, sizes, shrink(plan))), trial.seconds_a_row)
-    check_number_of_blocks(plan, len(cut.blocks))
+    blocks = tuple(itertools.islice(sources.cut(surveyed, sizes, shrink(plan)), MOST_BLOCKS + 1))
+    if len(blocks) > MOST_BLOCKS:
+        raise too_many_blocks(plan, rows)
+    cut = Cut(source, blocks, trial.seconds_a_row)
     if plan.overwrite:
         manifest.clear(plan)  # now nothing can be wrong with the new one
     manifest.save_plan(plan, cut)
@@ -276,7 +279,7 @@ class _Budget:
         """Raises TooManyBadRows when the receipt's bad rows exceed what is left."""
         self.spent += receipt.bad_rows
         if receipt.bad_rows and self.spent > self.allowed:
-            raise too_many(receipt.first_bad_row, self.allowed)
+            raise too_many(receipt.first_bad_row, self.allowed, receipt.first_traceback)
 
 
 def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError], done: int) -> BlocksFailed:

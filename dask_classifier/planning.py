@@ -17,7 +17,7 @@ from .layouts import Layout
 from .packing import FORMATS
 from .settings import Settings, Trial, versions
 from .sources import MARK_SPACING, CsvFile, Source, csv_files, generated
-from .units import Allowance, format_bytes, parse_count, parse_seconds
+from .units import Allowance, Renewal, count_of, format_bytes, parse_count, parse_seconds
 
 BLOCK_SECONDS = 20.0  # of work in a block: writing it to S3 takes a tenth of a second or two; and
 LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
@@ -43,6 +43,7 @@ class Plan:
     header: bool = False
     max_bad: Allowance = field(default_factory=lambda: Allowance.parse(0))
     block_timeout: float | None = None
+    renew_after: Renewal | None = None
     resume: bool = False
     overwrite: bool = False
 
@@ -133,6 +134,7 @@ def plan(
     header: bool = False,
     max_bad: str | int = 0,
     block_timeout: str | float | None = None,
+    renew_after: str | int | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Plan:
@@ -177,6 +179,8 @@ def plan(
         Bad rows, as a number or a percentage, that are quarantined before the run stops.
     block_timeout : float or str, optional
         Time after which a process is killed that still works on a block: seconds, or "10m".
+    renew_after : int or str, optional
+        Replace a classifier process after this number of blocks, or once it holds more memory: 1000, "2GiB".
     resume, overwrite : bool
         Go on with the run in `output`, or delete it and start over.
 
@@ -244,6 +248,7 @@ def plan(
         header=header,
         max_bad=Allowance.parse(max_bad),
         block_timeout=None if block_timeout is None else parse_seconds(block_timeout),
+        renew_after=None if renew_after is None else Renewal.parse(renew_after),
         resume=resume,
         overwrite=overwrite,
     )
@@ -275,15 +280,12 @@ def _whole_chunks(rows: int, chunk_rows: int) -> int:
     return -(-rows // chunk_rows) * chunk_rows
 
 
-def check_number_of_blocks(plan: Plan, blocks: int) -> None:
-    """Raise UsageError for more parts than five digits can number: their names would not sort in the order of rows."""
-    if blocks <= MOST_BLOCKS:
-        return
-    files = len(plan.source.files)
-    by_files = f" of {files:,} files" if files > 1 else ""
-    raise UsageError(
-        f"{blocks:,} blocks{by_files} are more than the {MOST_BLOCKS:,} parts that a run can have.",
-        "Give a larger --block-rows, or leave it out; classify many small files in several runs, or join them first.",
+def too_many_blocks(plan: Plan, rows: int) -> UsageError:
+    """The error for more parts than five digits can number: their names would not sort in the order of rows."""
+    return UsageError(
+        f"{rows:,} rows in {count_of(len(plan.source.files), 'file')} make more than the {MOST_BLOCKS:,} parts "
+        "that a run can have.",
+        "Give a larger --block-rows, or leave it out. Join many small files, or classify them in several runs.",
     )
 
 

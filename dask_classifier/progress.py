@@ -1,6 +1,7 @@
 """How far a run is, for whoever shows it: counts, speed and time left; prints nothing."""
 
 import re
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -190,6 +191,11 @@ class Progress:
 
     def died(self, index: int, manner: str, again: bool) -> None:
         """A classifier process ended in the middle of a block, which is tried again or given up."""
+
+    def printed(self, worker: str, lines: list[str]) -> None:
+        """A worker's classifier processes have printed something; goes to standard error."""
+        for line in lines:
+            sys.stderr.write(f"{worker}: {line}\n")
 
     def leaving(self, worker: str, why: str) -> None:
         """A worker leaves the cluster; its blocks go to others."""

@@ -43,11 +43,13 @@ class Receipt:
     worker: str
     host: str
     pid: int
+    first_traceback: str = ""  #: of the first bad row, where the classifier raised
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> "Receipt":
-        """From its fields, as JSON and messages have them."""
-        return cls(**fields | {"columns": tuple(fields["columns"])})
+        """From its fields, as JSON and messages have them; those that a later version has added are passed over."""
+        known = {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
+        return cls(**known | {"columns": tuple(fields["columns"])})
 
     @classmethod
     def from_json(cls, text: builtins.bytes) -> "Receipt":

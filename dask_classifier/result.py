@@ -3,11 +3,11 @@
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import pages, storage
 from .borders import count_rows, scan_part
@@ -133,9 +133,30 @@ class Result:
                 break
         return self._concat(frames).head(rows)
 
-    def to_pandas(self) -> "pd.DataFrame":
-        """All rows, in order, in memory: the index is the source's first column; what the source had is text."""
-        return self._concat(list(self._frames()))
+    def to_pandas(self, *, convert: bool = False, dtype: "Mapping[str, Any] | None" = None) -> "pd.DataFrame":
+        """Return all rows, in order, in memory; the source's columns are text unless you ask for other types.
+
+        Parameters
+        ----------
+        convert : bool
+            Make numbers of text columns in which every value is a number or empty, and none has leading zeros; empty
+            values become NaN.
+        dtype : mapping of str to dtype, optional
+            Types of columns, such as {"price": "float64", "when": "datetime64[us]"}. Empty values become missing.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per row of the parts, indexed by the source's first column.
+
+        Raises
+        ------
+        UsageError
+            A column does not exist, or its values do not fit the type.
+        """
+        from .frames import with_types
+
+        return with_types(self._concat(list(self._frames())), convert, dtype or {})
 
     def to_dask(self) -> "dd.DataFrame":
         """All rows as a Dask DataFrame with one partition for each part, read when needed."""

@@ -45,12 +45,20 @@ class Identity:
 
 def _filesystem(url: str):
     """The file system of `url` and the path there. Listings are never cached: workers change them."""
+    options = {"use_listings_cache": False} if "://" in url and not url.startswith("file://") else {}
     try:
-        if "://" in url and not url.startswith("file://"):
-            return fsspec.core.url_to_fs(url, use_listings_cache=False)
-        return fsspec.core.url_to_fs(url)
+        if "::" not in url or url.partition("::")[0] in fsspec.available_protocols():
+            return fsspec.core.url_to_fs(url, **options)
+        return _unchained(url, options)
     except (ValueError, ImportError) as error:
         raise StorageError(f"Cannot use {url}: {error}.", "Use a local path or s3://bucket/key.") from error
+
+
+def _unchained(url: str, options: dict):
+    """The file system and the path of a name with "::" in it, which fsspec would take for a chain of file systems."""
+    protocol = url.partition("://")[0] if "://" in url else "file"
+    kind = fsspec.get_filesystem_class(protocol)
+    return kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)
 
 
 @contextlib.contextmanager
@@ -64,10 +72,14 @@ def _explained(action: str, url: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return "the bucket does not exist" if "bucket does not exist" in str(error) else "it does not exist"
+        return "the bucket does not exist" if _is_bucket(error) else "it does not exist"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).rstrip(".") or type(error).__name__
+
+
+def _is_bucket(error: FileNotFoundError) -> bool:
+    return "bucket does not exist" in str(error)
 
 
 def _hint(error: Exception) -> str:
@@ -78,7 +90,7 @@ def _hint(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "You lack the permission."
     if isinstance(error, FileNotFoundError):
-        return "Check the spelling; a bucket must exist before the run."
+        return "Create the bucket before the run." if _is_bucket(error) else "Check the spelling."
     return _HINTS.get(getattr(error, "errno", None), "")
 
 

@@ -1,11 +1,13 @@
 """Numbers as people write them ("10M", "1%", "90s") to numbers as programs need them, and back."""
 
+import contextlib
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dask.utils import format_bytes, parse_timedelta
+from dask.utils import format_bytes, parse_bytes, parse_timedelta
 
 from .errors import UsageError
 
@@ -13,7 +15,16 @@ _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+", re.ASCII)
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgb]?)", re.IGNORECASE)
 
-__all__ = ["Allowance", "format_bytes", "format_seconds", "format_share", "parse_count", "parse_seconds"]
+__all__ = [
+    "Allowance",
+    "Renewal",
+    "count_of",
+    "format_bytes",
+    "format_seconds",
+    "format_share",
+    "parse_count",
+    "parse_seconds",
+]
 
 
 def parse_count(text: str | int, what: str = "number") -> int:
@@ -41,6 +52,11 @@ def parse_seconds(text: str | float, what: str = "time") -> float:
     return float(seconds)
 
 
+def count_of(number: int, what: str) -> str:
+    """1 and "bad row" to "1 bad row", 2,000 to "2,000 bad rows"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def format_seconds(seconds: float) -> str:
     """17.2 to "17.2s", 1043 to "17m23s", 4000 to "1h06m40s"."""
     if seconds < 59.95:
@@ -57,6 +73,33 @@ def format_share(share: float) -> str:
         return f"{share:.0%}"
     digits = 1 if near >= 0.0005 else min(9, math.ceil(-math.log10(100 * near)))
     return f"{100 * share:.{digits}f}%"
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """When a classifier process is replaced: after a number of blocks, or once it holds more memory than `bytes`."""
+
+    text: str
+    blocks: int | None = None
+    bytes: int | None = None
+
+    @classmethod
+    def parse(cls, text: str | int) -> "Renewal":
+        """From "1000", "1000 blocks" or "2GiB". Raises UsageError."""
+        text = str(text).strip()
+        match = re.fullmatch(r"([\d_,]+)\s*(?:blocks?)?", text)
+        if match and (blocks := parse_count(match[1], "number of blocks")) > 0:
+            return cls(text, blocks=blocks)
+        with contextlib.suppress(ValueError, OverflowError):
+            if (size := parse_bytes(text)) > 0:
+                return cls(text, bytes=size)
+        raise UsageError(
+            f"{text!r} is not a size or a number of blocks.", "Write a size or a number: 2GiB, 1000 blocks."
+        )
+
+    def is_due(self, blocks: int, memory: Callable[[], int]) -> bool:
+        """Whether a process that has done so many blocks is to be replaced; `memory` is asked only where it counts."""
+        return blocks >= self.blocks if self.blocks else memory() > self.bytes
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,14 @@ from tornado.ioloop import PeriodicCallback
 from . import interruption
 from .errors import ClusterError, DaskClassifyError
 from .followed import PAGE_TOPIC, run_of
-from .processes import ClassifierProcesses, ProcessDied, Site, start_forkserver
+from .printed import Printed
+from .processes import ClassifierProcesses, ProcessDied, start_forkserver
 from .progress import Finished
 from .receipts import Receipt
+from .serving import Site
 from .settings import CLASSIFY_BLOCK, versions
 from .shipping import Package
+from .units import Renewal
 
 _TELL_SECONDS = 0.5
 
@@ -59,8 +62,16 @@ class ClassifierPlugin(WorkerPlugin):
     later.
     """
 
-    def __init__(self, name: str, package: Package, expected: dict[str, str], environment: dict[str, str]):
-        self.name, self.package, self.expected, self.environment = name, package, expected, environment
+    def __init__(
+        self,
+        name: str,
+        package: Package,
+        expected: dict[str, str],
+        environment: dict[str, str],
+        renewal: Renewal | None = None,
+    ):
+        self.name, self.package, self.expected = name, package, expected
+        self.environment, self.renewal = environment, renewal
 
     def setup(self, worker) -> None:
         """Lay the files down; the processes start with their first task."""
@@ -70,7 +81,9 @@ class ClassifierPlugin(WorkerPlugin):
         self.folder = tempfile.mkdtemp(prefix="classifier-", dir=worker.local_directory)
         self.package.unpack(Path(self.folder))
         self.worker_name = str(worker.name)
-        self.pool = ClassifierProcesses(worker.state.nthreads, Site(self.worker_name, self.folder), self.environment)
+        site = Site(self.worker_name, self.folder)
+        self.pool = ClassifierProcesses(worker.state.nthreads, site, self.environment, self.renewal)
+        self.printed = Printed()
         self.blocks: dict[int, UnderWay] = {}
         self.usage = Usage()
         self.finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()  # that the page has not heard of
@@ -105,19 +118,35 @@ class ClassifierPlugin(WorkerPlugin):
                 self.blocks[number] = UnderWay(0, 0, pid, time.monotonic())
 
         def on_report(rows: int, bad: int) -> None:
-            self.blocks[number] = self.blocks[number]._replace(rows=rows, bad_rows=bad)
+            if task == CLASSIFY_BLOCK:
+                self.blocks[number] = self.blocks[number]._replace(rows=rows, bad_rows=bad)
 
+        self._restore_files()
         try:
-            done = self.pool.call(task, *args, on_start=on_start, on_report=on_report, timeout=timeout)
+            done = self.pool.call(
+                task, *args, on_start=on_start, on_report=on_report, on_output=self.printed.add, timeout=timeout
+            )
             if isinstance(done, Receipt):
                 self.finished.put(Finished.of(done))
             return done
         finally:
             self.blocks.pop(number, None)
+            self._tell_printed()  # before the outcome, so that the client hears of it before the run is over
+
+    def _restore_files(self) -> None:
+        """Lay the classifier's files down again where something that cleans temporary folders has removed them."""
+        if not all(Path(self.folder, name).exists() for name in self.package.files):
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            self.package.unpack(Path(self.folder))
+
+    def _tell_printed(self) -> None:
+        if lines := self.printed.take():
+            self.worker.log_event(self.name, {"name": self.worker_name, "printed": lines})
 
     def _tell(self) -> None:
         """What is done first: a block that is neither done nor in flight would look lost."""
         self.pool.rest()
+        self._tell_printed()
         now = time.monotonic()
         tasks = [
             (number, at.rows, at.bad_rows, at.pid, round(now - at.began, 1), *self.usage.of(at.pid))

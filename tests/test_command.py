@@ -376,3 +376,18 @@ def test_plan_says_the_blocks_that_the_run_makes(command):
     assert (outlined["blocks"], outlined["block_rows"], outlined["blocks_precision"]) == (34, 300, "exact")
     assert json.loads(command("verify", "run", "--json", check=0).stdout)["parts"] == 34
     assert manifest["rows_out"] == 10_000
+
+
+def test_a_malformed_configuration_is_one_sentence(command, tmp_path):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/mine.yaml").write_text("dask-classifier: {rows: 300\n")
+    done = command("--rows", 10, check=2, env={"DASK_CONFIG": str(tmp_path / "config")})
+    assert "Dask's configuration cannot be read: " in done.stderr and "mine.yaml" in done.stderr
+    assert "Hint: Correct this YAML file" in done.stderr and len(done.stderr.splitlines()) == 2
+
+
+def test_a_name_with_two_colons_is_a_name(command, tmp_path):
+    (tmp_path / "a::b.csv").write_text("id,a\n1,x\n")
+    command("--input", "a::b.csv", *DEMO, "--output", "run::1", check=0)
+    assert json.loads(command("verify", "run::1", "--json", check=0).stdout)["rows"] == 1
+    assert (tmp_path / "run::1/manifest.json").exists()

@@ -186,13 +186,14 @@ def test_a_dataframe_as_input_is_a_type_error_that_says_what_to_do(tmp_path):
 
 
 def test_more_files_than_parts_can_be_numbered(cluster, tmp_path, monkeypatch):
-    from dask_classifier import planning
+    from dask_classifier import pipeline, planning
 
-    monkeypatch.setattr(planning, "MOST_BLOCKS", 9)
+    for module in (pipeline, planning):
+        monkeypatch.setattr(module, "MOST_BLOCKS", 9)
     for number in range(10):
         (tmp_path / f"{number}.csv").write_text(f"id,a\n{number},x\n")
     made = dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run", classifier="blackbox")
-    with pytest.raises(UsageError, match="10 blocks of 10 files are more than the 9 parts"):
+    with pytest.raises(UsageError, match="10 rows in 10 files make more than the 9 parts"):
         dc.run(made, cluster)
     assert not (tmp_path / "run").exists()
 
@@ -215,3 +216,21 @@ def test_many_files_are_joined_in_linear_time():
     surveyed = Counted((n, survey(b"1,x\n", 0, ",", 10)) for n in range(50))
     assert len(sources.marks(sources.Source(Layout(columns=("id", "a")), files), surveyed)) == 50
     assert Counted.taken == 50
+
+
+def test_types_on_demand(cluster, tmp_path):
+    text = "id,price,code,when,note\n1,2.5,007,2026-01-02,x\n2,,010,,\n3,1e3,999,2026-01-03,5\n"
+    (tmp_path / "in.csv").write_text(text)
+    made = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier=lambda chunk: chunk)
+    result = dc.run(made, cluster)
+    assert all(pd.api.types.is_string_dtype(dtype) for dtype in result.to_pandas().dtypes)
+    frame = result.to_pandas(convert=True)
+    assert frame.price.dtype == float and frame.price.mean() == 501.25 and frame.price.isna().tolist() == [0, 1, 0]
+    assert frame.code.tolist() == ["007", "010", "999"], "a number has no leading zeros"
+    assert frame.note.tolist() == ["x", "", "5"]
+    frame = result.to_pandas(dtype={"when": "datetime64[us]", "code": "Int64"})
+    assert frame.when.isna().tolist() == [False, True, False] and frame.code.tolist() == [7, 10, 999]
+    with pytest.raises(UsageError, match="no column 'prize'"):
+        result.to_pandas(dtype={"prize": float})
+    with pytest.raises(UsageError, match="'note' does not fit the type int64"):
+        result.to_pandas(dtype={"note": "int64"})
