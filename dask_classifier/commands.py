@@ -241,7 +241,8 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
     figures = reports.figures(result)
     if file:
         _refuse_existing(file, overwrite)
-        storage.write(storage.absolute(file), reports.html(figures).encode())
+        place = storage.absolute(file)
+        storage.write(place, reports.html(figures, place).encode())
     if as_json:
         click.echo(json.dumps(figures.as_json()))
         return

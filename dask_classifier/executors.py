@@ -146,6 +146,7 @@ class DaskExecutor:
         self.client_name = client.id
         self.dashboard = self._page()
         self._tries = itertools.count()
+        self.tell(client=client.id)  # first: the scheduler clears the workers when this client is killed
         client.subscribe_topic(self.topic, self._hear)
         try:
             plugin = ClassifierPlugin(self.plugin, package, versions(), machines.environment(), renewal)
@@ -198,7 +199,7 @@ class DaskExecutor:
         if "printed" in told:
             self.progress.printed(told["name"], told["printed"])
             return
-        self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad in told["tasks"]})
+        self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad, *_ in told["tasks"]})
 
     def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments; outcomes in the order in which they come."""

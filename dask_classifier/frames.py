@@ -129,9 +129,11 @@ def parquet_text(data: bytes) -> bytes:
     return frame.to_csv(index=False, header=False, lineterminator="\n").encode()
 
 
-def first_texts(data: bytes, columns: list[str], most: int) -> dict[str, list[str]]:
-    """The values of some columns in the first rows of a Parquet part, as text; missing ones as none."""
-    batch = next(pq.ParquetFile(io.BytesIO(data)).iter_batches(most, columns=columns), None)
+def first_texts(stream: BinaryIO, columns: list[str], most: int) -> dict[str, list[str]]:
+    """The values of some columns in the first rows of a Parquet part, as text; missing ones as none. Reads the footer
+    and, of the first row group, these columns.
+    """
+    batch = next(pq.ParquetFile(stream).iter_batches(most, row_groups=[0], columns=columns), None)
     frame = batch.to_pandas() if batch else pd.DataFrame(columns=columns)
     return {
         name: ["" if missing else str(value) for value, missing in zip(frame[name], frame[name].isna(), strict=True)]

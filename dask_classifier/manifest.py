@@ -73,6 +73,10 @@ class Manifest(dict[str, Any]):
             "parts": f"{len(self['parts']):,}, {format_bytes(self['bytes'])}",
         }
 
+    def __repr__(self) -> str:
+        rows = f"{self['rows_out']:,} rows, {self['bad_rows']:,} bad rows"
+        return f"<Manifest: {rows}, {len(self['parts']):,} parts, {len(self)} entries>"
+
     def _repr_html_(self) -> str:
         shown = (
             "columns",

@@ -62,4 +62,6 @@ class CellProgress(Progress):
         times = {"so far" if not over else "time": format_seconds(time.monotonic() - self._began)}
         if now.seconds_left and now.done < now.rows and not over:
             times["left, about"] = format_seconds(now.seconds_left)
-        return now.html(self._dashboard, times)
+        if over and self._dashboard:
+            return now.html("", times, notes={"dashboard while it ran": self._dashboard})
+        return now.html(self._dashboard, times, link=self._dashboard.startswith("http"))

@@ -15,7 +15,7 @@ from .executors import DaskExecutor, InlineExecutor, connect
 from .manifest import REPORT, Cut, Found, Stage
 from .planning import MOST_BLOCKS, Plan, new_run_id, rows_of_next, shrink, too_many_blocks
 from .processes import ProcessDied
-from .progress import Beginning, Progress
+from .progress import CLASSIFYING, Beginning, Progress
 from .receipts import Receipt
 from .result import Result, open_run
 from .settings import CLASSIFY_BLOCK, SURVEY, TRY_OUT, UNPACK, Settings, Trial, too_many
@@ -53,7 +53,7 @@ def _run(plan: Plan, found: Found, cluster, progress: Progress) -> Result:
                 _restore_copies(plan, found, executor, stages)
             progress.begin(cut.rows, len(cut.blocks), found.receipts)
             executor.tell(beginning=Beginning.of(cut.rows, len(cut.blocks), found.receipts))
-            stages.enter("classifying")
+            stages.enter(CLASSIFYING)
             receipts = _classify(plan, cut, found.receipts, executor, progress)
             stages.enter("publishing")
             manifest.save_manifest(
@@ -76,9 +76,13 @@ class _Stages:
 
     def enter(self, name: str) -> None:
         """The stage before is over."""
-        self.entered.append((name, time.time()))
+        now, told = time.time(), {"stage": name}
+        if self.entered and self.entered[-1][0] == CLASSIFYING:
+            told["classified"] = now - self.entered[-1][1]
+            self.progress.classified(told["classified"])
+        self.entered.append((name, now))
         self.progress.stage(name)
-        self.tell_page(stage=name)
+        self.tell_page(**told)
 
     def spent(self) -> list[Stage]:
         """Each stage until now."""
@@ -94,11 +98,19 @@ def _followed(plan: Plan, executor: Executor, stages: _Stages) -> Iterator[None]
         stages.entered[0] = ("starting machines", began)
     stages.progress.connected(executor.dashboard, executor.processes)
     stages.tell_page = executor.tell
-    executor.tell(title=plan.output, client=executor.client_name, deadline=machines.deadline)
+    executor.tell(
+        title=plan.output,
+        classifier=plan.package.reference,
+        report=storage.join(plan.output, REPORT),
+        client=executor.client_name,
+        deadline=machines.deadline,
+        stage=stages.entered[-1][0],
+    )
     try:
         yield
     except BaseException as error:
-        executor.tell(end=f"failed: {error.message}" if isinstance(error, DaskClassifyError) else "interrupted")
+        # not the message: it may quote a row, and whoever reaches the dashboard would read it
+        executor.tell(end=f"failed: {type(error).__name__}" if isinstance(error, DaskClassifyError) else "interrupted")
         raise
     executor.tell(end="complete")
 

@@ -47,6 +47,10 @@ class Plan:
     resume: bool = False
     overwrite: bool = False
 
+    def __repr__(self) -> str:
+        words = self.words
+        return f"<Plan: {words['source']}, classifier {words['classifier']}, into {words['output']}>"
+
     def _repr_html_(self) -> str:
         return pages.table("Plan", self.words)
 

@@ -244,17 +244,19 @@ class ClassifierProcesses:
         self,
         task: str,
         *args,
+        on_start: Callable[[int], None] = lambda pid: None,
         on_report: Report = lambda rows, bad: None,
         on_output: Output = lambda pid, text: None,
         timeout: float | None = None,
     ) -> object:
         """Run a task, "module:function", as `function(site, report, *args)` in a child, when one is free.
 
-        Raises what it raises, or ProcessDied.
+        Calls `on_start` with the child's process ID. Raises what the task raises, or ProcessDied.
         """
         child = self._idle.get()
         try:
             child = self._living(child)
+            on_start(child.process.pid)
             return child.call(task, args, on_report=on_report, on_output=on_output, timeout=timeout)
         except ProcessDied:
             self._forget(child)

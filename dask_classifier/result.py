@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from . import pages, storage
 from .borders import count_rows, scan_part
 from .errors import DamagedRun, UsageError
-from .manifest import MANIFEST, PLAN, Manifest, is_ours, read_json
+from .manifest import MANIFEST, PLAN, REPORT, Manifest, is_ours, read_json
 from .packing import gzip_member, unpacked, zstd_frame
 from .receipts import Receipt, part_name, quarantine_name, receipt_name
+from .units import format_bytes
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -41,6 +42,10 @@ class Verified:
     #: parts, as they are stored, so it depends on the number of parts, too
     sha256: str
 
+    def _repr_html_(self) -> str:
+        counts = {"parts": f"{self.parts:,}", "rows": f"{self.rows:,}", "bad rows": f"{self.bad_rows:,}"}
+        return pages.table("Verified", counts | {"size": format_bytes(self.bytes), "SHA-256 of all rows": self.sha256})
+
 
 def open_run(output: str | Path) -> "Result":
     """The result in a run's folder or s3:// URL. Raises DamagedRun where there is no complete run."""
@@ -65,7 +70,13 @@ class Result:
         )
 
     def _repr_html_(self) -> str:
-        return pages.table("Result", {**self.words, "columns": ", ".join(self.columns), "output": self.output})
+        places = {"output": self.output, "report": self.report}
+        return pages.table("Result", {**self.words, "columns": ", ".join(self.columns), **places})
+
+    @property
+    def report(self) -> str:
+        """Where report.html is, the page for people: a path, or an s3:// URL."""
+        return self._url(REPORT)
 
     @property
     def words(self) -> dict[str, str]:

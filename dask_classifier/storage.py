@@ -177,6 +177,14 @@ def read(url: str, start: int = 0, stop: int | None = None) -> bytes:
         return filesystem.cat_file(path, start=start, end=stop)
 
 
+@contextlib.contextmanager
+def open_ranged(url: str) -> Iterator[BinaryIO]:
+    """A stream of `url` that can be read at any place. Of an object, each read asks for its own bytes and no more."""
+    filesystem, path = _filesystem(url)
+    with _explained("read", url), filesystem.open(path, "rb", cache_type="none") as stream:
+        yield stream
+
+
 def read_many(urls: list[str]) -> list[bytes]:
     """Whole files, in the order of `urls`, many at the same time."""
     with ThreadPoolExecutor(16) as pool:

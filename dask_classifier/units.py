@@ -15,7 +15,16 @@ _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+", re.ASCII)
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgb]?)", re.IGNORECASE)
 
-__all__ = ["Allowance", "Renewal", "count_of", "format_bytes", "format_seconds", "parse_count", "parse_seconds"]
+__all__ = [
+    "Allowance",
+    "Renewal",
+    "count_of",
+    "format_bytes",
+    "format_seconds",
+    "format_share",
+    "parse_count",
+    "parse_seconds",
+]
 
 
 def parse_count(text: str | int, what: str = "number") -> int:
@@ -55,6 +64,15 @@ def format_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m{rest:02d}s" if hours else f"{minutes}m{rest:02d}s"
+
+
+def format_share(share: float) -> str:
+    """0.967 to "96.7%", 1 to "100%"; what is almost nothing, or almost all, is told from nothing and all."""
+    near = round(min(share, 1 - share), 12)
+    if near <= 0:
+        return f"{share:.0%}"
+    digits = 1 if near >= 0.0005 else min(9, math.ceil(-math.log10(100 * near)))
+    return f"{100 * share:.{digits}f}%"
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,6 @@ plt.show()
 # `dc.open_run(folder)` gives the result again.
 
 # %%
-report = Path(dc.open_run(folder / "two").output, "report.html")
-assert report.exists()
+report = dc.open_run(folder / "two").report
+assert Path(report).exists()
 print(report)
