@@ -15,13 +15,13 @@ from rich.console import Console
 from . import generate as generated_rows
 from . import manifest, pipeline, planning, storage
 from . import report as reports
-from .display import Display, described, summary
+from .display import Display, described, next_steps, summary
 from .errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from .local import LocalCluster
 from .outline import Outline
 from .packing import gzip_member, zstd_frame
-from .result import Result, open_run
-from .units import format_bytes, parse_count
+from .result import open_run
+from .units import count_of, format_bytes, parse_count
 
 _FIRST_ROWS = 3
 
@@ -40,21 +40,15 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
     worked = display.snapshot().stage != "complete already"
     if not worked:
         display.say("The run was complete already: nothing was done.")
-    display.console.print(summary(result, _speed(result, started) if worked else None))
+    display.console.print(summary(result, time.time() - started if worked else None))
     display.say(f"The result is in {_short(result.output)}. It begins:" if result.rows else "There were no rows.")
     if result.rows:
         display.lines(result.first_lines(_FIRST_ROWS))
     if result.bad_rows:
-        display.warn(f"{result.bad_rows:,} bad rows were set aside in {_short(result.output)}/quarantine.")
+        display.warn(f"{count_of(result.bad_rows, 'bad row')} in {_short(result.output)}/quarantine, with reasons.")
+    display.say(next_steps(_short(result.output)))
     if as_json:
         click.echo(json.dumps({"output": result.output} | {k: v for k, v in result.manifest.items() if k != "parts"}))
-
-
-def _speed(result: Result, started: float) -> tuple[float, float]:
-    """Seconds since the command began, and rows a second of what was done in them."""
-    seconds = time.time() - started
-    new = sum(receipt.rows + receipt.bad_rows for receipt in result.new_receipts)
-    return seconds, new / seconds
 
 
 def _short(output: str) -> str:
@@ -230,8 +224,9 @@ def verify(run_url: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(vars(found)))
         return
-    size = format_bytes(found.bytes)
-    click.echo(f"{found.rows:,} rows and {found.bad_rows:,} bad rows in {found.parts:,} parts, {size}: all there")
+    rows, bad_rows = count_of(found.rows, "row"), count_of(found.bad_rows, "bad row")
+    parts = count_of(found.parts, "part")
+    click.echo(f"Verified: {rows} and {bad_rows} in {parts} ({format_bytes(found.bytes)}).")
     click.echo(f"sha256 {found.sha256}")
 
 

@@ -69,7 +69,7 @@ class Manifest(dict[str, Any]):
         return {
             "rows in": f"{self['rows_in']:,}",
             "rows out": f"{self['rows_out']:,}",
-            "rows set aside": f"{self['bad_rows']:,}",
+            "rows quarantined": f"{self['bad_rows']:,}",
             "parts": f"{len(self['parts']):,}, {format_bytes(self['bytes'])}",
         }
 

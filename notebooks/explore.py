@@ -44,7 +44,7 @@ pd.read_csv(folder / "orders.csv", dtype=str, nrows=3)
 # ## A plan, and a run
 #
 # A plan touches nothing: it says what will be done. The built-in black box stands for a slow classifier; `slowness` makes it
-# quicker here. `max_bad` lets bad rows be set aside instead of stopping the run.
+# quicker here. `max_bad` lets bad rows be quarantined instead of stopping the run.
 
 # %%
 plan = dc.plan(
@@ -86,7 +86,7 @@ by_items
 # %% [markdown]
 # ## Bad rows
 #
-# Nothing is lost: rows in = rows out + rows set aside. Each bad row is kept with its number, its reason and its text.
+# Nothing is lost: rows in = rows out + rows quarantined. Each bad row is kept with its number, its reason and its text.
 
 # %%
 result.quarantined()

@@ -25,7 +25,7 @@ def test_options_alone_are_a_run(command, tmp_path):
         "dashboard: http://127.0.0.1:",
         "rows in",
         "rows out",
-        "rows set aside",
+        "rows quarantined",
         "rows/s",
         "rows of process",
         "It begins:",

@@ -364,7 +364,7 @@ def test_a_page_that_cannot_be_written_does_not_fail_the_run(command, tmp_path):
 
 def test_values_show_in_a_notebook(result, tmp_path):
     assert "3,000" in result._repr_html_() and "CLASSIFICATION" in result._repr_html_()
-    assert "rows set aside" in result.manifest._repr_html_()
+    assert "rows quarantined" in result.manifest._repr_html_()
     assert "3,000 generated rows" in dc.plan(rows=3000, output=tmp_path)._repr_html_()
     (tmp_path / "<b>.csv").write_text("id,a\n1,2\n")
     assert (
