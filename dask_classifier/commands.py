@@ -25,7 +25,7 @@ from .units import format_bytes, parse_count
 _FIRST_ROWS = 3
 
 
-def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
+def run(options: dict, machines: dict, *, worker_timeout: str | None, quiet: bool, as_json: bool) -> None:
     """`dask-classify run`: plan, announce, run, sum up."""
     started = time.time()
     if machines["cluster"] == "ec2":
@@ -35,7 +35,7 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
     _announce(plan, machines["cluster"], machines["workers"], display)
     quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # what matters comes as an error of ours
     with quiet_dask, _resumable(plan, display), _machines(display, plan, **machines) as cluster:
-        result = pipeline.run(plan, cluster, progress=display)
+        result = pipeline.run(plan, cluster, progress=display, worker_timeout=worker_timeout)
     worked = display.snapshot().stage != "complete already"
     if not worked:
         display.say("The run was complete already: nothing was done.")
@@ -46,7 +46,8 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
     if result.bad_rows:
         display.warn(f"{result.bad_rows:,} bad rows were set aside in {_short(result.output)}/quarantine.")
     if as_json:
-        click.echo(json.dumps({"output": result.output} | {k: v for k, v in result.manifest.items() if k != "parts"}))
+        told = open_run(result.output).manifest  # again: what became of the machines was added at their end
+        click.echo(json.dumps({"output": result.output} | {k: v for k, v in told.items() if k != "parts"}))
 
 
 def _speed(result: Result, started: float) -> tuple[float, float]:
@@ -181,7 +182,7 @@ def _offered(machines: dict):
         return workers or CPU_COUNT, None, {}
     from . import costs, ground
     from .aws import Aws
-    from .cluster import spec_of
+    from .machines import spec_of
 
     spec = spec_of(workers, machines)
     aws = Aws(spec.region)

@@ -82,7 +82,8 @@ def _ground(aws: Aws, spec: ClusterSpec, found: list[ground.Ground]) -> Finding:
     return Finding(
         "network and machines",
         True,
-        f"{types} in {len(zones)} zones of {here.vpc}, {let_in}; AMI {here.ami} ({here.architecture})",
+        f"{types} in {len(zones)} zones of {here.vpc}, {let_in}; AMI {here.ami} ({here.architecture}), "
+        f"disks of {here.disk_gib} GiB",
     )
 
 
