@@ -303,6 +303,9 @@ def _is_failure(result: object) -> bool:
     return isinstance(result[1] if isinstance(result, tuple) and len(result) == 3 else result, BaseException)
 
 
+_REASONS = {"scheduler-connection-lost": "the connection to its scheduler broke"}
+
+
 def _cluster_failure(result: object) -> DaskClassifyError:
     """What Dask says of a task that never came to its end."""
     error = result[1] if isinstance(result, tuple) else result
@@ -312,7 +315,7 @@ def _cluster_failure(result: object) -> DaskClassifyError:
         return error
     why = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"  # Dask's reasons are words-with-hyphens
     return ClusterError(
-        f"The cluster was lost: {why.replace('-', ' ')}.",
+        f"The cluster was lost: {_REASONS.get(why, why.replace('-', ' '))}.",
         "What is done is kept: go on with --resume on another cluster.",
     )
 

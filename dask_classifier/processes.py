@@ -12,10 +12,12 @@ child could take along.
 import contextlib
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
 import queue
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -32,6 +34,8 @@ PRELOAD = ["dask_classifier.preload"]  # and with it pandas: imported once, shar
 REPORT_SECONDS = 0.2
 REST_SECONDS = 60.0  # without a task; a child that is needed again is started again
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # a core for each child, and no more
+_SOCKET_FOLDER_BYTES = 60  # of the 103 (macOS) or 107 (Linux) of a socket's path; multiprocessing adds 32
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 _starting = threading.Lock()
 
 
@@ -60,8 +64,24 @@ def start_forkserver() -> None:
     """
     with _starting:
         multiprocessing.set_forkserver_preload(PRELOAD)
+        _make_short_folder_for_sockets()
         with _environment(_THREADS, "1"):
             multiprocessing.forkserver.ensure_running()
+
+
+def _make_short_folder_for_sockets() -> None:
+    """Have multiprocessing make its temporary folder, which it makes once, where a socket's path stays within the
+    system's limit, also when TMPDIR is long (conda and build systems like it so).
+    """
+    given = tempfile.gettempdir()
+    short = next((each for each in _SHORT_FOLDERS if os.access(each, os.W_OK | os.X_OK)), given)
+    if len(os.fsencode(given)) <= _SOCKET_FOLDER_BYTES:
+        return
+    tempfile.tempdir = short
+    try:
+        multiprocessing.util.get_temp_dir()
+    finally:
+        tempfile.tempdir = given
 
 
 @contextlib.contextmanager
