@@ -101,13 +101,16 @@ def workers_option(command):
     show_default=True,
     help="Of the local cluster's dashboard.",
 )
+@click.option(
+    "--worker-timeout", metavar="TIME", help="How long to wait for the first worker of ADDRESS.  [default: 5m]"
+)
 @click.option("--profile", is_flag=True, help="Turn on Dask's statistical profiler.")
 @machine_options
 @click.option("--traceback", is_flag=True, help="Print the whole traceback of a classifier that raises.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, without its parts, to standard output.")
 @click.pass_context
-def run(ctx, workers, cluster, dashboard_address, profile, traceback, quiet, as_json, **options):
+def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, traceback, quiet, as_json, **options):
     """Classify every row and leave a run: compressed parts, receipts, a manifest.
 
     Exit codes: 0 done; 1 failed, can be resumed; 2 wrong usage; 3 too many bad rows; 4 no cluster; 5 machines
@@ -122,7 +125,7 @@ def run(ctx, workers, cluster, dashboard_address, profile, traceback, quiet, as_
 
     machines |= {"cluster": cluster, "workers": workers, "dashboard_address": dashboard_address, "profile": profile}
     try:
-        commands.run(options, machines, quiet=quiet, as_json=as_json)
+        commands.run(options, machines, worker_timeout=worker_timeout, quiet=quiet, as_json=as_json)
     except DaskClassifyError as error:
         if traceback and error.details:
             click.echo(f"Traceback of the classifier (most recent call last):\n{error.details}\n", err=True)
@@ -144,6 +147,8 @@ def _check_cluster(ctx: click.Context, cluster: str, workers: int | None) -> Non
     has_workers = cluster in {"local", "ec2"} or (cluster == "inline" and workers == 1)
     if not has_workers and _typed(ctx, ["workers"]):
         raise UsageError(f"--workers {workers} says nothing about the cluster {cluster}.", "Leave --workers out.")
+    if "://" not in cluster and _typed(ctx, ["worker_timeout"]):
+        raise UsageError(f"--worker-timeout says nothing about the cluster {cluster}.", "Leave it out.")
     _check_machine_options(ctx, cluster)
     if elsewhere:
         _check_reach(ctx, cluster)

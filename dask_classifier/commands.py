@@ -26,7 +26,7 @@ from .units import count_of, format_bytes, parse_count
 _FIRST_ROWS = 3
 
 
-def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
+def run(options: dict, machines: dict, *, worker_timeout: str | None, quiet: bool, as_json: bool) -> None:
     """`dask-classify run`: plan, announce, run, sum up."""
     started = time.time()
     if machines["cluster"] == "ec2":
@@ -36,7 +36,7 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
     _announce(plan, machines["cluster"], machines["workers"], display)
     quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # what matters comes as an error of ours
     with quiet_dask, _resumable(plan, display), _machines(display, plan, **machines) as cluster:
-        result = pipeline.run(plan, cluster, progress=display)
+        result = pipeline.run(plan, cluster, progress=display, worker_timeout=worker_timeout)
     worked = display.snapshot().stage != "complete already"
     if not worked:
         display.say("The run was complete already: nothing was done.")
@@ -48,7 +48,8 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
         display.warn(f"{count_of(result.bad_rows, 'bad row')} in {_short(result.output)}/quarantine, with reasons.")
     display.say(next_steps(_short(result.output)))
     if as_json:
-        click.echo(json.dumps({"output": result.output} | {k: v for k, v in result.manifest.items() if k != "parts"}))
+        told = open_run(result.output).manifest  # again: what became of the machines was added at their end
+        click.echo(json.dumps({"output": result.output} | {k: v for k, v in told.items() if k != "parts"}))
 
 
 def _short(output: str) -> str:
@@ -186,7 +187,7 @@ def _offered(machines: dict):
         return workers or CPU_COUNT, None, {}
     from . import costs, ground
     from .aws import Aws
-    from .cluster import spec_of
+    from .machines import spec_of
 
     spec = spec_of(workers, machines)
     aws = Aws(spec.region)

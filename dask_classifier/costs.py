@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .aws import Aws
 from .errors import DaskClassifyError
 from .ground import Ground
-from .machines import DISK_GIB, ClusterSpec
+from .machines import ClusterSpec
 from .units import format_seconds
 
 TABLE_DATE = "2026-11-22"
@@ -72,7 +72,7 @@ def hourly(aws: Aws, spec: ClusterSpec, ground: Ground, workers: int) -> Hourly:
     prices = [price(aws, offer.type, offer.market) for offer, _ in wanted]
     if not all(dollars for dollars, _ in prices):
         return Hourly(None, "")
-    each = DISK_GIB * _GP3_GIB_MONTH / _HOURS_A_MONTH + (0 if spec.private_ip else _PUBLIC_IPV4)
+    each = ground.disk_gib * _GP3_GIB_MONTH / _HOURS_A_MONTH + (0 if spec.private_ip else _PUBLIC_IPV4)
     total = sum(count * (dollars + each) for (_, count), (dollars, _) in zip(wanted, prices, strict=True))
     sources = ", ".join(dict.fromkeys(source for _, source in prices))
     return Hourly(total, f"an estimate from {sources}")

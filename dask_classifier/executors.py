@@ -18,11 +18,13 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import NamedTuple
 
-from distributed import Client, as_completed
+import dask
+from distributed import Client, Future, as_completed
 from distributed.deploy.cluster import Cluster
 from distributed.scheduler import KilledWorker
 
 from . import followed
+from .configuration import configured
 from .errors import ClusterError, DaskClassifyError, UsageError
 from .processes import ProcessDied
 from .progress import Progress
@@ -31,14 +33,15 @@ from .serving import Site
 from .settings import versions
 from .shipping import Package
 from .sources import Block
-from .units import Renewal
+from .units import Renewal, format_seconds, parse_seconds
 from .workers import ClassifierPlugin, Died, in_classifier_process
 
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
 _WINDOW_SECONDS = 5  # between two looks at the cluster's size
 _TELL_SECONDS = 2  # at most, to wait until the scheduler has heard
-_WORKER_SECONDS = 30  # to wait for a first worker
+WORKER_TIMEOUT = "5m"  # to wait for a first worker
+_QUIET_SECONDS = 5.0  # of that, before it is said
 
 
 class Outcome(NamedTuple):
@@ -53,7 +56,11 @@ class Machines:
     """What a run may ask of a Dask cluster that knows more of its machines than Dask does."""
 
     expected_processes = 0  # when all have come
+    connect_seconds: float | None = None  # to wait for the scheduler's answer; None for Dask's own setting
     deadline: float | None = None  # when they end themselves, in seconds since 1970
+
+    def __init__(self, worker_seconds: float = 0.0, progress: Progress | None = None):
+        self.worker_seconds, self.progress = worker_seconds, progress or Progress()
 
     def environment(self) -> dict[str, str]:
         """Variables for the classifier processes."""
@@ -64,13 +71,28 @@ class Machines:
         return None
 
     def wait_for_first_workers(self, client: Client) -> None:
-        """Raises ClusterError when none comes."""
-        try:
-            client.wait_for_workers(1, timeout=_WORKER_SECONDS)
-        except TimeoutError as error:
+        """Raises ClusterError when none comes.
+
+        Waits for a task, and not only for a worker: a cluster that adapts starts its first one for a task.
+        """
+        if client.nthreads():
+            return
+        probe = client.submit(int, pure=False)
+        if _is_done(probe, quiet := min(self.worker_seconds, _QUIET_SECONDS)):
+            return
+        limit = format_seconds(self.worker_seconds)
+        self.progress.note(f"the cluster has no worker yet; waiting up to {limit} for the first one")
+        if not _is_done(probe, self.worker_seconds - quiet):
             raise ClusterError(
-                f"The cluster has had no worker for {_WORKER_SECONDS} seconds.", "Start its workers, then try again."
-            ) from error
+                f"No worker has joined the cluster within {limit}.",
+                "Start its workers, or wait longer with --worker-timeout.",
+            )
+
+
+def _is_done(future: Future, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        future.exception(timeout=seconds)
+    return future.status != "pending"
 
 
 class InlineExecutor:
@@ -273,7 +295,7 @@ class _Flight:
             yield self._outcome(number, args, tries, result, future.status)
 
     def _outcome(self, number: int, args: tuple, tries: int, result: object, status: str) -> Outcome | None:
-        if status != "finished":
+        if status != "finished" and _is_failure(result):
             return Outcome(number, error=_cluster_failure(result))
         if isinstance(result, DaskClassifyError):
             return Outcome(number, error=result)
@@ -291,6 +313,14 @@ class _Flight:
             self.executor.client.cancel(list(self.under_way), force=True)
 
 
+def _is_failure(result: object) -> bool:
+    """Whether Dask says why there is no result. A result that came may belong to a task that was given up since."""
+    return isinstance(result[1] if isinstance(result, tuple) and len(result) == 3 else result, BaseException)
+
+
+_REASONS = {"scheduler-connection-lost": "the connection to its scheduler broke"}
+
+
 def _cluster_failure(result: object) -> DaskClassifyError:
     """What Dask says of a task that never came to its end."""
     error = result[1] if isinstance(result, tuple) else result
@@ -300,7 +330,7 @@ def _cluster_failure(result: object) -> DaskClassifyError:
         return error
     why = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"  # Dask's reasons are words-with-hyphens
     return ClusterError(
-        f"The cluster was lost: {why.replace('-', ' ')}.",
+        f"The cluster was lost: {_REASONS.get(why, why.replace('-', ' '))}.",
         "What is done is kept: go on with --resume on another cluster.",
     )
 
@@ -316,11 +346,17 @@ def _numbered(arguments: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
 
 @contextlib.contextmanager
 def connect(
-    cluster, run_id: str, package: Package, progress: Progress, renewal: Renewal | None = None
+    cluster,
+    run_id: str,
+    package: Package,
+    progress: Progress,
+    renewal: Renewal | None = None,
+    worker_timeout: str | float | None = None,
 ) -> Iterator[InlineExecutor | DaskExecutor]:
     """An executor on a cluster: None or "inline", an address, a Dask cluster, or a Client. Raises
     ClusterError.
     """
+    patience = parse_seconds(worker_timeout or configured().get("worker_timeout", WORKER_TIMEOUT), "worker timeout")
     with contextlib.ExitStack() as stack:
         if cluster is None or cluster == "inline":
             if renewal:
@@ -330,7 +366,9 @@ def connect(
             executor = InlineExecutor(package, progress)
         else:
             client = cluster if isinstance(cluster, Client) else stack.enter_context(_client(cluster))
-            machines = client.cluster if hasattr(client.cluster, "wait_for_first_workers") else Machines()
+            machines = (
+                client.cluster if hasattr(client.cluster, "wait_for_first_workers") else Machines(patience, progress)
+            )
             machines.wait_for_first_workers(client)
             executor = DaskExecutor(client, machines, run_id, package, progress, renewal)
         stack.callback(executor.close)
@@ -338,8 +376,9 @@ def connect(
 
 
 def _client(cluster: str | Cluster) -> Client:
+    limit = getattr(cluster, "connect_seconds", None) or dask.config.get("distributed.comm.timeouts.connect")
     try:
-        client = Client(cluster, set_as_default=False, timeout="10s")
+        client = Client(cluster, set_as_default=False, timeout=limit)
     except (OSError, ValueError, TimeoutError) as error:
         raise ClusterError(
             f"There is no Dask cluster at {cluster}: {error}.", "Is its scheduler running, and reachable from here?"

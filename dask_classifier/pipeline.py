@@ -26,9 +26,16 @@ _TRIAL_CHUNKS = 20
 _LETHAL = 3  # blocks that kill their processes, with none that does not, before the run stops
 
 
-def run(plan: Plan, cluster: Cluster | Client | str | None = None, *, progress: Progress | None = None) -> Result:
+def run(
+    plan: Plan,
+    cluster: Cluster | Client | str | None = None,
+    *,
+    progress: Progress | None = None,
+    worker_timeout: str | float | None = None,
+) -> Result:
     """Do what the plan says, on a cluster: a LocalCluster or any other of Dask's, a Client, an address, or
     None for inline. `progress` follows the run; without it, in Jupyter, the cell shows how far it is.
+    `worker_timeout` is how long to wait for the first worker of a cluster that has none yet ("5m").
 
     Returns the result. Raises TooManyBadRows, BlocksFailed, WrongAnswer, StorageError, SourceError,
     ClusterError, OutputExists, or UsageError where the classifier cannot be loaded. Whatever it raises,
@@ -40,13 +47,13 @@ def run(plan: Plan, cluster: Cluster | Client | str | None = None, *, progress: 
         progress.stage("complete already")
         return open_run(plan.output)
     with progress.shown():
-        return _run(plan, found, cluster, progress)
+        return _run(plan, found, cluster, progress, worker_timeout)
 
 
-def _run(plan: Plan, found: Found, cluster, progress: Progress) -> Result:
+def _run(plan: Plan, found: Found, cluster, progress: Progress, worker_timeout: str | float | None) -> Result:
     stages = _Stages(progress)
     stages.enter("connecting")
-    with connect(cluster, new_run_id(), plan.package, progress, plan.renew_after) as executor:
+    with connect(cluster, new_run_id(), plan.package, progress, plan.renew_after, worker_timeout) as executor:
         with _followed(plan, executor, stages):
             cut = found.cut or _prepare(plan, executor, stages)
             if found.cut:

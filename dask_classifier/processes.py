@@ -12,6 +12,7 @@ child could take along.
 import contextlib
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
 import queue
 import signal
@@ -39,6 +40,8 @@ _MOST_OUTPUT = 2**16  # bytes read at a time of what a child prints
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _THREADS += ("NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
 _THREADS += ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+_SOCKET_FOLDER_BYTES = 60  # of the 103 (macOS) or 107 (Linux) of a socket's path; multiprocessing adds 32
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 _starting = threading.Lock()
 
 
@@ -60,6 +63,7 @@ def start_forkserver() -> None:
 
 def _ensure_forkserver() -> None:
     multiprocessing.set_forkserver_preload(PRELOAD)
+    _make_short_folder_for_sockets()
     with _environment(_THREADS, "1"):
         multiprocessing.forkserver.ensure_running()
 
@@ -71,6 +75,21 @@ def _start_forkserver_anew() -> None:
     multiprocessing.current_process()._config.pop("tempdir", None)  # the folder of the socket, made once in a process
     Path(tempfile.gettempdir()).mkdir(parents=True, exist_ok=True)
     _ensure_forkserver()
+
+
+def _make_short_folder_for_sockets() -> None:
+    """Have multiprocessing make its temporary folder, which it makes once, where a socket's path stays within the
+    system's limit, also when TMPDIR is long (conda and build systems like it so).
+    """
+    given = tempfile.gettempdir()
+    short = next((each for each in _SHORT_FOLDERS if os.access(each, os.W_OK | os.X_OK)), given)
+    if len(os.fsencode(given)) <= _SOCKET_FOLDER_BYTES:
+        return
+    tempfile.tempdir = short
+    try:
+        multiprocessing.util.get_temp_dir()
+    finally:
+        tempfile.tempdir = given
 
 
 @contextlib.contextmanager

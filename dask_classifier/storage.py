@@ -61,6 +61,16 @@ def _unchained(url: str, options: dict):
     return kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)
 
 
+_EXPIRED = "The credentials have expired: run `aws sso login`, or get new ones, then --resume."
+_SIGNING_HINTS = {
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "RequestTimeTooSkewed": "This computer's clock is wrong: set it.",
+    "SignatureDoesNotMatch": "The secret key is wrong, or this computer's clock is.",
+}
+
+
 @contextlib.contextmanager
 def _explained(action: str, url: str) -> Iterator[None]:
     """Turn what a file system raises into one StorageError."""
@@ -82,11 +92,21 @@ def _is_bucket(error: FileNotFoundError) -> bool:
     return "bucket does not exist" in str(error)
 
 
+def _code(error: Exception) -> str:
+    """AWS's code of an error, also of one that s3fs has translated, or ""."""
+    found = error if isinstance(error, ClientError) else error.__cause__
+    return found.response.get("Error", {}).get("Code", "") if isinstance(found, ClientError) else ""
+
+
 def _hint(error: Exception) -> str:
     if isinstance(error, NoCredentialsError):
         return "Give AWS credentials: `aws configure`, AWS_PROFILE, or an instance profile."
     if isinstance(error, EndpointConnectionError):
         return "Check the network, AWS_ENDPOINT_URL and the region."
+    if hint := _SIGNING_HINTS.get(_code(error)):
+        return hint
+    if isinstance(error, PermissionError) and error.errno is None:  # of S3, which tells HEAD no more than "Forbidden"
+        return "Check that your credentials are current and allow this; `dask-classify doctor` looks at both."
     if isinstance(error, PermissionError):
         return "You lack the permission."
     if isinstance(error, FileNotFoundError):
