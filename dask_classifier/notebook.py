@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .errors import Interrupted
 from .progress import Progress
 from .units import format_seconds
 
@@ -43,6 +44,13 @@ class CellProgress(Progress):
         try:
             yield
             self.stage("complete")
+        except KeyboardInterrupt:
+            self.stage("interrupted")
+            now = self.snapshot()
+            raise Interrupted(
+                f"Interrupted: {now.blocks_done:,} of {now.blocks:,} blocks are done and kept.",
+                "Run the same plan with resume=True to go on.",
+            ) from None
         except BaseException:
             self.stage("failed")
             raise

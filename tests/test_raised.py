@@ -101,7 +101,11 @@ from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 shell.run_cell("import dask_classifier as dc")
 shell.run_cell("def late(chunk):\\n    return chunk['dep_dely']")
-for call in ("dc.run(dc.plan(rows=10, output='run', classifier=late))", "dc.plan(input='none.csv', classifier=late)"):
+for call in (
+    "dc.run(dc.plan(rows=10, output='run', classifier=late))",
+    "dc.plan(input='none.csv', classifier=late)",
+    "from dask_classifier.notebook import CellProgress\\nwith CellProgress().shown(): raise KeyboardInterrupt",
+):
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
         shell.run_cell(call)
@@ -112,10 +116,11 @@ for call in ("dc.run(dc.plan(rows=10, output='run', classifier=late))", "dc.plan
 def test_a_notebook_shows_the_sentence_and_the_users_own_frames(tmp_path):
     done = subprocess.run([sys.executable, "-c", NOTEBOOK], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    wrong, missing = map(json.loads, done.stdout.splitlines())
+    wrong, missing, interrupted = map(json.loads, done.stdout.splitlines())
     assert "WrongAnswer: The classifier raises on every row of the first chunk: KeyError: 'dep_dely'" in wrong
     assert "line 2, in late" in wrong and "Hint: The chunk's index is 'ID'" in wrong
     assert "StorageError: Cannot read" in missing and "none.csv: it does not exist" in missing
-    for shown in (wrong, missing):
+    assert "Interrupted: Interrupted: 0 of 0 blocks are done and kept." in interrupted
+    for shown in (wrong, missing, interrupted):
         assert "dask_classifier/" not in shown, "no frame of the package"
     assert len(missing.splitlines()) <= 6
