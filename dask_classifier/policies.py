@@ -34,7 +34,7 @@ def policies(output: str | None, profile: str | None) -> dict[str, dict]:
     }
     listing = {
         "Effect": "Allow",
-        "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
+        "Action": ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"],
         "Resource": f"arn:aws:s3:::{bucket}",
     }
     start = {
