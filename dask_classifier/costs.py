@@ -14,10 +14,10 @@ from .machines import DISK_GIB, ClusterSpec
 from .units import format_seconds
 
 TABLE_DATE = "2026-11-24"
-# $/h, Linux, on demand, us-east-1, only for when AWS cannot be asked. AWS's Auto Scaling guide has c5.2xlarge (0.34) and
-# c5.4xlarge (0.68); the others are AWS's list prices as several public price tables repeat them, looked up on that date.
-# Sizes of a family are priced in proportion to their vCPUs.
-_LARGE = {"c5": 0.085, "c6i": 0.085, "c7i": 0.08925, "c7g": 0.0725, "m6g": 0.077, "m6i": 0.096, "m7i": 0.1008}
+# $/h, Linux, on demand, us-east-1, only for when AWS cannot be asked. AWS's Auto Scaling guide has c5.2xlarge and
+# c5.4xlarge; c6i, c7i and c7g are as public price tables repeat them on that date. The small types for schedulers are
+# from memory, still to be compared with AWS's list. Sizes of a family are priced in proportion to their vCPUs.
+_LARGE = {"c5": 0.085, "c6i": 0.085, "c7i": 0.08925, "c7g": 0.0725}
 _SIZES = {"large": 1, "xlarge": 2, "2xlarge": 4, "4xlarge": 8, "8xlarge": 16, "12xlarge": 24, "16xlarge": 32}
 _TABLE = {f"{family}.{size}": price * times for family, price in _LARGE.items() for size, times in _SIZES.items()}
 _TABLE |= {"t3.small": 0.0208, "t3a.small": 0.0188, "t4g.small": 0.0168, "m6g.medium": 0.0385}

@@ -160,8 +160,8 @@ def _tell_unknown(aws: Aws, found: dict[str, list[reaper.Machine | reaper.Group]
             continue
         pid, host = owners.process_and_host(things[0].client)
         click.echo(
-            f"Left alone: cluster {cluster}, {len(things)} things. Its command, process {pid} on {host}, cannot be seen "
-            f"from here.\nIf it is dead: dask-classify reap --region {aws.region} --cluster {cluster} --yes"
+            f"Left alone: cluster {cluster}, {len(things)} things. Its command, process {pid} on {host}, "
+            f"cannot be seen from here.\nIf it is dead: dask-classify reap --region {aws.region} --cluster {cluster} --yes"
         )
 
 
