@@ -38,6 +38,7 @@ run: $(ENV)/installed
 test: $(ENV)/installed-test browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/deptry .
 	$(BIN)/python -m pytest -n 3 -m "not slow"
 
 test-all: $(ENV)/installed-test browser
@@ -49,6 +50,7 @@ browser:
 lint: $(ENV)/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/deptry .
 
 test-image: $(ENV)/installed
 	tests/image/try_image.sh

@@ -1,12 +1,12 @@
-"""Guard against slowing down: the CPU time of a row beside the classifier, against the plainest way to do the same work.
+"""Guard against slowing down: a row's CPU time beside the classifier, against the plainest way to do the same work.
 
-Pairs of a few dozen milliseconds, so that a slow moment of the machine hits both members; the median is printed. Run it on a
-quiet machine, before and after a change to the hot path:
+Pairs of a few dozen milliseconds, so that a slow moment of the machine hits both members; the median is printed. Run
+it on a quiet machine, before and after a change to the hot path:
 
     python benchmarks/guard.py [--pairs 31] [--most 0.50]
 
-The exit code is 1 if the median is above `--most`. Figures of different machines differ by a fifth and more, so the limit is
-yours to set; what the test suite checks instead is the number of calls (tests/test_speed.py).
+The exit code is 1 if the median is above `--most`. Figures of different machines differ by a fifth and more, so the
+limit is yours to set; what the test suite checks instead is the number of calls (tests/test_speed.py).
 """
 
 import argparse
@@ -75,8 +75,8 @@ def main():
     ratios = sorted(one / other for one, other in pairs)
     median = statistics.median(ratios)
     print(
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, "
-        f"pandas {pd.__version__}, load {os.getloadavg()[0]:.1f}"
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPUs, "
+        f"Python {platform.python_version()}, pandas {pd.__version__}, load {os.getloadavg()[0]:.1f}"
     )
     for name, place in (("dask-classify", 0), ("plain way", 1)):
         print(f"{name:14} {statistics.median(pair[place] for pair in pairs) / ROWS * 1e6:6.2f} us/row")
