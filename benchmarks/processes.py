@@ -67,7 +67,7 @@ def run_workers(plan):
 
     from dask_classifier import sources, tasks
     from dask_classifier.local import DASK_SETTINGS
-    from dask_classifier.processes import Site
+    from dask_classifier.serving import Site
 
     settings = plan.settings(0)
     blocks = sources.cut(sources.marks(plan.source, []), lambda left: plan.block_rows)

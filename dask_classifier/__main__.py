@@ -1,17 +1,35 @@
 """The command's way in and out, for `dask-classify` and `python -m dask_classifier`: both quick."""
 
 import gc
+import sys
+from typing import NoReturn
 
 
 def main() -> None:
     """Run the command."""
     gc.set_threshold(50_000)  # imports make many objects and no garbage: looking for it takes a sixth of their time
-    from .cli import main as command
-
+    try:
+        from .cli import main as command
+    except ValueError as error:  # of Dask, which reads its configuration when it is imported
+        _refuse_configuration(error)
     try:
         command()
     finally:
         gc.freeze()  # Python would look through all that was imported once more, for 0.2 s
+
+
+def _refuse_configuration(error: ValueError) -> NoReturn:
+    """Say what is wrong with a YAML file of Dask's configuration, and end; whatever else it is, raise it again."""
+    from .errors import UsageError
+
+    if "config file" not in str(error):
+        raise error
+    wrong = UsageError(
+        f"Dask's configuration cannot be read: {' '.join(str(error).split())}",
+        "Correct this YAML file, or set DASK_CONFIG to another folder.",
+    )
+    sys.stderr.write(f"Error: {wrong.message}\nHint: {wrong.hint}\n")
+    sys.exit(wrong.exit_code)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ can be scanned without knowing what stands before it, once for each of the two s
 That is what makes the scan parallel and exact. A piece begins right after a line feed, so it never cuts a run
 of quotes or a CRLF.
 
-Blank rows (only spaces and tabs) are no rows, as in pandas.
+Blank rows (only spaces and tabs) are no rows, as in pandas. One thing differs: after a blank line that ends in a lone
+CR, pandas swallows a delimiter (docs/decisions.md).
 """
 
 import re
@@ -60,7 +61,7 @@ class Anatomy:
         starts = breaks + 1 if inside else np.concatenate([[0], breaks + 1]).astype(np.int64, copy=False)
         if len(starts) and starts[-1] == len(self.piece):
             starts = starts[:-1]
-        return Scan(self._without_blank_rows(starts), inside_at_end)
+        return Scan(starts if self.feeds_only else self._without_blank_rows(starts), inside_at_end)
 
     def _line_breaks(self) -> np.ndarray:
         """Offsets of the last byte of each line break: LF, CRLF, or a CR alone."""
@@ -87,7 +88,7 @@ class Anatomy:
 
     def _without_blank_rows(self, starts: np.ndarray) -> np.ndarray:
         first = self.data[starts]
-        blank = (first == LINE_FEED) | ((first == CARRIAGE_RETURN) & (not self.feeds_only))
+        blank = (first == LINE_FEED) | (first == CARRIAGE_RETURN)
         whites = {" ", "\t"} - {self.delimiter}
         rest_is_blank = re.compile(rb"[%s]*(?:[\r\n]|\Z)" % "".join(whites).encode())
         for row in np.flatnonzero(np.isin(first, [ord(white) for white in whites])):
@@ -101,8 +102,10 @@ def scan(piece: bytes, delimiter: str = ",") -> Scan:
 
 
 def scan_part(part: bytes) -> np.ndarray:
-    """Where the rows of CSV that pandas has written begin: it ends rows with LF, and leaves a CR in a value
-    unquoted.
+    """Return where the rows of CSV that pandas has written begin.
+
+    pandas ends each row with LF and leaves a CR in a value unquoted. It writes no blank rows: a line of spaces is a
+    value.
     """
     return Anatomy(part, feeds_only=True).scan().starts
 

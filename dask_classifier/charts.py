@@ -1,16 +1,19 @@
 """Charts as SVG that needs no script: small, sharp on paper, in the colours of the page around them.
 
-Marks have the classes `line`, `area`, `dot`, `odd`, `bar`, texts the class `tick`; a style sheet gives them colours.
+Each chart is drawn twice, for a wide page and for a phone, since the texts of a picture shrink with it; the style
+sheet shows the svg of class `wide` or that of class `narrow`. Marks have the classes `line`, `area`, `dot`, `odd`,
+`bar`, texts the class `tick`; a style sheet gives them colours.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 720, 200
+HEIGHT = 200
+WIDTHS = {"wide": (720, 6), "narrow": (320, 3)}  # and about how many steps there are between ticks
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 34  # margins
 
 
@@ -22,6 +25,7 @@ class Axis:
     high: float
     begin: float
     end: float
+    steps: int = 6
 
     def __call__(self, value: float) -> float:
         """A value's place."""
@@ -30,7 +34,7 @@ class Axis:
     @property
     def step(self) -> float:
         """Between two ticks."""
-        return _round_step((self.high - self.low) / 6)
+        return _round_step((self.high - self.low) / self.steps)
 
     def text(self, value: float) -> str:
         """A tick, with as many digits as tell it from the next."""
@@ -54,63 +58,95 @@ def _round_step(rough: float) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
 
 
-def _axes(x: Sequence[float], y_high: float) -> tuple[Axis, Axis]:
-    across = Axis(min(x, default=0.0), max(x, default=1.0), _LEFT, WIDTH - _RIGHT)
-    up = Axis(0.0, y_high or 1.0, HEIGHT - _BOTTOM, _TOP)
-    return across, up
+@dataclass(frozen=True)
+class _Paper:
+    """What a chart is drawn on: its axes, and the size that its style sheet's class says."""
+
+    kind: str
+    across: Axis
+    up: Axis
+
+    @property
+    def right(self) -> int:
+        return WIDTHS[self.kind][0] - _RIGHT
+
+    def picture(self, marks: str, x_label: str, description: str) -> str:
+        """The marks, with ticks and a grid around them."""
+        across, up = self.across, self.up
+        lines = "".join(
+            f'<line class="grid" x1="{_LEFT}" x2="{self.right}" y1="{up(tick):.1f}" y2="{up(tick):.1f}"/>'
+            f'<text class="tick" x="{_LEFT - 8}" y="{up(tick) + 4:.1f}" text-anchor="end">{up.text(tick)}</text>'
+            for tick in up.ticks
+        )
+        below = "".join(
+            f'<text class="tick" x="{across(tick):.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">'
+            f"{across.text(tick)}</text>"
+            for tick in across.ticks
+        )
+        label = f'<text class="tick" x="{self.right}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>'
+        return (
+            f'<svg class="{self.kind}" viewBox="0 0 {self.right + _RIGHT} {HEIGHT}" role="img" '
+            f'aria-label="{escape(description)}">{lines}{below}{label}{marks}</svg>'
+        )
+
+
+Draw = Callable[[Axis, Axis], str]
+
+
+def _charts(x: Sequence[float], y_high: float, draw: Draw, x_label: str, description: str) -> Markup:
+    """The chart for each width. `draw` makes the marks, given the axes."""
+    pictures = []
+    for kind, (width, steps) in WIDTHS.items():
+        across = Axis(min(x, default=0.0), max(x, default=1.0), _LEFT, width - _RIGHT, steps)
+        up = Axis(0.0, y_high or 1.0, HEIGHT - _BOTTOM, _TOP)
+        pictures.append(_Paper(kind, across, up).picture(draw(across, up), x_label, description))
+    return Markup("".join(pictures))
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.3g}"
 
 
-def _picture(marks: str, across: Axis, up: Axis, x_label: str, description: str) -> Markup:
-    lines = "".join(
-        f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{up(tick):.1f}" y2="{up(tick):.1f}"/>'
-        f'<text class="tick" x="{_LEFT - 8}" y="{up(tick) + 4:.1f}" text-anchor="end">{up.text(tick)}</text>'
-        for tick in up.ticks
-    )
-    below = "".join(
-        f'<text class="tick" x="{across(tick):.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">'
-        f"{across.text(tick)}</text>"
-        for tick in across.ticks
-    )
-    label = f'<text class="tick" x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>'
-    return Markup(
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">'
-        f"{lines}{below}{label}{marks}</svg>"
-    )
-
-
 def area(points: Sequence[tuple[float, float]], *, x_label: str, description: str) -> Markup:
     """A curve over time, from zero."""
-    across, up = _axes([x for x, _ in points], max((y for _, y in points), default=0) * 1.08)
-    path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in points)
-    if not points:
-        return _picture("", across, up, x_label, description)
-    corners = f"{across(points[-1][0]):.1f},{up(0):.1f} {across(points[0][0]):.1f},{up(0):.1f}"
-    marks = f'<polygon class="area" points="{path} {corners}"/><polyline class="line" points="{path}"/>'
-    return _picture(marks, across, up, x_label, description)
+
+    def draw(across: Axis, up: Axis) -> str:
+        if not points:
+            return ""
+        path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in points)
+        corners = f"{across(points[-1][0]):.1f},{up(0):.1f} {across(points[0][0]):.1f},{up(0):.1f}"
+        return f'<polygon class="area" points="{path} {corners}"/><polyline class="line" points="{path}"/>'
+
+    return _charts([x for x, _ in points], _room([y for _, y in points]), draw, x_label, description)
 
 
 def dots(points: Sequence[tuple[float, float, str, bool]], *, x_label: str, description: str) -> Markup:
     """A dot for each (x, y, title, whether it stands out)."""
-    across, up = _axes([x for x, *_ in points], max((y for _, y, *_ in points), default=0) * 1.08)
-    marks = "".join(
-        f'<circle class="{"odd" if odd else "dot"}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="{4 if odd else 2.5}">'
-        f"<title>{escape(title)}</title></circle>"
-        for x, y, title, odd in sorted(points, key=lambda point: point[3])
-    )
-    return _picture(marks, across, up, x_label, description)
+
+    def draw(across: Axis, up: Axis) -> str:
+        return "".join(
+            f'<circle class="{"odd" if odd else "dot"}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="{4 if odd else 2.5}">'
+            f"<title>{escape(title)}</title></circle>"
+            for x, y, title, odd in sorted(points, key=lambda point: point[3])
+        )
+
+    return _charts([x for x, *_ in points], _room([y for _, y, *_ in points]), draw, x_label, description)
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], *, x_label: str, description: str) -> Markup:
     """A bar for each count, between two edges."""
-    across, up = _axes(edges, max(counts, default=0) * 1.08)
-    marks = "".join(
-        f'<rect class="bar" x="{across(low) + 0.5:.1f}" y="{up(count):.1f}" '
-        f'width="{max(1, across(high) - across(low) - 1):.1f}" height="{up(0) - up(count):.1f}">'
-        f"<title>{_number(low)} to {_number(high)}: {count:,}</title></rect>"
-        for (low, high), count in zip(pairwise(edges), counts, strict=True)
-    )
-    return _picture(marks, across, up, x_label, description)
+
+    def draw(across: Axis, up: Axis) -> str:
+        return "".join(
+            f'<rect class="bar" x="{across(low) + 0.5:.1f}" y="{up(count):.1f}" '
+            f'width="{max(1, across(high) - across(low) - 1):.1f}" height="{up(0) - up(count):.1f}">'
+            f"<title>{_number(low)} to {_number(high)}: {count:,}</title></rect>"
+            for (low, high), count in zip(pairwise(edges), counts, strict=True)
+        )
+
+    return _charts(edges, _room(counts), draw, x_label, description)
+
+
+def _room(values: Sequence[float]) -> float:
+    """How far up the axis goes: a little over the largest."""
+    return max(values, default=0) * 1.08

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from .layouts import READ_TEXT, Layout, is_utf8
+from .raised import Raised
 from .sources import Rows
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -30,6 +31,7 @@ class BadRow:
     row: int  # number in its source, from 1: row 1 is the first below the header
     reason: str
     raw: str  # the row's text, without its line break; bytes that are no text in the encoding appear as \\xNN
+    traceback: str = ""  # of what the classifier raised
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Chunk:
 
     frame: pd.DataFrame
     numbers: Sequence[int]  # of each row of the frame: its place in the block's rows, from 0
-    malformed: list[tuple[int, str]]  # place in the block's rows, reason
+    malformed: list[tuple[int, Raised]]  # place in the block's rows, reason
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,13 @@ def _empty(layout: Layout) -> pd.DataFrame:
 
 def _salvage(
     rows: Rows, first: int, stop: int, layout: Layout
-) -> tuple[list[pd.DataFrame], list[int], list[tuple[int, str]]]:
+) -> tuple[list[pd.DataFrame], list[int], list[tuple[int, Raised]]]:
     """The frames that can be read between two rows, the rows' places in the block, and what is malformed."""
     try:
         return [_parse(rows, first, stop, layout)], list(range(first, stop)), []
     except ValueError as error:
         if stop - first == 1:
-            return [], [], [(first, _reason(error, len(layout.columns)))]
+            return [], [], [(first, Raised(_reason(error, len(layout.columns))))]
     middle = (first + stop) // 2
     left, right = _salvage(rows, first, middle, layout), _salvage(rows, middle, stop, layout)
     return left[0] + right[0], left[1] + right[1], left[2] + right[2]
@@ -159,7 +161,8 @@ def _reason(error: ValueError, width: int) -> str:
     return text.removeprefix("Error tokenizing data. C error: ")
 
 
-def bad_row(rows: Rows, place: int, first_row: int, reason: str, encoding: str) -> BadRow:
+def bad_row(rows: Rows, place: int, first_row: int, raised: Raised, encoding: str) -> BadRow:
     """The bad row at a place in a block whose first row is number `first_row` (from 0) of its source."""
     raw = rows.text[rows.starts[place] : rows.starts[place + 1]].rstrip(b"\r\n")
-    return BadRow(first_row + place + 1, reason, raw.decode(encoding, "backslashreplace"))
+    text = raw.decode(encoding, "backslashreplace")
+    return BadRow(first_row + place + 1, raised.reason, text, raised.traceback)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import WrongAnswer
+from .raised import Raised, is_ctrl_c
 
 COLUMN = "CLASSIFICATION"
 Values = np.ndarray | pd.api.extensions.ExtensionArray  # one for each row
@@ -45,10 +46,14 @@ class Answer:
         return list(map(str, mine.columns)) == list(map(str, others.columns)) and mine.index.name == others.index.name
 
 
-def classify_chunk(classify: Classify, chunk: pd.DataFrame) -> tuple[list[Answer], list[tuple[int, str]]]:
-    """The answers, in order, one or several; and the rows on which the classifier raises: (place, reason).
+def classify_chunk(
+    classify: Classify, chunk: pd.DataFrame, folder: str = ""
+) -> tuple[list[Answer], list[tuple[int, Raised]]]:
+    """The answers, in order, one or several; and the rows on which the classifier raises: (place, what).
 
-    Raises WrongAnswer where an answer does not fit.
+    Whatever it raises makes a bad row, also what is not an Exception: a panic of Rust, a cancellation of asyncio.
+    `folder` is where its files are. Raises WrongAnswer where an answer does not fit, and KeyboardInterrupt where
+    somebody pressed Ctrl-C.
     """
     if not len(chunk):
         return [], []
@@ -58,26 +63,28 @@ def classify_chunk(classify: Classify, chunk: pd.DataFrame) -> tuple[list[Answer
         raise
     except bdb.BdbQuit as error:  # somebody left the debugger
         raise KeyboardInterrupt from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
         if len(chunk) == 1:
-            return [], [(0, f"{type(error).__name__}: {error}")]
+            return [], [(0, Raised.of(error, folder))]
     else:
         return [check_answer(chunk, answer)], []
     half = len(chunk) // 2
-    left, left_bad = classify_chunk(classify, chunk.iloc[:half])
-    right, right_bad = classify_chunk(classify, chunk.iloc[half:])
-    return left + right, left_bad + [(place + half, reason) for place, reason in right_bad]
+    left, left_bad = classify_chunk(classify, chunk.iloc[:half], folder)
+    right, right_bad = classify_chunk(classify, chunk.iloc[half:], folder)
+    return left + right, left_bad + [(place + half, raised) for place, raised in right_bad]
 
 
 def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:
     """The answer with the chunk's index. Raises WrongAnswer for other rows, or another order."""
     if isinstance(answer, pd.Series) and _is_numbered(answer.index) and not _is_numbered(chunk.index):
-        answer = answer.to_numpy()  # pd.Series(model.predict(chunk)): one value a row, in order
+        answer = _values(answer)  # pd.Series(model.predict(chunk)): one value a row, in order
     if isinstance(answer, pd.DataFrame | pd.Series):
         _check_index(chunk.index, answer.index)
         if isinstance(answer, pd.DataFrame):
             return Answer(chunk, frame=_own(answer))
-        return Answer(chunk, values=answer.array if answer.dtype == "str" else _as_column(answer.to_numpy()))
+        return Answer(chunk, values=_as_column(_values(answer)))
     if not isinstance(answer, np.ndarray | pd.api.extensions.ExtensionArray | list | tuple):
         raise WrongAnswer(
             f"it returned {_a(answer)}", "Return a DataFrame, or a Series, array or list with one value a row."
@@ -87,6 +94,11 @@ def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:
     if len(answer) != len(chunk):
         raise WrongAnswer(f"it returned {len(answer)} values for {len(chunk)} rows", "Return one value a row.")
     return Answer(chunk, values=_as_column(answer))
+
+
+def _values(answer: pd.Series) -> Values:
+    """Return a Series' values in its own type: NumPy has none for a missing integer, and would make floats of all."""
+    return answer.to_numpy() if isinstance(answer.dtype, np.dtype) else answer.array
 
 
 def _own(frame: pd.DataFrame) -> pd.DataFrame:
@@ -102,6 +114,8 @@ def _as_column(values: Values | list | tuple) -> Values:
     """Values with the type that a column of them has (text in an array of objects is text), in memory of their own: a
     classifier may use its array again for the next chunk.
     """
+    if isinstance(values, pd.api.extensions.ExtensionArray):
+        return values.copy()
     if type(values) is np.ndarray and values.dtype.kind in "iufb":  # not a masked array, which has missing values
         return values.copy()
     try:

@@ -101,12 +101,16 @@ def workers_option(command):
     show_default=True,
     help="Of the local cluster's dashboard.",
 )
+@click.option(
+    "--worker-timeout", metavar="TIME", help="How long to wait for the first worker of ADDRESS.  [default: 5m]"
+)
 @click.option("--profile", is_flag=True, help="Turn on Dask's statistical profiler.")
 @machine_options
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@click.option("--traceback", is_flag=True, help="Print the whole traceback of a classifier that raises.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, without its parts, to standard output.")
 @click.pass_context
-def run(ctx, workers, cluster, dashboard_address, profile, quiet, as_json, **options):
+def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, traceback, quiet, as_json, **options):
     """Classify every row and leave a run: compressed parts, receipts, a manifest.
 
     Exit codes: 0 done; 1 failed, can be resumed; 2 wrong usage; 3 too many bad rows; 4 no cluster; 5 machines
@@ -120,7 +124,12 @@ def run(ctx, workers, cluster, dashboard_address, profile, quiet, as_json, **opt
     from . import commands
 
     machines |= {"cluster": cluster, "workers": workers, "dashboard_address": dashboard_address, "profile": profile}
-    commands.run(options, machines, quiet=quiet, as_json=as_json)
+    try:
+        commands.run(options, machines, worker_timeout=worker_timeout, quiet=quiet, as_json=as_json)
+    except DaskClassifyError as error:
+        if traceback and error.details:
+            click.echo(f"Traceback of the classifier (most recent call last):\n{error.details}\n", err=True)
+        raise
 
 
 def _typed(ctx: click.Context, names) -> list[str]:
@@ -138,6 +147,8 @@ def _check_cluster(ctx: click.Context, cluster: str, workers: int | None) -> Non
     has_workers = cluster in {"local", "ec2"} or (cluster == "inline" and workers == 1)
     if not has_workers and _typed(ctx, ["workers"]):
         raise UsageError(f"--workers {workers} says nothing about the cluster {cluster}.", "Leave --workers out.")
+    if "://" not in cluster and _typed(ctx, ["worker_timeout"]):
+        raise UsageError(f"--worker-timeout says nothing about the cluster {cluster}.", "Leave it out.")
     _check_machine_options(ctx, cluster)
     if elsewhere:
         _check_reach(ctx, cluster)
@@ -224,8 +235,8 @@ def generate(rows, seed, overwrite, file):
 def verify(run_url, as_json):
     """Read every part of a run again and prove its manifest.
 
-    Exit code 1 if it is wrong. The digest is of all rows, decompressed, in order, whatever the parts: equal
-    runs have equal digests.
+    Exit code 1 if it is wrong. The digest is that of all rows as decompressed CSV, in order, so equal runs have
+    equal digests, whatever their parts. Of Parquet parts it is that of the stored files.
     """
     from . import commands
 
@@ -250,16 +261,21 @@ def report(run_url, file, overwrite, as_json):
 @app.command(short_help="Write all rows of a run to one file.")
 @click.argument("run_url", metavar="RUN")
 @click.argument("file")
+@click.option(
+    "--header/--no-header",
+    default=None,
+    help="Whether CSV begins with the columns' names.  [default: in a file, yes; on standard output, as the run]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
-def fetch(run_url, file, overwrite, quiet):
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+def fetch(run_url, file, header, overwrite, quiet):
     """Write all rows of a run, in order, to one FILE; - is standard output.
 
-    The suffix says how: .gz and .zst are compressed, .parquet is Parquet, anything else is plain CSV.
+    The suffix sets the format: .gz and .zst are compressed CSV, .parquet is Parquet, anything else is plain CSV.
     """
     from . import commands
 
-    commands.fetch(run_url, file, overwrite=overwrite, quiet=quiet)
+    commands.fetch(run_url, file, header=header, overwrite=overwrite, quiet=quiet)
 
 
 # --- machines ------------------------------------------------------------------------------------

@@ -18,21 +18,23 @@ import distributed
 from dask.utils import parse_timedelta
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
+from distributed.deploy.spec import SpecCluster
 
 from . import bootstrap, costs, ground, reaper, saved
 from .aws import Aws
-from .configuration import configured
 from .errors import ClusterError, DaskClassifyError
 from .fleet import Fleet
 from .ground import Ground
-from .machines import ClusterSpec
+from .machines import ClusterSpec, spec_of
 from .nodes import GRACE_SECONDS, Scheduler, Worker
-from .protection import endings_as_exceptions, uninterrupted
+from .protection import endings_as_exceptions, never_failing, uninterrupted
 from .roles import user_data
 from .saved import Saved
+from .units import format_seconds
 
 _WATCH_SECONDS = 5.0
 _SOON_SECONDS = 10.0  # after the start: then a run is what machines were started for
+_PATIENCE_SECONDS, _TALK_SECONDS = 10.0, 30.0  # before the first word about what is waited for, and between two
 _log = logging.getLogger(__name__)
 
 
@@ -94,7 +96,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         """Look around; nothing is started yet."""
         self.aws = Aws(spec.region)
         self.spec = dataclasses.replace(spec, region=self.aws.region)
-        self.say, self.stays = _never_failing(say), bool(kept)
+        self.say, self.stays = never_failing(say), bool(kept)
         self.ending = None
         self._when_gone: list[Callable[[reaper.Ending], None]] = []
         self._machines: dict[str, Future] = {}  # by name: launches that no node has asked for yet
@@ -104,6 +106,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         self._numbers = itertools.count()
         self._contact_address = ""
         self._began, self._up = time.monotonic(), time.time()
+        self._talk_at = self._began + _PATIENCE_SECONDS
         self._asked = None if kept else self._up
         self.ground = ground.look(self.aws, spec)
         self.id = kept.id if kept else uuid.uuid4().hex[:12]
@@ -150,9 +153,12 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
             raise self._refused
 
     async def _start(self):
+        """As VMCluster's, but for its warning after ten seconds that this takes "surprisingly long"."""
         self.security.require_encryption = True
-        self.scheduler_class, self.worker_class = Scheduler, Worker
-        await super()._start()
+        self.scheduler_spec = {"cls": Scheduler, "options": self.scheduler_options}
+        self.new_spec = {"cls": Worker, "options": self.worker_options}
+        self.worker_spec = {self._new_worker_name(number): self.new_spec for number in range(self._n_workers)}
+        await SpecCluster._start(self)
         self._watching = asyncio.ensure_future(self._watch())
 
     def _adopt(self, kept: Saved) -> None:
@@ -205,11 +211,16 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         refusals = [each.exception() for each in self._machines.values() if each.done() and each.exception()]
         if len(self.worker_spec) - len(refusals) < min(self.spec.min_workers, len(self.worker_spec)):
             raise refusals[0]
-        if time.monotonic() - self._began > self.spec.bring_up_limit:
+        now, limit = time.monotonic(), self.spec.bring_up_limit
+        if now - self._began > limit:
             raise ClusterError(
-                f"{what} after {self.spec.bring_up_limit:.0f} seconds.",
+                f"{what} after {limit:.0f} seconds.",
                 "Does the image run, and does the security group let you in? --bring-up-limit waits longer.",
             )
+        if now >= self._talk_at:
+            self._talk_at = now + _TALK_SECONDS
+            spent = f"{format_seconds(now - self._began)} of at most {format_seconds(limit)}"
+            self.say(f"{what} yet, after {spent}: instances boot, then pull the image.")
 
     def _new_worker_name(self, worker_number):
         return f"worker-{next(self._numbers)}"  # never the name of a lost one, which receipts have
@@ -272,9 +283,14 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         began, self._asked = self._asked, None
         return began if soon else None
 
+    @property
+    def connect_seconds(self) -> float:
+        """How long a client waits for the scheduler's answer: it may be busy while all machines join."""
+        return self.spec.bring_up_limit
+
     def wait_until_ready(self) -> None:
         """Until `min_workers` have joined. Raises ClusterError."""
-        with distributed.Client(self, set_as_default=False) as client:
+        with distributed.Client(self, set_as_default=False, timeout=self.connect_seconds) as client:
             self.wait_for_first_workers(client)
 
     def resize(self, workers: int) -> None:
@@ -357,16 +373,6 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
                 tell(self.ending)
 
 
-def _never_failing(say: Callable[[str], None]) -> Callable[[str], None]:
-    """A terminal that has gone must not keep the machines from ending."""
-
-    def said(text: str) -> None:
-        with contextlib.suppress(Exception, SystemExit):
-            say(text)
-
-    return said
-
-
 def _clock(epoch: float) -> str:
     """A time as this machine's clock shows it."""
     return time.strftime("%H:%M" if epoch - time.time() < 43_200 else "%Y-%m-%d %H:%M", time.localtime(epoch))
@@ -374,14 +380,6 @@ def _clock(epoch: float) -> str:
 
 def _number(name: str) -> int:
     return int(name.rpartition("-")[2])
-
-
-def spec_of(workers: int | None, options: dict) -> ClusterSpec:
-    """Keywords over Dask's configuration."""
-    names = {each.name for each in dataclasses.fields(ClusterSpec)} - {"name"}
-    found = {name: value for name, value in configured().items() if name in names}
-    given = {"workers": workers} | options
-    return ClusterSpec.of(**found | {name: value for name, value in given.items() if value is not None})
 
 
 def _own(error: BaseException) -> BaseException:

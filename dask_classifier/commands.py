@@ -15,17 +15,18 @@ from rich.console import Console
 from . import generate as generated_rows
 from . import manifest, pipeline, planning, storage
 from . import report as reports
-from .display import Display, described, summary
+from .display import Display, described, next_steps, summary
 from .errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from .local import LocalCluster
+from .outline import Outline
 from .packing import gzip_member, zstd_frame
-from .result import Result, open_run
-from .units import format_bytes, parse_count
+from .result import open_run
+from .units import count_of, format_bytes, parse_count
 
 _FIRST_ROWS = 3
 
 
-def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
+def run(options: dict, machines: dict, *, worker_timeout: str | None, quiet: bool, as_json: bool) -> None:
     """`dask-classify run`: plan, announce, run, sum up."""
     started = time.time()
     if machines["cluster"] == "ec2":
@@ -35,25 +36,20 @@ def run(options: dict, machines: dict, *, quiet: bool, as_json: bool) -> None:
     _announce(plan, machines["cluster"], machines["workers"], display)
     quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # what matters comes as an error of ours
     with quiet_dask, _resumable(plan, display), _machines(display, plan, **machines) as cluster:
-        result = pipeline.run(plan, cluster, progress=display)
+        result = pipeline.run(plan, cluster, progress=display, worker_timeout=worker_timeout)
     worked = display.snapshot().stage != "complete already"
     if not worked:
         display.say("The run was complete already: nothing was done.")
-    display.console.print(summary(result, _speed(result, started) if worked else None))
+    display.console.print(summary(result, time.time() - started if worked else None))
     display.say(f"The result is in {_short(result.output)}. It begins:" if result.rows else "There were no rows.")
     if result.rows:
         display.lines(result.first_lines(_FIRST_ROWS))
     if result.bad_rows:
-        display.warn(f"{result.bad_rows:,} bad rows were set aside in {_short(result.output)}/quarantine.")
+        display.warn(f"{count_of(result.bad_rows, 'bad row')} in {_short(result.output)}/quarantine, with reasons.")
+    display.say(next_steps(_short(result.output)))
     if as_json:
-        click.echo(json.dumps({"output": result.output} | {k: v for k, v in result.manifest.items() if k != "parts"}))
-
-
-def _speed(result: Result, started: float) -> tuple[float, float]:
-    """Seconds since the command began, and rows a second of what was done in them."""
-    seconds = time.time() - started
-    new = sum(receipt.rows + receipt.bad_rows for receipt in result.new_receipts)
-    return seconds, new / seconds
+        told = open_run(result.output).manifest  # again: what became of the machines was added at their end
+        click.echo(json.dumps({"output": result.output} | {k: v for k, v in told.items() if k != "parts"}))
 
 
 def _short(output: str) -> str:
@@ -153,27 +149,37 @@ def _resumable(plan: planning.Plan, display: Display):
 def plan(options: dict, machines: dict, *, measure: bool, as_json: bool) -> None:
     """`dask-classify plan`: rows, chunks and blocks; machines and their price; how long it will take."""
     made = planning.plan(**options)
-    processes, price, offered = _offered(machines)
-    found = planning.outline(made, processes) | offered
+    processes, price, instances = _offered(machines)
+    outlined = Outline.of(made, processes)
+    words, numbers = outlined.words, vars(outlined)
+    if price:
+        words |= {"instances": instances["words"], "price": str(price)}
+        numbers |= {name: value for name, value in instances.items() if name != "words"} | price.as_json()
     if measure:
-        from . import costs
-
-        with LocalCluster(1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as here:
-            trial = pipeline.measure(made, here)
-        rows, about = planning.estimated_rows(made)
-        if trial.rows:
-            found |= costs.Estimate.of(rows, trial.seconds_a_row, processes, price).words(about)
-        else:
-            found["time"] = "not known: the trial has classified no row"
+        more_words, more_numbers = _measured(made, outlined, price)
+        words, numbers = words | more_words, numbers | more_numbers
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(numbers))
         return
-    for name, value in found.items():
+    for name, value in words.items():
         click.echo(f"{name:<12} {value}")
 
 
+def _measured(plan: planning.Plan, outlined: Outline, price) -> tuple[dict, dict]:
+    """Time and cost of a plan, by a trial on this computer, for people and for programs."""
+    from . import costs
+
+    with LocalCluster(1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as here:
+        trial = pipeline.measure(plan, here)
+    if not trial.rows:
+        unknown = dict.fromkeys(("ms_per_row", "seconds", "dollars"))
+        return {"time": "not known: the trial has classified no row"}, unknown
+    estimate = costs.Estimate.of(outlined.rows, trial.seconds_a_row, outlined.processes, price)
+    return estimate.words(outlined.rows_precision), estimate.as_json()
+
+
 def _offered(machines: dict):
-    """Processes; and on EC2 the price of an hour, and words for both. AWS is asked, nothing is started."""
+    """Processes; on EC2 also the price of an hour and the instances. AWS is asked, nothing is started."""
     workers = machines.pop("workers")
     if (cluster := machines.pop("cluster")) not in {"local", "ec2"}:
         raise UsageError(f"What a run on {cluster} takes is not known.", "Give --cluster local or --cluster ec2.")
@@ -181,15 +187,22 @@ def _offered(machines: dict):
         return workers or CPU_COUNT, None, {}
     from . import costs, ground
     from .aws import Aws
-    from .cluster import spec_of
+    from .machines import spec_of
 
     spec = spec_of(workers, machines)
     aws = Aws(spec.region)
     aws.credentials()
     found = ground.look(aws, spec)
     price = costs.hourly(aws, spec, found, spec.workers)
-    words = {"machines": f"{found.words(spec, spec.workers)}, in {aws.region}", "price": str(price)}
-    return spec.workers * found.processes(spec), price, words
+    instances = {
+        "words": f"{found.words(spec, spec.workers)}, in {aws.region}",
+        "instances": spec.workers,
+        "instance_type": found.offers["worker"][0].type,
+        "market": found.offers["worker"][0].market,
+        "scheduler_instance_type": found.offers["scheduler"][0].type,
+        "region": aws.region,
+    }
+    return spec.workers * found.processes(spec), price, instances
 
 
 def generate(rows: str, seed: int, file: str, *, overwrite: bool) -> None:
@@ -212,8 +225,9 @@ def verify(run_url: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(vars(found)))
         return
-    size = format_bytes(found.bytes)
-    click.echo(f"{found.rows:,} rows and {found.bad_rows:,} bad rows in {found.parts:,} parts, {size}: all there")
+    rows, bad_rows = count_of(found.rows, "row"), count_of(found.bad_rows, "bad row")
+    parts = count_of(found.parts, "part")
+    click.echo(f"Verified: {rows} and {bad_rows} in {parts} ({format_bytes(found.bytes)}).")
     click.echo(f"sha256 {found.sha256}")
 
 
@@ -223,7 +237,8 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
     figures = reports.figures(result)
     if file:
         _refuse_existing(file, overwrite)
-        storage.write(storage.absolute(file), reports.html(figures).encode())
+        place = storage.absolute(file)
+        storage.write(place, reports.html(figures, place).encode())
     if as_json:
         click.echo(json.dumps(figures.as_json()))
         return
@@ -238,14 +253,14 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
     click.echo(f"Page: {file or _short(page)}")
 
 
-def fetch(run_url: str, file: str, *, overwrite: bool, quiet: bool) -> None:
+def fetch(run_url: str, file: str, *, header: bool | None, overwrite: bool, quiet: bool) -> None:
     """`dask-classify fetch`: one file from a run."""
     result = open_run(run_url)
     if file == "-":
-        result.write_to(sys.stdout.buffer)
+        result.write_to(sys.stdout.buffer, header=header)
         return
     _refuse_existing(file, overwrite)
-    size = result.fetch(file)
+    size = result.fetch(file, header=header is not False)
     if not quiet:
         click.echo(f"{file}: {result.rows:,} rows, {format_bytes(size)}", err=True)
 

@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .aws import Aws
 from .errors import DaskClassifyError
 from .ground import Ground
-from .machines import DISK_GIB, ClusterSpec
+from .machines import ClusterSpec
 from .units import format_seconds
 
 TABLE_DATE = "2026-11-22"
@@ -28,6 +28,10 @@ class Hourly:
 
     dollars: float | None
     source: str
+
+    def as_json(self) -> dict[str, float | str | None]:
+        """For programs."""
+        return {"dollars_per_hour": self.dollars, "price_source": self.source}
 
     def __str__(self):
         return f"about ${self.dollars:.2f} an hour ({self.source})" if self.dollars else "price not known"
@@ -48,9 +52,13 @@ class Estimate:
         dollars = price.dollars * seconds / 3600 if price and price.dollars else None
         return cls(seconds, 1000 * seconds_a_row, dollars)
 
-    def words(self, about: str = "") -> dict[str, str]:
-        """For people; `about` is how sure the number of rows is: "at least ", or less."""
-        sure = about if about == "at least " else "about "
+    def as_json(self) -> dict[str, float | None]:
+        """For programs."""
+        return {"ms_per_row": self.ms_a_row, "seconds": self.seconds, "dollars": self.dollars}
+
+    def words(self, precision: str) -> dict[str, str]:
+        """For people; `precision` is that of the number of rows: "exact", "about" or "at least"."""
+        sure = "at least " if precision == "at least" else "about "
         time = f"{sure}{format_seconds(self.seconds)} of work, at {self.ms_a_row:.3g} ms a row as measured here"
         if self.dollars is None:
             return {"time": time}
@@ -64,7 +72,7 @@ def hourly(aws: Aws, spec: ClusterSpec, ground: Ground, workers: int) -> Hourly:
     prices = [price(aws, offer.type, offer.market) for offer, _ in wanted]
     if not all(dollars for dollars, _ in prices):
         return Hourly(None, "")
-    each = DISK_GIB * _GP3_GIB_MONTH / _HOURS_A_MONTH + (0 if spec.private_ip else _PUBLIC_IPV4)
+    each = ground.disk_gib * _GP3_GIB_MONTH / _HOURS_A_MONTH + (0 if spec.private_ip else _PUBLIC_IPV4)
     total = sum(count * (dollars + each) for (_, count), (dollars, _) in zip(wanted, prices, strict=True))
     sources = ", ".join(dict.fromkeys(source for _, source in prices))
     return Hourly(total, f"an estimate from {sources}")

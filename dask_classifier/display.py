@@ -2,7 +2,9 @@
 seconds.
 """
 
+import shlex
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -13,14 +15,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .progress import Progress, Snapshot, rows_by_worker
+from .manifest import REPORT
+from .progress import Progress, Snapshot, classifying_speed, rows_by_worker
 from .receipts import Receipt
 from .report import Figures, totals
 from .result import Result
 from .units import format_seconds
 
-PLAIN_SECONDS = 5.0  # between plain lines
+PLAIN_SECONDS = 5.0  # between plain lines, at first; a tenth of the time so far later
+_MOST_PLAIN_SECONDS = 60.0
 _ENDING = 30  # characters of a long line that are shown of its end
+_BETWEEN = "  "  # words of a line
 _MOST_WORKERS = 16  # in a table that must fit a screen
 
 
@@ -70,6 +75,11 @@ class Display(Progress):
             f"a classifier process {manner} on block {index}; {'it is tried again' if again else 'it is given up'}"
         )
 
+    def printed(self, worker: str, lines: list[str]) -> None:
+        """Print above the bar what classifiers print."""
+        for line in lines:
+            self.say(f"{worker}: {line}", "dim")
+
     def leaving(self, worker: str, why: str) -> None:
         """Say that a worker leaves."""
         self.warn(f"{worker} leaves: {why}; its blocks go to others")
@@ -92,9 +102,9 @@ class Display(Progress):
                 talker.join()
 
     def _talk(self) -> None:
-        while not self._over.wait(PLAIN_SECONDS):
-            now = self.snapshot()
-            self.say(describe(now) + "".join(f"; {name}: {rows:,}" for name, rows in list(now.by_worker.items())[:4]))
+        began = time.monotonic()
+        while not self._over.wait(min(max(PLAIN_SECONDS, (time.monotonic() - began) / 10), _MOST_PLAIN_SECONDS)):
+            self.say(f"{time.strftime('%H:%M:%S')}  {describe(self.snapshot())}")
 
     def _picture(self) -> RenderableType:
         now = self.snapshot()
@@ -102,43 +112,67 @@ class Display(Progress):
             return f"{now.stage} ..."
         grid = Table.grid()
         grid.add_row(ProgressBar(total=now.rows, completed=min(now.done, now.rows), width=self.console.width))
-        grid.add_row(describe(now))
+        grid.add_row(Text(describe(now, self.console.width), no_wrap=True))
         grid.add_row(_workers(now.by_worker))
         return grid
 
 
-def describe(now: Snapshot) -> str:
-    """How far the run is, in one line."""
+def describe(now: Snapshot, width: int | None = None) -> str:
+    """How far the run is, in one line: of the most important things as many as fit."""
     if not now.rows:
         return f"{now.stage} ..."
-    left = f", {format_seconds(now.seconds_left)} left" if now.seconds_left and now.done < now.rows else ""
-    share = 100 * now.done // now.rows
-    return (
-        f"{now.stage}: {now.done:,} of {now.rows:,} rows ({share} %), {now.rows_a_second:,.0f} rows/s{left}, "
-        f"{now.bad_rows:,} bad, {now.blocks_done:,} of {now.blocks:,} blocks"
-    )
+    words = [f"{100 * now.done // now.rows}%", f"{now.done:,}/{now.rows:,} rows", f"{now.rows_a_second:,.0f} rows/s"]
+    if now.seconds_left and now.done < now.rows:
+        words.append(f"{format_seconds(now.seconds_left)} left")
+    if now.bad_rows:
+        words.append(f"{now.bad_rows:,} bad")
+    words.append(f"{now.blocks_done:,}/{now.blocks:,} blocks")
+    words.append(now.stage)
+    while width and len(_BETWEEN.join(words)) > width:
+        words.pop()
+    return _BETWEEN.join(words)
 
 
-def _workers(by_worker: dict[str, int]) -> Table:
-    """Rows per worker, the busiest first."""
+def _workers(by_worker: dict[str, int]) -> RenderableType:
+    """Rows per worker, the busiest first: of finished blocks, and so fewer than the line above says."""
+    if not by_worker:
+        return ""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, rows in sorted(by_worker.items(), key=lambda item: -item[1])[:_MOST_WORKERS]:
         table.add_row(name, f"{rows:,} rows")
     if len(by_worker) > _MOST_WORKERS:
         table.add_row(f"and {len(by_worker) - _MOST_WORKERS} more", "")
-    return table
+    return Group(Text("in finished blocks:", style="dim"), table)
 
 
-def summary(result: Result, speed: tuple[float, float] | None) -> RenderableType:
-    """Rows in, out and set aside; seconds and rows a second, when given; rows of each worker."""
+def summary(result: Result, seconds: float | None) -> RenderableType:
+    """Rows in, out and quarantined; the time of the whole command, where it has worked, and the speed of the run; rows
+    of each worker.
+    """
     lines = result.words
-    if speed:
-        lines |= {"time": format_seconds(speed[0]), "speed": f"{speed[1]:,.0f} rows/s"}
+    speed = classifying_speed(result.manifest)
+    if seconds and speed:
+        lines |= {
+            "time": f"{format_seconds(seconds)}, of which {format_seconds(speed[0])} classifying",
+            "speed": f"{speed[1]:,.0f} rows/s while classifying",
+        }
     workers = sorted(rows_by_worker(result.receipts).items(), key=lambda item: -item[1])
     lines |= {f"rows of {name}": f"{rows:,}" for name, rows in workers[:_MOST_WORKERS]}
     if len(workers) > _MOST_WORKERS:
         lines[f"and {len(workers) - _MOST_WORKERS} more"] = ""
     return _names_and_words(lines)
+
+
+def next_steps(output: str) -> str:
+    """What to type after a run."""
+    run = shlex.quote(output)
+    steps = {
+        f"dask-classify report {run}": f"figures; or open {output}/{REPORT}",
+        f"dask-classify fetch {run} all.csv": "all rows in one file, with a header",
+        f"dask-classify verify {run}": "check every part",
+    }
+    width = max(map(len, steps))
+    return "\n".join(["Next:", *(f"  {call:<{width}}  {what}" for call, what in steps.items())])
 
 
 def described(figures: Figures) -> RenderableType:

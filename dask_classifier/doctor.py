@@ -82,7 +82,8 @@ def _ground(aws: Aws, spec: ClusterSpec, found: list[ground.Ground]) -> Finding:
     return Finding(
         "network and machines",
         True,
-        f"{types} in {len(zones)} zones of {here.vpc}, {let_in}; AMI {here.ami} ({here.architecture})",
+        f"{types} in {len(zones)} zones of {here.vpc}, {let_in}; AMI {here.ami} ({here.architecture}), "
+        f"disks of {here.disk_gib} GiB",
     )
 
 
@@ -158,8 +159,11 @@ def _launch(aws: Aws, spec: ClusterSpec, here: ground.Ground) -> Finding:
         key=len,
     )
     request = fleet.request("worker", "doctor", script, here.offers["worker"][0], "doctor")
+    # tagged as the launch is: the policy lets nobody make a group that it would not let them delete
+    tags = [{"ResourceType": "security-group", "Tags": request["TagSpecifications"][0]["Tags"]}]
+    group = {"GroupName": "dask-classify-doctor", "Description": "dry run", "VpcId": here.vpc}
     with explained("The security group could not be made"):
-        _dry(aws.ec2.create_security_group, GroupName="dask-classify-doctor", Description="dry run", VpcId=here.vpc)
+        _dry(aws.ec2.create_security_group, **group, TagSpecifications=tags)
     with explained("A machine could not be started"):
         _dry(aws.ec2.run_instances, **request)
     return Finding("launch", True, f"allowed; user data of {len(script):,} bytes of {bootstrap.USER_DATA_LIMIT:,}")

@@ -16,6 +16,8 @@ Each has a message, a hint and an exit code::
     └── Interrupted        130   stopped by Ctrl-C or SIGTERM
 """
 
+from typing import Any, Self
+
 
 class DaskClassifyError(Exception):
     """A failure with a sentence for a person (`message`) and what to do about it (`hint`).
@@ -29,6 +31,22 @@ class DaskClassifyError(Exception):
         super().__init__(message, hint)
         self.message: str = message
         self.hint: str = hint
+        self.details: str = ""  # more than most want to read: the traceback of a classifier that raises
+
+    def with_details(self, details: str) -> Self:
+        """Return this error with its details."""
+        self.details = details
+        return self
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the user's own frames and the sentences, and not how the package works inside."""
+        from .raised import own_frames, own_lines  # only here: nobody who needs an error needs that
+
+        lines = [*own_frames(self), *own_lines(self.details), f"{type(self).__name__}: {self.message}"]
+        return [*lines, f"Hint: {self.hint}"] if self.hint else lines
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, {"details": self.details}
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message

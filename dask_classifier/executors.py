@@ -18,25 +18,30 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import NamedTuple
 
-from distributed import Client, as_completed
+import dask
+from distributed import Client, Future, as_completed
 from distributed.deploy.cluster import Cluster
 from distributed.scheduler import KilledWorker
 
 from . import followed
+from .configuration import configured
 from .errors import ClusterError, DaskClassifyError, UsageError
-from .processes import ProcessDied, Site
+from .processes import ProcessDied
 from .progress import Progress
 from .schedulers import RunsPlugin, page_path
+from .serving import Site
 from .settings import versions
 from .shipping import Package
 from .sources import Block
+from .units import Renewal, format_seconds, parse_seconds
 from .workers import ClassifierPlugin, Died, in_classifier_process
 
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
 _WINDOW_SECONDS = 5  # between two looks at the cluster's size
 _TELL_SECONDS = 2  # at most, to wait until the scheduler has heard
-_WORKER_SECONDS = 30  # to wait for a first worker
+WORKER_TIMEOUT = "5m"  # to wait for a first worker
+_QUIET_SECONDS = 5.0  # of that, before it is said
 
 
 class Outcome(NamedTuple):
@@ -51,7 +56,11 @@ class Machines:
     """What a run may ask of a Dask cluster that knows more of its machines than Dask does."""
 
     expected_processes = 0  # when all have come
+    connect_seconds: float | None = None  # to wait for the scheduler's answer; None for Dask's own setting
     deadline: float | None = None  # when they end themselves, in seconds since 1970
+
+    def __init__(self, worker_seconds: float = 0.0, progress: Progress | None = None):
+        self.worker_seconds, self.progress = worker_seconds, progress or Progress()
 
     def environment(self) -> dict[str, str]:
         """Variables for the classifier processes."""
@@ -62,13 +71,28 @@ class Machines:
         return None
 
     def wait_for_first_workers(self, client: Client) -> None:
-        """Raises ClusterError when none comes."""
-        try:
-            client.wait_for_workers(1, timeout=_WORKER_SECONDS)
-        except TimeoutError as error:
+        """Raises ClusterError when none comes.
+
+        Waits for a task, and not only for a worker: a cluster that adapts starts its first one for a task.
+        """
+        if client.nthreads():
+            return
+        probe = client.submit(int, pure=False)
+        if _is_done(probe, quiet := min(self.worker_seconds, _QUIET_SECONDS)):
+            return
+        limit = format_seconds(self.worker_seconds)
+        self.progress.note(f"the cluster has no worker yet; waiting up to {limit} for the first one")
+        if not _is_done(probe, self.worker_seconds - quiet):
             raise ClusterError(
-                f"The cluster has had no worker for {_WORKER_SECONDS} seconds.", "Start its workers, then try again."
-            ) from error
+                f"No worker has joined the cluster within {limit}.",
+                "Start its workers, or wait longer with --worker-timeout.",
+            )
+
+
+def _is_done(future: Future, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        future.exception(timeout=seconds)
+    return future.status != "pending"
 
 
 class InlineExecutor:
@@ -129,19 +153,30 @@ class InlineExecutor:
 class DaskExecutor:
     """Runs tasks in the classifier processes of a Dask cluster's workers."""
 
-    def __init__(self, client: Client, machines: Machines, run_id: str, package: Package, progress: Progress):
+    def __init__(
+        self,
+        client: Client,
+        machines: Machines,
+        run_id: str,
+        package: Package,
+        progress: Progress,
+        renewal: Renewal | None = None,
+    ):
         self.client, self.machines, self.progress = client, machines, progress
         self.topic = self.plugin = followed.topic(run_id)
         self._page_listens = False
         self.client_name = client.id
         self.dashboard = self._page()
         self._tries = itertools.count()
+        self.tell(client=client.id)  # first: the scheduler clears the workers when this client is killed
         client.subscribe_topic(self.topic, self._hear)
         try:
-            client.register_plugin(ClassifierPlugin(self.plugin, package, versions(), machines.environment()))
-        except DaskClassifyError:
-            raise
-        except Exception as error:
+            plugin = ClassifierPlugin(self.plugin, package, versions(), machines.environment(), renewal)
+            client.register_plugin(plugin)
+        except BaseException as error:
+            self.close()  # else every worker that joins the cluster later would load the plugin, and fail to start
+            if not isinstance(error, Exception) or isinstance(error, DaskClassifyError):
+                raise
             raise ClusterError(
                 f"The cluster's workers cannot be prepared: {type(error).__name__}: {error}.",
                 "They need this version of dask-classify: install it where they run.",
@@ -183,7 +218,10 @@ class DaskExecutor:
         if "leaving" in told:
             self.progress.leaving(told["name"], told["leaving"])  # Dask overwrites "worker" with its address
             return
-        self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad in told["tasks"]})
+        if "printed" in told:
+            self.progress.printed(told["name"], told["printed"])
+            return
+        self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad, *_ in told["tasks"]})
 
     def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments; outcomes in the order in which they come."""
@@ -257,7 +295,7 @@ class _Flight:
             yield self._outcome(number, args, tries, result, future.status)
 
     def _outcome(self, number: int, args: tuple, tries: int, result: object, status: str) -> Outcome | None:
-        if status != "finished":
+        if status != "finished" and _is_failure(result):
             return Outcome(number, error=_cluster_failure(result))
         if isinstance(result, DaskClassifyError):
             return Outcome(number, error=result)
@@ -275,6 +313,14 @@ class _Flight:
             self.executor.client.cancel(list(self.under_way), force=True)
 
 
+def _is_failure(result: object) -> bool:
+    """Whether Dask says why there is no result. A result that came may belong to a task that was given up since."""
+    return isinstance(result[1] if isinstance(result, tuple) and len(result) == 3 else result, BaseException)
+
+
+_REASONS = {"scheduler-connection-lost": "the connection to its scheduler broke"}
+
+
 def _cluster_failure(result: object) -> DaskClassifyError:
     """What Dask says of a task that never came to its end."""
     error = result[1] if isinstance(result, tuple) else result
@@ -284,7 +330,7 @@ def _cluster_failure(result: object) -> DaskClassifyError:
         return error
     why = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"  # Dask's reasons are words-with-hyphens
     return ClusterError(
-        f"The cluster was lost: {why.replace('-', ' ')}.",
+        f"The cluster was lost: {_REASONS.get(why, why.replace('-', ' '))}.",
         "What is done is kept: go on with --resume on another cluster.",
     )
 
@@ -299,25 +345,40 @@ def _numbered(arguments: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
 
 
 @contextlib.contextmanager
-def connect(cluster, run_id: str, package: Package, progress: Progress) -> Iterator[InlineExecutor | DaskExecutor]:
+def connect(
+    cluster,
+    run_id: str,
+    package: Package,
+    progress: Progress,
+    renewal: Renewal | None = None,
+    worker_timeout: str | float | None = None,
+) -> Iterator[InlineExecutor | DaskExecutor]:
     """An executor on a cluster: None or "inline", an address, a Dask cluster, or a Client. Raises
     ClusterError.
     """
+    patience = parse_seconds(worker_timeout or configured().get("worker_timeout", WORKER_TIMEOUT), "worker timeout")
     with contextlib.ExitStack() as stack:
         if cluster is None or cluster == "inline":
+            if renewal:
+                raise UsageError(
+                    "A process that runs inline cannot be renewed.", "Leave --renew-after out, or --cluster inline."
+                )
             executor = InlineExecutor(package, progress)
         else:
             client = cluster if isinstance(cluster, Client) else stack.enter_context(_client(cluster))
-            machines = client.cluster if hasattr(client.cluster, "wait_for_first_workers") else Machines()
+            machines = (
+                client.cluster if hasattr(client.cluster, "wait_for_first_workers") else Machines(patience, progress)
+            )
             machines.wait_for_first_workers(client)
-            executor = DaskExecutor(client, machines, run_id, package, progress)
+            executor = DaskExecutor(client, machines, run_id, package, progress, renewal)
         stack.callback(executor.close)
         yield executor
 
 
 def _client(cluster: str | Cluster) -> Client:
+    limit = getattr(cluster, "connect_seconds", None) or dask.config.get("distributed.comm.timeouts.connect")
     try:
-        client = Client(cluster, set_as_default=False, timeout="10s")
+        client = Client(cluster, set_as_default=False, timeout=limit)
     except (OSError, ValueError, TimeoutError) as error:
         raise ClusterError(
             f"There is no Dask cluster at {cluster}: {error}.", "Is its scheduler running, and reachable from here?"

@@ -1,6 +1,7 @@
 """The instances of one cluster: started where there is capacity, watched, and ended together."""
 
 import contextlib
+import re
 import threading
 import time
 import uuid
@@ -14,11 +15,12 @@ from . import reaper
 from .aws import Aws, code_of, explain, explained, is_passing
 from .errors import ClusterError
 from .ground import Ground, Offer
-from .machines import DISK_GIB, ClusterSpec
+from .machines import ClusterSpec
 
 _AT_A_TIME = 8  # launches; EC2 lets an account start a few a second
 _TRIES = 8  # of one launch, when AWS is busy
 _CONSOLE_LINES = 3
+_WRONG = re.compile(r"docker: |\w*(Error|Exception)\b|\berror:|\bERROR\b|denied|not found|No such|Killed|Out of memory")
 
 # What an error of RunInstances rules out.
 _NOT_HERE = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "Unsupported", "SpotMaxPriceTooLow")
@@ -157,7 +159,7 @@ class Fleet:
     def request(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
         """The arguments of RunInstances."""
         spec, ground = self.spec, self.ground
-        disk = {"VolumeSize": DISK_GIB, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+        disk = {"VolumeSize": ground.disk_gib, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
         nic = {
             "DeviceIndex": 0,
             "SubnetId": offer.subnet,
@@ -242,6 +244,11 @@ class Fleet:
         while not instance.get(key):
             if self._stopping.wait(0.3):
                 raise Stopped("The cluster ends.")
+            if instance["State"]["Name"] in {"shutting-down", "terminated"}:
+                raise ClusterError(
+                    f"Instance {instance['InstanceId']} ended before it had a {_ADDRESSES[key]}.",
+                    "Look for its state's reason in the AWS console, under EC2, Instances.",
+                )
             if time.monotonic() > until:
                 raise ClusterError(
                     f"Instance {instance['InstanceId']} got no {_ADDRESSES[key]}.", "Does its subnet give addresses?"
@@ -252,11 +259,10 @@ class Fleet:
         return instance
 
     def console(self, instance_id: str) -> str:
-        """The last lines that an instance printed while booting, or ""."""
+        """The last errors that an instance printed while booting, or ""."""
         with contextlib.suppress(ClientError, BotoCoreError, KeyError):
             text = self.aws.ec2.get_console_output(InstanceId=instance_id, Latest=True)["Output"]
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            told = [line for line in lines if "docker:" in line or "Error" in line] or lines
+            told = [line.strip() for line in text.splitlines() if _WRONG.search(line)]
             return " / ".join(told[-_CONSOLE_LINES:])[-600:]
         return ""
 

@@ -49,13 +49,19 @@ def _is_plain_type(dtype) -> bool:
 
 
 def to_csv(frames: list[pd.DataFrame], parsed: Parsed, *, header: bool) -> bytes:
-    """What `as_frames` gave, one after the other; `header` puts the columns' names on top.
+    """Return what `as_frames` gave, one after the other; `header` puts the columns' names on top.
 
     Raises WrongAnswer for text that is not Unicode.
     """
-    names = _csv(frames[0].iloc[:0], header=True) if header and frames else b""
+    names = _header(frames[0]) if header and frames else b""
     behind = _behind_the_rows(frames[0], parsed) if len(frames) == 1 else None
     return names + (b"".join(_csv(frame) for frame in frames) if behind is None else behind)
+
+
+def _header(frame: pd.DataFrame) -> bytes:
+    """Return the line of the columns' names: also one, of tuples, where pandas would write a line for each level."""
+    none = frame.iloc[:0]
+    return _csv(none if none.columns.nlevels == 1 else none.set_axis(none.columns.map(str), axis=1), header=True)
 
 
 def _csv(frame: pd.DataFrame, *, header: bool = False) -> bytes:

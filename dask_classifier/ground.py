@@ -8,7 +8,7 @@ from distributed.utils import get_ip
 
 from .aws import Aws, explained
 from .errors import ClusterError, UsageError
-from .machines import INSTANCE_TYPES, SCHEDULER_TYPES, ClusterSpec
+from .machines import DISK_GIB, INSTANCE_TYPES, SCHEDULER_TYPES, ClusterSpec
 
 # Amazon Linux with Docker; a public parameter that AWS keeps current.
 _AMI = "/aws/service/ecs/optimized-ami/amazon-linux-2023/{}recommended/image_id"
@@ -36,6 +36,7 @@ class Ground:
     vcpus: dict[str, int]  # by instance type
     offers: dict[str, tuple[Offer, ...]]  # by role, "scheduler" or "worker": the best first
     caller: str | None  # the network that may come in, such as 203.0.113.7/32; None with groups of the user's own
+    disk_gib: int = DISK_GIB  # at least the AMI's own
 
     def processes(self, spec: ClusterSpec) -> int:
         """Classifier processes of one worker."""
@@ -67,7 +68,8 @@ def look(aws: Aws, spec: ClusterSpec) -> Ground:
             )
     ami = spec.ami or _newest_ami(aws, architecture)
     vpc = next(iter(subnets.values()))["VpcId"]
-    return Ground(vpc, ami, _root_device(aws, ami), architecture, vcpus, offers, _caller(spec))
+    device, size = _root_disk(aws, ami)
+    return Ground(vpc, ami, device, architecture, vcpus, offers, _caller(spec), max(DISK_GIB, size))
 
 
 def _subnets(aws: Aws, spec: ClusterSpec) -> dict[str, dict]:
@@ -146,13 +148,15 @@ def _newest_ami(aws: Aws, architecture: str) -> str:
         return aws.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]
 
 
-def _root_device(aws: Aws, ami: str) -> str:
-    """The AMI's own name for its disk, which has to be encrypted under this name."""
+def _root_disk(aws: Aws, ami: str) -> tuple[str, int]:
+    """The AMI's own name for its disk, which has to be encrypted under this name; its GiB, below which EC2 refuses."""
     with explained(f"The AMI {ami} cannot be looked up in {aws.region}"):
         images = aws.ec2.describe_images(ImageIds=[ami])["Images"]
     if not images:
         raise ClusterError(f"There is no AMI {ami} in {aws.region}.", "Leave --ami out to have Amazon's.")
-    return images[0]["RootDeviceName"]
+    device = images[0]["RootDeviceName"]
+    disks = {each.get("DeviceName"): each.get("Ebs", {}) for each in images[0].get("BlockDeviceMappings", [])}
+    return device, disks.get(device, {}).get("VolumeSize") or 0
 
 
 def _caller(spec: ClusterSpec) -> str | None:

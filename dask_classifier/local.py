@@ -20,6 +20,14 @@ DASK_SETTINGS = {
     "distributed.worker.daemon": False,  # a daemonic worker may have no classifier processes
     "distributed.scheduler.worker-saturation": 1.0,  # no block waits at a busy worker while another is idle
 }
+# Dask's own pages but distributed.http.proxy: with jupyter-server-proxy installed, it asks any address on behalf of
+# whoever reaches the dashboard.
+SCHEDULER_PAGES = {
+    "distributed.scheduler.http.routes": [
+        f"distributed.http.{name}"
+        for name in ("scheduler.prometheus", "scheduler.info", "scheduler.json", "health", "statics")
+    ]
+}
 PROFILED = {"distributed.worker.profile.enabled": True}
 
 
@@ -54,7 +62,7 @@ class LocalCluster(distributed.LocalCluster):
             raise UsageError(f"A cluster of {workers} workers cannot work.", "Ask for at least one: --workers 1.")
         self._dashboard_host = dashboard_address.rpartition(":")[0] or "127.0.0.1"
         start_forkserver()  # it loads pandas while the scheduler starts
-        settings = DASK_SETTINGS | (PROFILED if profile else {})
+        settings = DASK_SETTINGS | SCHEDULER_PAGES | (PROFILED if profile else {})
         with dask.config.set(settings), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Port .* is already in use")
             super().__init__(

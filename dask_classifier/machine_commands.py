@@ -10,10 +10,10 @@ from rich.table import Table
 
 from . import costs, reaper, saved
 from .aws import Aws
-from .cluster import EC2Cluster, spec_of
+from .cluster import EC2Cluster
 from .doctor import examine
 from .errors import DaskClassifyError, InstancesLeft, UsageError
-from .machines import ClusterSpec
+from .machines import ClusterSpec, spec_of
 from .policies import policies
 from .saved import Saved
 from .units import format_seconds, parse_seconds
@@ -27,10 +27,14 @@ def _say(text: str) -> None:
 
 def up(name: str, options: dict, *, typed: list[str]) -> None:
     """Start a named cluster; or change its number of workers, for which only what was typed counts."""
-    saved.check_name(name)
-    if saved.path(name).exists():
-        _resize(saved.load(name), {key: options[key] for key in typed})
-        return
+    with saved.locked(name, _say):
+        if saved.path(name).exists():
+            _resize(saved.load(name), {key: options[key] for key in typed})
+        else:
+            _start(name, options)
+
+
+def _start(name: str, options: dict) -> None:
     cluster = EC2Cluster(options.pop("workers"), say=_say, name=name, **options)
     try:
         cluster.wait_until_ready()
@@ -118,7 +122,7 @@ def _started_by(thing: reaper.Machine | reaper.Group) -> str:
 def reap(region: str | None, clusters, older_than: str | None, *, everything: bool, yes: bool) -> None:
     """End leaked clusters, or those chosen."""
     aws = Aws(region)
-    age = parse_seconds(older_than, "age") if older_than else None
+    age = parse_seconds(older_than, "time for --older-than") if older_than else None
     chosen = {}
     found = [*reaper.machines(aws), *reaper.groups(aws)]
     young = {each.cluster for each in found if age and time.time() - getattr(each, "launched", 0) < age}

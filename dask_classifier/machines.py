@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from . import pages
+from .configuration import configured
 from .errors import UsageError
 from .units import format_seconds, parse_count, parse_seconds
 
@@ -14,10 +15,12 @@ INSTANCE_TYPES = ("c7i.large", "c6i.large", "c5.large")  # fit the 5 vCPUs that 
 SCHEDULER_TYPES = {"x86_64": ("t3.small", "t3a.small"), "arm64": ("t4g.small", "m6g.medium")}
 TAG_PREFIX = "dask-classify:"
 DISK_GIB = 40
+_TIMES = ("deadline", "bring_up_limit", "idle_timeout", "teardown_limit")
 _IDLE_LEAST = 600.0  # seconds; a connected client that only waits counts as idle
 _IMAGE = re.compile(r"[a-z0-9]([a-z0-9._:/-]*[a-z0-9])?(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?", re.ASCII)
 _INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 _PROFILE = re.compile(r"(arn:aws[\w-]*:iam::\d{12}:instance-profile/)?[\w+=,.@/-]+")
+_LONGEST = 30 * 86_400.0  # seconds, of each time
 _MOST_TAGS = 40  # of the 50 that AWS allows
 
 
@@ -63,15 +66,15 @@ class ClusterSpec:
         if unknown := set(options) - {each.name for each in fields(cls)}:
             raise UsageError(f"An EC2 cluster has no option {sorted(unknown)[0]}.", "See `help(dc.EC2Cluster)`.")
         given = {name: value for name, value in options.items() if value not in (None, "", (), [])}
-        for name in ("deadline", "bring_up_limit", "idle_timeout", "teardown_limit"):
+        for name in _TIMES:
             if name in given:
-                given[name] = parse_seconds(given[name], name.replace("_", " "))
+                given[name] = parse_seconds(given[name], name if name == "deadline" else f"time for {_option(name)}")
         for name in ("instance_type", "scheduler_instance_type", "subnet", "security_group"):
             if name in given:
                 given[name] = _words(given[name])
         for name in ("workers", "min_workers", "processes_per_worker"):
             if name in given:
-                given[name] = parse_count(given[name], name.replace("_", " "))
+                given[name] = parse_count(given[name], f"number for {_option(name)}")
         if "tag" in given:
             given["tag"] = _tags(given["tag"])
         given.setdefault("idle_timeout", max(_IDLE_LEAST, given.get("bring_up_limit", cls.bring_up_limit) + 300))
@@ -100,7 +103,15 @@ class ClusterSpec:
                 _must(re.compile(shape), value, what, example)
         self._check_numbers()
 
+    def _check_times(self) -> None:
+        for name in _TIMES:
+            if (value := getattr(self, name)) > _LONGEST:
+                raise UsageError(
+                    f"{_option(name)} {value / 3600:,.0f}h is longer than 30 days.", "Give a shorter time: 48h."
+                )
+
     def _check_numbers(self) -> None:
+        self._check_times()
         if self.workers < 1:
             raise UsageError(f"A cluster of {self.workers} workers cannot work.", "Ask for at least one: --workers 1.")
         if not 1 <= self.min_workers <= self.workers:
@@ -117,6 +128,18 @@ class ClusterSpec:
                 f"The deadline ({self.deadline:.0f} s) is not after the bring-up limit ({self.bring_up_limit:.0f} s).",
                 "Give a later --deadline, or a shorter --bring-up-limit.",
             )
+
+
+def spec_of(workers: int | None, options: dict) -> ClusterSpec:
+    """Keywords over Dask's configuration."""
+    names = {each.name for each in fields(ClusterSpec)} - {"name"}
+    found = {name: value for name, value in configured().items() if name in names}
+    given = {"workers": workers} | options
+    return ClusterSpec.of(**found | {name: value for name, value in given.items() if value is not None})
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _in_words(value: object) -> str:

@@ -14,7 +14,7 @@ from .planning import CODE, UNPACKED, Plan
 from .receipts import Receipt, common_kinds, part_name, quarantine_name, receipt_name
 from .settings import versions
 from .sources import Block, Source
-from .units import format_bytes
+from .units import count_of, format_bytes
 
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 FORMAT = 1  # of these files; a change that an older reader would misread makes it 2
@@ -69,9 +69,13 @@ class Manifest(dict[str, Any]):
         return {
             "rows in": f"{self['rows_in']:,}",
             "rows out": f"{self['rows_out']:,}",
-            "rows set aside": f"{self['bad_rows']:,}",
+            "rows quarantined": f"{self['bad_rows']:,}",
             "parts": f"{len(self['parts']):,}, {format_bytes(self['bytes'])}",
         }
+
+    def __repr__(self) -> str:
+        rows = f"{self['rows_out']:,} rows, {self['bad_rows']:,} bad rows"
+        return f"<Manifest: {rows}, {len(self['parts']):,} parts, {len(self)} entries>"
 
     def _repr_html_(self) -> str:
         shown = (
@@ -128,7 +132,8 @@ def look(plan: Plan) -> Found:
         return Found()
     if PLAN not in sizes:
         raise OutputExists(
-            f"{plan.output} has {ours[0]}, but no {PLAN}: it is no run.", "Choose another --output, or --overwrite."
+            f"{plan.output} contains {ours[0]}, but no {PLAN}, so it is not a run that can be resumed.",
+            "Give --overwrite to delete what a run has left there and start over, or choose another --output.",
         )
     stored = read_json(plan.output, PLAN)
     complete = MANIFEST in sizes
@@ -148,8 +153,7 @@ def _refuse_another(plan: Plan, stored: dict) -> None:
     now = json.loads(json.dumps(plan.identity))
     changed = [name for name in now | stored["identity"] if now.get(name) != stored["identity"].get(name)]
     if changed:
-        was, is_now = (_short(each.get(changed[0])) for each in (stored["identity"], now))
-        difference = f"was {was}, now it is {is_now}" if changed[0] != CODE else "has changed"
+        difference = _difference(changed[0], stored["identity"].get(changed[0]), now.get(changed[0]))
         others = f" (and: {', '.join(changed[1:])})" if changed[1:] else ""
         raise OutputExists(
             f"{plan.output} holds another run: its {changed[0]} {difference}{others}.",
@@ -157,8 +161,32 @@ def _refuse_another(plan: Plan, stored: dict) -> None:
         )
 
 
+def _difference(name: str, was: object, is_now: object) -> str:
+    if name == CODE:
+        return "has changed"
+    if name == "source":
+        return _difference_of_sources(was or [], is_now)
+    return f"was {_short(was)}, now it is {_short(is_now)}"
+
+
+def _difference_of_sources(was: list[dict], is_now: list[dict]) -> str:
+    """The first file that differs, or how many there are."""
+    if len(was) != len(is_now):
+        return f"was {count_of(len(was), 'file')}, now it is {count_of(len(is_now), 'file')}"
+    before, after = next((old, new) for old, new in zip(was, is_now, strict=True) if old != new)
+    if before["url"] == after["url"] and "version" in before:
+        return f"{after['url']} has changed since: it had {before['size']:,} bytes, now it has {after['size']:,}"
+    return f"was {_named_source(before)}, now it is {_named_source(after)}"
+
+
+def _named_source(file: dict) -> str:
+    if "rows" in file:
+        return f"{file['rows']:,} generated rows (seed {file['seed']})"
+    return f"{file['url']} ({file['size']:,} bytes)"
+
+
 def _short(value: object) -> str:
-    text = json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 160 else f"{text[:160]}..."
 
 
@@ -237,7 +265,12 @@ def save_manifest(
 
     Raises DamagedRun, and writes nothing, where they do not.
     """
-    _check(plan, cut, receipts)
+    try:
+        _check(plan, cut, receipts)
+    except DamagedRun:
+        if not storage.exists(storage.join(plan.output, PLAN)):
+            save_plan(plan, cut)  # somebody has deleted the folder: with a plan, --resume does what is missing
+        raise
     for folder in ("parts", "quarantine", UNPACKED):
         storage.delete_unfinished(storage.join(plan.output, folder))
     spent = stages()

@@ -49,7 +49,8 @@ class Scheduler(_Node, EC2Scheduler):
         said = fleet.console(mine)
         raise ClusterError(
             f"The scheduler's machine ended before it answered{f': {said}' if said else ''}.",
-            "Can the image be pulled, and does it run? `dask-classify doctor` looks.",
+            "Can the image be pulled, and does it run? `dask-classify doctor` looks; the instance's own log: "
+            f"aws ec2 get-console-output --latest --output text --instance-id {mine}",
         )
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .errors import Interrupted
 from .progress import Progress
 from .units import format_seconds
 
@@ -43,6 +44,13 @@ class CellProgress(Progress):
         try:
             yield
             self.stage("complete")
+        except KeyboardInterrupt:
+            self.stage("interrupted")
+            now = self.snapshot()
+            raise Interrupted(
+                f"Interrupted: {now.blocks_done:,} of {now.blocks:,} blocks are done and kept.",
+                "Run the same plan with resume=True to go on.",
+            ) from None
         except BaseException:
             self.stage("failed")
             raise
@@ -62,4 +70,6 @@ class CellProgress(Progress):
         times = {"so far" if not over else "time": format_seconds(time.monotonic() - self._began)}
         if now.seconds_left and now.done < now.rows and not over:
             times["left, about"] = format_seconds(now.seconds_left)
-        return now.html(self._dashboard, times)
+        if over and self._dashboard:
+            return now.html("", times, notes={"dashboard while it ran": self._dashboard})
+        return now.html(self._dashboard, times, link=self._dashboard.startswith("http"))

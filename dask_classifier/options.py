@@ -12,15 +12,18 @@ def plan_options(command):
         click.option(
             "--classifier",
             metavar="NAME",
-            default="blackbox",
-            show_default=True,
-            help="module:name, path/to/file.py:name, or the built-in blackbox.",
+            help="path/to/file.py:name, module:name, or blackbox, the demo's. It gets every value as text; a missing "
+            "one is the empty text, never NaN.  [required with --input]",
         ),
         click.option(
             "--with-file", metavar="FILE", multiple=True, help="A file that the classifier reads; repeatable."
         ),
         click.option(
-            "--slowness", default="10", show_default=True, metavar="N", help="Of the black box: 10 is 3.5 ms a row."
+            "--slowness",
+            default="10",
+            show_default=True,
+            metavar="N",
+            help="Cost of the black box: 10 is about 3.5 ms per row.",
         ),
         click.option("--seed", metavar="N", default=0, show_default=True, help="Of the generated rows."),
         click.option(
@@ -41,7 +44,7 @@ def plan_options(command):
             default="auto",
             show_default=True,
             metavar="N",
-            help="Rows of a task and of a part; auto: by measurement, about 20 seconds of work.",
+            help="Rows of a task and of a part, in whole chunks; auto: about 20 seconds of work, as measured.",
         ),
         click.option("--output-format", default="csv.gz", show_default=True, metavar="csv.gz|csv.zst|parquet"),
         click.option(
@@ -58,6 +61,11 @@ def plan_options(command):
             help="Bad rows that are set aside before the run stops with exit code 3.",
         ),
         click.option("--block-timeout", metavar="TIME", help="End a process that takes longer for a block: 10m."),
+        click.option(
+            "--renew-after",
+            metavar="SIZE|N",
+            help="Replace a process that holds more memory, or has done N blocks, for a classifier that leaks: 2GiB.",
+        ),
         click.option("--resume", is_flag=True, help="Go on with the run in --output, if there is one."),
         click.option("--overwrite", is_flag=True, help="Give up the run in --output."),
     ]

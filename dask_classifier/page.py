@@ -2,8 +2,10 @@
 
 import time
 
+import jinja2
+from bokeh.events import DocumentReady
 from bokeh.layouts import column, row
-from bokeh.models import ColumnDataSource, DataTable, Div, NumberFormatter, NumeralTickFormatter, TableColumn
+from bokeh.models import BasicTicker, ColumnDataSource, CustomJS, Div, NumeralTickFormatter
 from bokeh.plotting import figure
 from bokeh.server.tornado import BokehTornado
 from distributed.dashboard import scheduler as dask_pages
@@ -13,16 +15,33 @@ from distributed.dashboard.core import BokehApplication
 from distributed.dashboard.utils import update
 from tornado.ioloop import IOLoop
 
+from . import pages
 from .followed import FollowedRun, newest_run
 from .progress import Snapshot
-from .units import format_seconds
+from .units import format_bytes, format_seconds
 
 PAGE = "classify"
 _UPDATE_MS = 500
 _SMOOTH_SECONDS = 10.0  # of the curve of rows/s: blocks report chunk by chunk
 _MOST_WORKERS = 40  # bars
 _DONE = "#2b7a78"
+_MOST_FLIGHTS = 64  # rows of the table
 _WIDE = ".bk-clearfix { width: 100%; }"  # Bokeh's own is as wide as the text
+_WRAPPED = ":host { flex-wrap: wrap; }"  # charts side by side, or below each other on a phone
+_TEMPLATES = env.overlay(loader=jinja2.ChoiceLoader([env.loader, jinja2.PackageLoader("dask_classifier", "templates")]))
+_IN_THE_DARK = """
+if (matchMedia('(prefers-color-scheme: dark)').matches)
+    for (const plot of plots) {
+        plot.title.text_color = '#c5ced3'
+        plot.outline_line_color = '#313b40'
+        for (const axis of [...plot.left, ...plot.below])
+            if ('axis_label_text_color' in axis)
+                Object.assign(axis, {axis_label_text_color: '#c5ced3', major_label_text_color: '#c5ced3',
+                    axis_line_color: '#5b6a72', major_tick_line_color: '#5b6a72', minor_tick_line_color: null})
+        for (const grid of plot.center)
+            if ('grid_line_color' in grid) grid.grid_line_color = '#313b40'
+    }
+"""
 
 
 def connect(application, http_server, scheduler, prefix: str = "") -> None:
@@ -57,7 +76,8 @@ def document(scheduler, extra, doc) -> None:
     add_periodic_callback(doc, page, _UPDATE_MS)
     doc.title = "dask-classify"
     doc.add_root(page.root)
-    doc.template = env.get_template("simple.html")
+    doc.js_on_event(DocumentReady, CustomJS(args={"plots": [page.curve, page.bars]}, code=_IN_THE_DARK))
+    doc.template = _TEMPLATES.get_template("classify.html")
     doc.template_variables.update(extra)
     doc.theme = BOKEH_THEME
 
@@ -70,23 +90,22 @@ class Page(DashboardComponent):
         self.head = Div(name="classify_head", sizing_mode="stretch_width", stylesheets=[_WIDE])
         self.speed = ColumnDataSource({"seconds": [], "speed": []}, name="classify_speed")
         self.workers = ColumnDataSource({"name": [], "rows": []}, name="classify_workers")
-        self.flight = ColumnDataSource({"block": [], "worker": [], "rows": [], "bad": []}, name="classify_flight")
+        self.flights = Div(name="classify_flights", sizing_mode="stretch_width", stylesheets=[_WIDE])
         self.curve, self.bars = self._curve(), self._bars()
         self.root = column(
             self.head,
-            row(self.curve, self.bars, sizing_mode="stretch_width"),
+            row(self.curve, self.bars, sizing_mode="stretch_width", stylesheets=[_WRAPPED]),
             Div(text="<b>Blocks in flight</b>"),
-            self._table(),
+            self.flights,
             sizing_mode="stretch_width",
-            margin=(10, 20, 10, 20),
+            margin=(10, 10, 10, 10),
         )
 
     def _curve(self):
         plot = figure(
-            title="Rows a second",
+            title="Rows per second",
             x_axis_label="seconds since the run began",
-            height=300,
-            sizing_mode="stretch_width",
+            **_CHART,
             tools="hover,reset,xwheel_zoom,xpan",
             tooltips=[("rows/s", "@speed{0,0}"), ("after", "@seconds{0} s")],
             toolbar_location="above",
@@ -95,14 +114,14 @@ class Page(DashboardComponent):
         plot.line("seconds", "speed", source=self.speed, color=_DONE, line_width=2)
         plot.y_range.start = 0
         plot.yaxis.formatter = NumeralTickFormatter(format="0,0")
+        plot.xaxis.ticker = BasicTicker(desired_num_ticks=4)
         return plot
 
     def _bars(self):
         plot = figure(
-            title="Rows in finished blocks",
+            title="Rows done",
             y_range=[],
-            height=300,
-            sizing_mode="stretch_width",
+            **_CHART,
             tools="hover",
             tooltips="@name: @rows{0,0} rows",
             toolbar_location=None,
@@ -110,40 +129,34 @@ class Page(DashboardComponent):
         self.bar = plot.hbar("name", right="rows", source=self.workers, color=_DONE).glyph
         plot.x_range.start = 0
         plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
+        plot.xaxis.ticker = BasicTicker(desired_num_ticks=3, num_minor_ticks=0)
         plot.ygrid.visible = False
         return plot
 
-    def _table(self):
-        number = NumberFormatter(format="0,0")
-        columns = [
-            TableColumn(field="block", title="block", formatter=number),
-            TableColumn(field="worker", title="worker"),
-            TableColumn(field="rows", title="rows done", formatter=number),
-            TableColumn(field="bad", title="bad rows", formatter=number),
-        ]
-        return DataTable(
-            source=self.flight, columns=columns, index_position=None, height=260, sizing_mode="stretch_width"
-        )
-
     def update(self) -> None:
-        """Show how far the run is now."""
+        """Show how far the run is now. All parts show one moment: the bars add up to what the headline says."""
         run = newest_run(self.scheduler)
         if run is None:
             self.head.text = _EMPTY
             return
         now = run.snapshot()
-        self.head.text = now.html(run.title or run.id, _times(run, now))
+        self.head.text = now.html(run.title or run.id, _times(run, now), notes=_notes(run))
         update(self.speed, curve(run))
-        self._update_bars(now)
-        flying = sorted(run.progress.in_flight()) if not run.ended else []
-        names = ("block", "worker", "rows", "bad")
-        update(self.flight, {name: [each[place] for each in flying] for place, name in enumerate(names)})
+        self._update_bars(run.rows_by_worker())
+        flights = run.in_flight()
+        self.flights.text = pages.render(
+            "flights.html",
+            flights=flights[:_MOST_FLIGHTS],
+            more=max(0, len(flights) - _MOST_FLIGHTS),
+            seconds=format_seconds,
+            bytes=format_bytes,
+        )
 
-    def _update_bars(self, now: Snapshot) -> None:
-        most = sorted(now.by_worker.items(), key=lambda item: item[1])[-_MOST_WORKERS:]
+    def _update_bars(self, rows_by_worker: dict[str, int]) -> None:
+        most = sorted(rows_by_worker.items(), key=lambda item: item[1])[-_MOST_WORKERS:]
         names = [name for name, _ in most]
-        hidden = len(now.by_worker) - len(most)
-        self.bars.title.text = "Rows in finished blocks" + (f" ({hidden} more)" if hidden else "")
+        hidden = len(rows_by_worker) - len(most)
+        self.bars.title.text = "Rows done" + (f" ({hidden} more)" if hidden else "")
         if self.bars.y_range.factors != names:
             self.bars.y_range.factors = names
             self.bars.height = max(300, 60 + 20 * len(names))
@@ -151,6 +164,7 @@ class Page(DashboardComponent):
         update(self.workers, {"name": names, "rows": [rows for _, rows in most]})
 
 
+_CHART = {"height": 300, "sizing_mode": "stretch_width", "styles": {"flex": "1 1 320px", "min-width": "0"}}
 _EMPTY = "<p>No run of dask-classify has begun on this cluster yet. This page fills when one does.</p>"
 
 
@@ -165,6 +179,17 @@ def curve(run: FollowedRun) -> dict[str, list[float]]:
             seconds.append(when - run.began)
             speed.append((done - before) / (when - then))
     return {"seconds": seconds, "speed": speed}
+
+
+def _notes(run: FollowedRun) -> dict[str, str]:
+    """What is not a number; no text of the source, nor of an exception."""
+    notes = {"classifier": run.classifier} if run.classifier else {}
+    if run.kinds:
+        kinds = (f"{kind} in {blocks:,} block{'' if blocks == 1 else 's'}" for kind, blocks in run.kinds.most_common(6))
+        notes["first bad row of a block"] = ", ".join(kinds)
+    if run.complete and run.report:
+        notes["report"] = run.report
+    return notes
 
 
 def _times(run: FollowedRun, now: Snapshot) -> dict[str, str]:

@@ -13,6 +13,7 @@ import socket
 import time
 from dataclasses import asdict, replace
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,7 +58,7 @@ class PartWriter:
 
     def quarantine(self, source: str, bad: BadRow) -> None:
         """Set a bad row aside. Text that is not Unicode, as an exception may have it, cannot be written as it is."""
-        bad = replace(bad, reason=_unicode(bad.reason), raw=_unicode(bad.raw))
+        bad = replace(bad, reason=_unicode(bad.reason), raw=_unicode(bad.raw), traceback=_unicode(bad.traceback))
         self.bad_rows.append((_unicode(source), bad))
 
     def commit(self) -> Receipt:
@@ -105,6 +106,7 @@ class PartWriter:
             columns=_names(frames[0]) if frames else (),
             kinds=common_kinds([_kinds(frame) for frame in frames]),
             first_bad_row=describe_bad_row(*self.bad_rows[0]) if self.bad_rows else "",
+            first_traceback=self.bad_rows[0][1].traceback if self.bad_rows else "",
             started=self.started,
             seconds=time.time() - self.started,
             worker=self.worker,
@@ -122,5 +124,11 @@ def _names(frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _kinds(frame: pd.DataFrame) -> str:
-    kinds = [dtype.kind for dtype in (frame.index.dtype, *frame.dtypes)]
-    return "".join(kind if kind in "iufb" else "O" for kind in kinds)
+    return "".join(map(_kind, (frame.index.dtype, *frame.dtypes)))
+
+
+def _kind(dtype: np.dtype | pd.api.extensions.ExtensionDtype) -> str:
+    """Return the kind of a column: pandas' own types and Arrow's have missing integers and booleans, NumPy's do not."""
+    if dtype.kind not in "iufb":
+        return "O"
+    return dtype.kind if isinstance(dtype, np.dtype) or dtype.kind == "f" else dtype.kind.upper()

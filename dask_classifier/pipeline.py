@@ -1,5 +1,6 @@
 """`run(plan, cluster)`: map blocks over the cluster, collect receipts, write the manifest."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,9 +13,9 @@ from . import manifest, notebook, report, sources, storage
 from .errors import BlocksFailed, DaskClassifyError, SourceError
 from .executors import DaskExecutor, InlineExecutor, connect
 from .manifest import REPORT, Cut, Found, Stage
-from .planning import Plan, new_run_id, rows_of_next, shrink
+from .planning import MOST_BLOCKS, Plan, new_run_id, rows_of_next, shrink, too_many_blocks
 from .processes import ProcessDied
-from .progress import Beginning, Progress
+from .progress import CLASSIFYING, Beginning, Progress
 from .receipts import Receipt
 from .result import Result, open_run
 from .settings import CLASSIFY_BLOCK, SURVEY, TRY_OUT, UNPACK, Settings, Trial, too_many
@@ -25,9 +26,16 @@ _TRIAL_CHUNKS = 20
 _LETHAL = 3  # blocks that kill their processes, with none that does not, before the run stops
 
 
-def run(plan: Plan, cluster: Cluster | Client | str | None = None, *, progress: Progress | None = None) -> Result:
+def run(
+    plan: Plan,
+    cluster: Cluster | Client | str | None = None,
+    *,
+    progress: Progress | None = None,
+    worker_timeout: str | float | None = None,
+) -> Result:
     """Do what the plan says, on a cluster: a LocalCluster or any other of Dask's, a Client, an address, or
     None for inline. `progress` follows the run; without it, in Jupyter, the cell shows how far it is.
+    `worker_timeout` is how long to wait for the first worker of a cluster that has none yet ("5m").
 
     Returns the result. Raises TooManyBadRows, BlocksFailed, WrongAnswer, StorageError, SourceError,
     ClusterError, OutputExists, or UsageError where the classifier cannot be loaded. Whatever it raises,
@@ -39,20 +47,20 @@ def run(plan: Plan, cluster: Cluster | Client | str | None = None, *, progress: 
         progress.stage("complete already")
         return open_run(plan.output)
     with progress.shown():
-        return _run(plan, found, cluster, progress)
+        return _run(plan, found, cluster, progress, worker_timeout)
 
 
-def _run(plan: Plan, found: Found, cluster, progress: Progress) -> Result:
+def _run(plan: Plan, found: Found, cluster, progress: Progress, worker_timeout: str | float | None) -> Result:
     stages = _Stages(progress)
     stages.enter("connecting")
-    with connect(cluster, new_run_id(), plan.package, progress) as executor:
+    with connect(cluster, new_run_id(), plan.package, progress, plan.renew_after, worker_timeout) as executor:
         with _followed(plan, executor, stages):
             cut = found.cut or _prepare(plan, executor, stages)
             if found.cut:
                 _restore_copies(plan, found, executor, stages)
             progress.begin(cut.rows, len(cut.blocks), found.receipts)
             executor.tell(beginning=Beginning.of(cut.rows, len(cut.blocks), found.receipts))
-            stages.enter("classifying")
+            stages.enter(CLASSIFYING)
             receipts = _classify(plan, cut, found.receipts, executor, progress)
             stages.enter("publishing")
             manifest.save_manifest(
@@ -75,9 +83,13 @@ class _Stages:
 
     def enter(self, name: str) -> None:
         """The stage before is over."""
-        self.entered.append((name, time.time()))
+        now, told = time.time(), {"stage": name}
+        if self.entered and self.entered[-1][0] == CLASSIFYING:
+            told["classified"] = now - self.entered[-1][1]
+            self.progress.classified(told["classified"])
+        self.entered.append((name, now))
         self.progress.stage(name)
-        self.tell_page(stage=name)
+        self.tell_page(**told)
 
     def spent(self) -> list[Stage]:
         """Each stage until now."""
@@ -93,11 +105,19 @@ def _followed(plan: Plan, executor: Executor, stages: _Stages) -> Iterator[None]
         stages.entered[0] = ("starting machines", began)
     stages.progress.connected(executor.dashboard, executor.processes)
     stages.tell_page = executor.tell
-    executor.tell(title=plan.output, client=executor.client_name, deadline=machines.deadline)
+    executor.tell(
+        title=plan.output,
+        classifier=plan.package.reference,
+        report=storage.join(plan.output, REPORT),
+        client=executor.client_name,
+        deadline=machines.deadline,
+        stage=stages.entered[-1][0],
+    )
     try:
         yield
     except BaseException as error:
-        executor.tell(end=f"failed: {error.message}" if isinstance(error, DaskClassifyError) else "interrupted")
+        # not the message: it may quote a row, and whoever reaches the dashboard would read it
+        executor.tell(end=f"failed: {type(error).__name__}" if isinstance(error, DaskClassifyError) else "interrupted")
         raise
     executor.tell(end="complete")
 
@@ -142,7 +162,10 @@ def _prepare(plan: Plan, executor: Executor, stages: _Stages) -> Cut:
     rows = sum(found.rows[-1] for found in surveyed)
     row_bytes = len(sample) / trial.rows if trial.rows else 0
     sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
-    cut = Cut(source, tuple(sources.cut(surveyed, sizes, shrink(plan))), trial.seconds_a_row)
+    blocks = tuple(itertools.islice(sources.cut(surveyed, sizes, shrink(plan)), MOST_BLOCKS + 1))
+    if len(blocks) > MOST_BLOCKS:
+        raise too_many_blocks(plan, rows)
+    cut = Cut(source, blocks, trial.seconds_a_row)
     if plan.overwrite:
         manifest.clear(plan)  # now nothing can be wrong with the new one
     manifest.save_plan(plan, cut)
@@ -263,7 +286,7 @@ class _Budget:
         """Raises TooManyBadRows when the receipt's bad rows exceed what is left."""
         self.spent += receipt.bad_rows
         if receipt.bad_rows and self.spent > self.allowed:
-            raise too_many(receipt.first_bad_row, self.allowed)
+            raise too_many(receipt.first_bad_row, self.allowed, receipt.first_traceback)
 
 
 def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError], done: int) -> BlocksFailed:

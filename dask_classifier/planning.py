@@ -16,8 +16,8 @@ from .errors import UsageError
 from .layouts import Layout
 from .packing import FORMATS
 from .settings import Settings, Trial, versions
-from .sources import MARK_SPACING, CsvFile, Source, csv_files, first_rows, generated, rows_of
-from .units import Allowance, format_bytes, parse_count, parse_seconds
+from .sources import MARK_SPACING, CsvFile, Source, csv_files, generated
+from .units import Allowance, Renewal, count_of, format_bytes, parse_count, parse_seconds
 
 BLOCK_SECONDS = 20.0  # of work in a block: writing it to S3 takes a tenth of a second or two; and
 LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
@@ -43,8 +43,13 @@ class Plan:
     header: bool = False
     max_bad: Allowance = field(default_factory=lambda: Allowance.parse(0))
     block_timeout: float | None = None
+    renew_after: Renewal | None = None
     resume: bool = False
     overwrite: bool = False
+
+    def __repr__(self) -> str:
+        words = self.words
+        return f"<Plan: {words['source']}, classifier {words['classifier']}, into {words['output']}>"
 
     def _repr_html_(self) -> str:
         return pages.table("Plan", self.words)
@@ -116,7 +121,7 @@ def plan(
     rows: str | int | None = None,
     input: str | Path | Sequence[str | Path] | None = None,
     output: str | Path | None = None,
-    classifier: str | Callable[..., Any] = "blackbox",
+    classifier: str | Callable[..., Any] | None = None,
     with_file: Sequence[str | Path] = (),
     slowness: int = 10,
     seed: int = 0,
@@ -129,19 +134,86 @@ def plan(
     header: bool = False,
     max_bad: str | int = 0,
     block_timeout: str | float | None = None,
+    renew_after: str | int | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Plan:
-    """Plan a run over `rows` generated rows, or over the CSV files of `input` (URLs or globs).
+    """Plan a run over generated rows or CSV files; nothing is written, and only the beginning of each file is read.
 
-    The arguments are the options of the command `dask-classify run`, which explains them. `output` is the
-    folder or s3:// URL of the run; without it, a new folder below `runs`. Raises UsageError, and what looking
-    at the source raises: StorageError, SourceError.
+    A classifier gets every value as text, exactly as the file has it. A missing value is the empty text, so
+    `chunk.isna()` is False everywhere; `chunk.replace("", None)` makes missing values of empty texts, and
+    `chunk.apply(pd.to_numeric, errors="coerce")` makes numbers, with NaN for what is not a number.
+
+    Parameters
+    ----------
+    rows : int or str, optional
+        Number of rows to generate: 250000, "250k", "10M". Give either `rows` or `input`.
+    input : str, Path or sequence of these, optional
+        CSV files, local or s3:// URLs, or globs.
+    output : str or Path, optional
+        Folder or s3:// URL of the run. Default: a new folder below `runs`.
+    classifier : str or callable, optional
+        A callable, "module:name", "path/to/file.py:name" or "blackbox", the demo's classifier. Required with `input`;
+        "blackbox" with `rows`.
+    with_file : sequence of str or Path
+        Files that the classifier reads, such as a model.
+    slowness : int
+        Cost of the black box; 10 is about 3.5 ms per row.
+    seed : int
+        Seed of the generated rows.
+    delimiter : str
+        One ASCII character between the fields of the input.
+    encoding : str
+        Text encoding of the input.
+    header_row : bool
+        Whether the first row of each input file has the columns' names.
+    chunk_rows : int or str
+        Rows that the classifier gets at a time.
+    block_rows : int or str
+        Rows of a task and of a part, rounded up to whole chunks. "auto": about 20 seconds of work, as measured.
+    output_format : str
+        Format of the parts: "csv.gz", "csv.zst" or "parquet".
+    header : bool
+        Whether the first part begins with a header line.
+    max_bad : int or str
+        Bad rows, as a number or a percentage, that are quarantined before the run stops.
+    block_timeout : float or str, optional
+        Time after which a process is killed that still works on a block: seconds, or "10m".
+    renew_after : int or str, optional
+        Replace a classifier process after this number of blocks, or once it holds more memory: 1000, "2GiB".
+    resume, overwrite : bool
+        Go on with the run in `output`, or delete it and start over.
+
+    Returns
+    -------
+    Plan
+        What `run` does.
+
+    Raises
+    ------
+    UsageError
+        An option or the classifier is wrong.
+    StorageError
+        A file cannot be read.
+    SourceError
+        A file is not CSV, or the files have different headers.
+    TypeError
+        `input` is a DataFrame.
     """
+    if hasattr(input, "to_csv"):
+        raise TypeError(
+            "input is a DataFrame, and must be files: write it with df.to_csv('in.csv'), then give input='in.csv'."
+        )
     if (rows is None) == (input is None):
         raise UsageError(
             "Say what to classify: rows to generate, or input files; not both.", "Give --rows 10M or --input FILE."
         )
+    if classifier is None and input is not None:
+        raise UsageError(
+            "No classifier is given for the input.",
+            "Give --classifier path/to/file.py:name; --classifier blackbox is the demo's.",
+        )
+    classifier = classifier or "blackbox"
     idle = {"seed": input is not None and seed != 0, "slowness": classifier != "blackbox" and str(slowness) != "10"}
     idle["with_file"] = classifier == "blackbox" and bool(with_file)
     of_files = {"delimiter": delimiter != ",", "encoding": encoding != "utf-8", "no_header_row": not header_row}
@@ -156,6 +228,7 @@ def plan(
         raise UsageError("There is no telling which run to resume.", "Name its folder: --output runs/...")
     if output_format not in FORMATS:
         raise UsageError(f"{output_format!r} is no output format.", f"Choose one of {', '.join(FORMATS)}.")
+    chunk_rows = _positive(chunk_rows, "number of rows")
     folder = storage.absolute(str(output)) if output is not None else str(Path("runs", new_run_id()).absolute())
     if rows is not None:
         source = generated(parse_count(rows, "number of rows"), seed)
@@ -169,12 +242,13 @@ def plan(
         source=source,
         package=shipping.pack(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness")),
         output=folder,
-        chunk_rows=_positive(chunk_rows, "number of rows"),
-        block_rows=None if block_rows == "auto" else _positive(block_rows, "number of rows"),
+        chunk_rows=chunk_rows,
+        block_rows=None if block_rows == "auto" else _whole_chunks(_positive(block_rows, "number of rows"), chunk_rows),
         part_format=output_format,
         header=header,
         max_bad=Allowance.parse(max_bad),
         block_timeout=None if block_timeout is None else parse_seconds(block_timeout),
+        renew_after=None if renew_after is None else Renewal.parse(renew_after),
         resume=resume,
         overwrite=overwrite,
     )
@@ -202,6 +276,19 @@ def _positive(text: str | int, what: str) -> int:
     return number
 
 
+def _whole_chunks(rows: int, chunk_rows: int) -> int:
+    return -(-rows // chunk_rows) * chunk_rows
+
+
+def too_many_blocks(plan: Plan, rows: int) -> UsageError:
+    """The error for more parts than five digits can number: their names would not sort in the order of rows."""
+    return UsageError(
+        f"{rows:,} rows in {count_of(len(plan.source.files), 'file')} make more than the {MOST_BLOCKS:,} parts "
+        "that a run can have.",
+        "Give a larger --block-rows, or leave it out. Join many small files, or classify them in several runs.",
+    )
+
+
 def rows_of_next(plan: Plan, *, rows: int, row_bytes: float, processes: int, trial: Trial) -> Callable[[int], int]:
     """How many rows the next block gets, with so many to go, out of `rows` of `row_bytes` bytes each.
 
@@ -211,13 +298,7 @@ def rows_of_next(plan: Plan, *, rows: int, row_bytes: float, processes: int, tri
     C-36, 1987). Always whole chunks, so that a chunk's rows do not depend on the blocks.
     """
     if plan.block_rows:
-        fixed = -(-plan.block_rows // plan.chunk_rows) * plan.chunk_rows
-        if rows > fixed * MOST_BLOCKS:
-            raise UsageError(
-                f"{rows:,} rows in blocks of {fixed:,} are more than {MOST_BLOCKS:,} parts.",
-                "Give a larger --block-rows, or leave it out.",
-            )
-        return lambda left: fixed
+        return lambda left: plan.block_rows
     seconds_a_row = max(trial.seconds_a_row, 1e-9) if trial.rows else UNMEASURED_SECONDS
     largest = min(BLOCK_SECONDS / seconds_a_row, rows / (BLOCKS_A_PROCESS * processes), BLOCK_BYTES / max(row_bytes, 1))
     fewest = rows / MOST_BLOCKS * 2  # rows of a block: names of parts have five digits
@@ -240,35 +321,3 @@ def shrink(plan: Plan) -> Callable[[int, int], int]:
         return max(1, rows // 2 // plan.chunk_rows) * plan.chunk_rows if too_large else rows
 
     return fewer
-
-
-def outline(plan: Plan, processes: int) -> dict[str, object]:
-    """Rows, chunks and blocks of a plan, for `dask-classify plan`; of files, only the beginning is read."""
-    rows, about = estimated_rows(plan)
-    chunks = -(-rows // plan.chunk_rows)
-    if plan.block_rows:
-        blocks = f"{about}{-(-rows // plan.block_rows):,} of {plan.block_rows:,} rows"
-    else:
-        fewest = min(chunks, BLOCKS_A_PROCESS * processes)
-        blocks = f"at least {fewest:,}, sized by measurement to about {BLOCK_SECONDS:.0f} s of work"
-    return {
-        "source": plan.source.files[0].url if len(plan.source.files) == 1 else f"{len(plan.source.files)} files",
-        "rows": f"{about}{rows:,}",
-        "chunks": f"{about}{chunks:,} of {plan.chunk_rows:,} rows",
-        "blocks": blocks,
-        "processes": processes,
-        "classifier": plan.package.reference,
-        "output": plan.output,
-    }
-
-
-def estimated_rows(plan: Plan) -> tuple[int, str]:
-    """Rows of the source, and how sure that is: "", "about", or "at least" where files are packed."""
-    files = [file for _, file in plan.source.csv_files]
-    if not files:
-        return sum(file.rows for file in plan.source.files), ""
-    _, sample = first_rows(plan.source, 1000)
-    if not sample:
-        return 0, "" if not plan.source.packed_files else "at least "
-    row_bytes = len(sample) / len(rows_of(sample, plan.source.layout.delimiter))
-    return round(sum(file.size for file in files) / row_bytes), "at least " if plan.source.packed_files else "about "

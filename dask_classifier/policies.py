@@ -10,66 +10,93 @@ _READ = [
     "ec2:DescribeSpotPriceHistory",
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
-    "ec2:GetConsoleOutput",
     "pricing:GetProducts",
     "servicequotas:GetServiceQuota",
-    "ssm:GetParameter",
     "sts:GetCallerIdentity",
+    "sts:GetSessionToken",
 ]
+_ON_OURS = [
+    "ec2:TerminateInstances",
+    "ec2:DeleteSecurityGroup",
+    "ec2:AuthorizeSecurityGroupIngress",
+    "ec2:GetConsoleOutput",
+]
+_PULL = [
+    "ecr:GetAuthorizationToken",
+    "ecr:BatchGetImage",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:BatchCheckLayerAvailability",
+]
+_OBJECTS = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+_AMI_PARAMETERS = "arn:aws:ssm:*::parameter/aws/service/ecs/*"  # public ones, which have no account
+# What a launch makes and tags; and what it uses, or makes without a tag.
+_TAGGED = {"ec2:RunInstances": ["instance", "volume"], "ec2:CreateSecurityGroup": ["security-group"]}
+_USED = {
+    "ec2:RunInstances": [
+        "image",
+        "subnet",
+        "network-interface",
+        "security-group",
+        "key-pair",
+        "spot-instances-request",
+    ],
+    "ec2:CreateSecurityGroup": ["vpc"],
+}
 _OURS = {"Null": {"aws:ResourceTag/dask-classify:cluster": "false"}}
+_TO_BE_OURS = {"Null": {"aws:RequestTag/dask-classify:cluster": "false"}}
 _AT_BIRTH = {"StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateSecurityGroup"]}}
+_SPOT = {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}}
 
 
 def policies(output: str | None, profile: str | None) -> dict[str, dict]:
-    """What must be allowed: to the caller, and to the role of an instance profile.
+    """Return the IAM policies of the caller, and of the role of an instance profile.
 
     Inputs in other buckets need s3:GetObject and s3:ListBucket there, for both. Outside AWS's commercial regions the
     ARNs begin with arn:aws-us-gov or arn:aws-cn.
     """
-    bucket, _, folder = (output or "s3://BUCKET/FOLDER").removeprefix("s3://").partition("/")
-    objects = {
-        "Effect": "Allow",
-        "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
-        "Resource": f"arn:aws:s3:::{bucket}/{folder.rstrip('/')}/*".replace("//", "/"),
-    }
-    listing = {
-        "Effect": "Allow",
-        "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
-        "Resource": f"arn:aws:s3:::{bucket}",
-    }
-    start = {
-        "Effect": "Allow",
-        "Action": ["ec2:RunInstances", "ec2:CreateSecurityGroup"],
-        "Resource": "*",
-    }
-    end = {
-        "Effect": "Allow",
-        "Action": ["ec2:TerminateInstances", "ec2:DeleteSecurityGroup", "ec2:AuthorizeSecurityGroupIngress"],
-        "Resource": "*",
-        "Condition": _OURS,
-    }
-    look = {"Effect": "Allow", "Action": [*_READ, "sts:GetSessionToken"], "Resource": "*"}
-    tag = {"Effect": "Allow", "Action": "ec2:CreateTags", "Resource": "*", "Condition": _AT_BIRTH}
-    spot = {
-        "Effect": "Allow",
-        "Action": "iam:CreateServiceLinkedRole",
-        "Resource": "*",
-        "Condition": {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}},
-    }
-    caller = [look, start, tag, end, spot, objects, listing]
-    if profile:
-        role = "arn:aws:iam::ACCOUNT:role/ROLE-OF-" + profile.rpartition("/")[2]
-        passing = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
-        caller.append({"Effect": "Allow", "Action": "iam:PassRole", "Resource": role, "Condition": passing})
-        caller.append({"Effect": "Allow", "Action": "iam:GetInstanceProfile", "Resource": "*"})
-    pull = [
-        "ecr:GetAuthorizationToken",
-        "ecr:BatchGetImage",
-        "ecr:GetDownloadUrlForLayer",
-        "ecr:BatchCheckLayerAvailability",
+    caller = [
+        _allow(_READ),
+        _allow("ssm:GetParameter", _AMI_PARAMETERS),
+        *(_allow(call, _arns(kinds), _TO_BE_OURS) for call, kinds in _TAGGED.items()),
+        *(_allow(call, _arns(kinds)) for call, kinds in _USED.items()),
+        _allow("ec2:CreateTags", "*", _AT_BIRTH),
+        _allow(_ON_OURS, "*", _OURS),
+        _allow("iam:CreateServiceLinkedRole", "*", _SPOT),
+        *_storage(output),
+        *_passing(profile),
     ]
-    machines = [objects, listing, {"Effect": "Allow", "Action": pull, "Resource": "*"}]
+    machines = [*_storage(output), _allow(_PULL)]
     return {
         name: {"Version": "2012-10-17", "Statement": parts}
         for name, parts in (("caller", caller), ("machines", machines))
     }
+
+
+def _allow(actions: str | list[str], resources: str | list[str] = "*", condition: dict | None = None) -> dict:
+    statement = {"Effect": "Allow", "Action": actions, "Resource": resources}
+    return statement | ({"Condition": condition} if condition else {})
+
+
+def _arns(kinds: list[str]) -> list[str]:
+    return [f"arn:aws:ec2:*:*:{kind}/*" for kind in kinds]  # images have no account, and match all the same
+
+
+def _storage(output: str | None) -> list[dict]:
+    """The run's folder, its key itself included: whether there is an object is asked with HEAD, which is GetObject."""
+    bucket, _, folder = (output or "s3://BUCKET/FOLDER").removeprefix("s3://").partition("/")
+    folder = folder.strip("/")
+    keys = [folder, f"{folder}/*"] if folder else ["*"]
+    return [
+        _allow(_OBJECTS, [f"arn:aws:s3:::{bucket}/{key}" for key in keys]),
+        _allow(["s3:ListBucket", "s3:GetBucketLocation"], f"arn:aws:s3:::{bucket}"),
+    ]
+
+
+def _passing(profile: str | None) -> list[dict]:
+    if not profile:
+        return []
+    role = "arn:aws:iam::ACCOUNT:role/ROLE-OF-" + profile.rpartition("/")[2]
+    return [
+        _allow("iam:PassRole", role, {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}),
+        _allow("iam:GetInstanceProfile"),
+    ]

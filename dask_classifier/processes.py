@@ -12,34 +12,37 @@ child could take along.
 import contextlib
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
 import queue
 import signal
 import sys
+import tempfile
 import threading
 import time
-import traceback
 import types
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection, wait
-from pkgutil import resolve_name
-from typing import NamedTuple
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import psutil
 
 from .errors import DaskClassifyError
+from .serving import Report, Site, serve
+from .units import Renewal
 
-Report = Callable[[int, int], None]  # rows and bad rows so far, of the task at work
+Output = Callable[[int, bytes], None]  # a child's process ID, and what it has printed
+
 PRELOAD = ["dask_classifier.preload"]  # and with it pandas: imported once, shared by all children
-REPORT_SECONDS = 0.2
 REST_SECONDS = 60.0  # without a task; a child that is needed again is started again
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # a core for each child, and no more
+_MOST_OUTPUT = 2**16  # bytes read at a time of what a child prints
+# a core for each child, and no more: OpenMP (PyTorch, scikit-learn), BLAS libraries, Polars, Rust's Rayon, TensorFlow
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_THREADS += ("NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
+_THREADS += ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+_SOCKET_FOLDER_BYTES = 60  # of the 103 (macOS) or 107 (Linux) of a socket's path; multiprocessing adds 32
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 _starting = threading.Lock()
-
-
-class Site(NamedTuple):
-    """Where a task runs."""
-
-    worker: str  # the Dask worker's name
-    folder: str  # where the classifier's files are
 
 
 class ProcessDied(DaskClassifyError):
@@ -50,18 +53,43 @@ class TimeoutExpired(Exception):
     """A task has taken longer than it may."""
 
 
-class TaskFailed(DaskClassifyError):
-    """A task raised what no task should raise; the message holds the traceback."""
-
-
 def start_forkserver() -> None:
     """Start the process from which the children are forked, so that pandas loads while others still do other
     things.
     """
     with _starting:
-        multiprocessing.set_forkserver_preload(PRELOAD)
-        with _environment(_THREADS, "1"):
-            multiprocessing.forkserver.ensure_running()
+        _ensure_forkserver()
+
+
+def _ensure_forkserver() -> None:
+    multiprocessing.set_forkserver_preload(PRELOAD)
+    _make_short_folder_for_sockets()
+    with _environment(_THREADS, "1"):
+        multiprocessing.forkserver.ensure_running()
+
+
+def _start_forkserver_anew() -> None:
+    """Replace a forkserver that cannot be reached: something that cleans TMPDIR has removed its socket."""
+    with contextlib.suppress(OSError):  # the socket that it would remove
+        multiprocessing.forkserver._forkserver._stop()
+    multiprocessing.current_process()._config.pop("tempdir", None)  # the folder of the socket, made once in a process
+    Path(tempfile.gettempdir()).mkdir(parents=True, exist_ok=True)
+    _ensure_forkserver()
+
+
+def _make_short_folder_for_sockets() -> None:
+    """Have multiprocessing make its temporary folder, which it makes once, where a socket's path stays within the
+    system's limit, also when TMPDIR is long (conda and build systems like it so).
+    """
+    given = tempfile.gettempdir()
+    short = next((each for each in _SHORT_FOLDERS if os.access(each, os.W_OK | os.X_OK)), given)
+    if len(os.fsencode(given)) <= _SOCKET_FOLDER_BYTES:
+        return
+    tempfile.tempdir = short
+    try:
+        multiprocessing.util.get_temp_dir()
+    finally:
+        tempfile.tempdir = given
 
 
 @contextlib.contextmanager
@@ -91,43 +119,104 @@ class Child:
     """One classifier process and the pipe to it."""
 
     def __init__(self, site: Site, environment: dict[str, str]):
+        """Start a process. Raises ProcessDied where the forkserver is killed at that moment, or cannot start it."""
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe()
-        with _starting, _without_main():
-            # a daemon, so that an interpreter that ends, however hurriedly, ends it and does not wait for it
-            args = (theirs, site, os.environ | environment)
-            self.process = context.Process(target=_serve, args=args, name="classifier", daemon=True)
-            self.process.start()
-        theirs.close()
+        self.output, output = context.Pipe(duplex=False)
+        os.set_blocking(self.output.fileno(), False)
+        try:
+            with _starting, _without_main():
+                self.process = self._start(context, (theirs, output, site, os.environ | environment))
+        except (EOFError, OSError) as error:
+            self._close_pipes()
+            manner = f"could not be started ({type(error).__name__}: {error})"
+            raise ProcessDied(manner) from error
+        finally:
+            theirs.close()
+            output.close()
         self.used = time.monotonic()
+        self.blocks = 0  # done
 
-    def call(self, task: str, args: tuple, *, on_report: Report, timeout: float | None) -> object:
+    def _start(self, context, args: tuple):
+        """A daemon, so that an interpreter that ends, however hurriedly, ends it and does not wait for it."""
+        process = context.Process(target=serve, args=args, name="classifier", daemon=True)
+        try:
+            process.start()
+        except FileNotFoundError:
+            _start_forkserver_anew()
+            process = context.Process(target=serve, args=args, name="classifier", daemon=True)
+            process.start()
+        return process
+
+    def _close_pipes(self) -> None:
+        self.pipe.close()
+        self.output.close()
+
+    def call(self, task: str, args: tuple, *, on_report: Report, on_output: Output, timeout: float | None) -> object:
         """Run a task in the child. Raises what it raises, or ProcessDied."""
-        deadline = time.monotonic() + timeout if timeout else None
+        try:
+            return self._call(task, args, on_report, on_output, time.monotonic() + timeout if timeout else None)
+        except TimeoutExpired:
+            self.kill_family()
+            self.process.join()
+            raise ProcessDied(f"took longer than {timeout:g} s and was ended") from None
+        finally:
+            self._read_output(on_output)
+            if not self.process.is_alive():
+                on_output(self.process.pid, b"\n")  # its last line may lack an end
+                self._close_pipes()
+
+    def _call(self, task: str, args: tuple, on_report: Report, on_output: Output, deadline: float | None) -> object:
         try:
             self.pipe.send((task, args))
-            while (message := self._next_message(deadline))[0] == "report":
+            while (message := self._next_message(deadline, on_output))[0] == "report":
                 on_report(*message[1])
         except (EOFError, OSError):  # the pipe's other end is gone, perhaps within a message
             self.process.join(5)
             self.kill_family()
             raise ProcessDied(_manner(self.process.exitcode)) from None
-        except TimeoutExpired:
-            self.kill()
-            raise ProcessDied(f"took longer than {timeout:g} s and was ended") from None
-        self.used = time.monotonic()
+        self.used, self.blocks = time.monotonic(), self.blocks + 1
         kind, value = message
         if kind == "failed":
             raise value
         return value
 
-    def _next_message(self, deadline: float | None) -> tuple[str, object]:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not wait([self.pipe, self.process.sentinel], left):
-            raise TimeoutExpired
+    def _next_message(self, deadline: float | None, on_output: Output) -> tuple[str, object]:
+        watched = [self.pipe, self.process.sentinel, self.output]
+        ready = []
+        while ready in ([], [self.output]):
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not (ready := wait(watched, left)):
+                raise TimeoutExpired
+            if self.output in ready and not self._read_output(on_output):
+                watched.remove(self.output)  # the child has closed it
         if not self.pipe.poll():  # the child is gone, though a child of its own may still hold the pipe's other end
             raise EOFError
         return self.pipe.recv()
+
+    def _read_output(self, on_output: Output) -> bool:
+        """Pass on what the child has printed; whether it may print more."""
+        while True:
+            try:
+                text = os.read(self.output.fileno(), _MOST_OUTPUT)
+            except BlockingIOError:
+                return True
+            except OSError:  # closed
+                return False
+            if not text:
+                return False
+            on_output(self.process.pid, text)
+            if len(text) < _MOST_OUTPUT:
+                return True
+
+    def memory(self) -> int:
+        """Return the bytes of memory of the child and its own children, as the system counts them for each."""
+        try:
+            family = [psutil.Process(self.process.pid)]
+            family += family[0].children(recursive=True)
+            return sum(process.memory_info().rss for process in family)
+        except psutil.Error:
+            return 0
 
     def kill_family(self) -> None:
         """Send SIGKILL to the child and to its own children."""
@@ -140,7 +229,7 @@ class Child:
         """End the child and its own children, now."""
         self.kill_family()
         self.process.join()
-        self.pipe.close()
+        self._close_pipes()
 
 
 def _manner(exitcode: int | None) -> str:
@@ -154,11 +243,14 @@ def _manner(exitcode: int | None) -> str:
 class ClassifierProcesses:
     """At most `count` children, started when they are first needed, replaced when they die.
 
-    They have this process's environment variables, and those of `environment`.
+    They have this process's environment variables, and those of `environment`. A child that is worn after a block, as
+    `renewal` says, is replaced.
     """
 
-    def __init__(self, count: int, site: Site, environment: dict[str, str] | None = None):
-        self.site, self.environment = site, environment or {}
+    def __init__(
+        self, count: int, site: Site, environment: dict[str, str] | None = None, renewal: Renewal | None = None
+    ):
+        self.site, self.environment, self.renewal = site, environment or {}, renewal
         self.count = count
         self._idle: queue.LifoQueue[Child | None] = queue.LifoQueue()
         self._alive: set[Child] = set()
@@ -168,22 +260,37 @@ class ClassifierProcesses:
             self._idle.put(None)
 
     def call(
-        self, task: str, *args, on_report: Report = lambda rows, bad: None, timeout: float | None = None
+        self,
+        task: str,
+        *args,
+        on_start: Callable[[int], None] = lambda pid: None,
+        on_report: Report = lambda rows, bad: None,
+        on_output: Output = lambda pid, text: None,
+        timeout: float | None = None,
     ) -> object:
         """Run a task, "module:function", as `function(site, report, *args)` in a child, when one is free.
 
-        Raises what it raises, or ProcessDied.
+        Calls `on_start` with the child's process ID. Raises what the task raises, or ProcessDied.
         """
         child = self._idle.get()
         try:
             child = self._living(child)
-            return child.call(task, args, on_report=on_report, timeout=timeout)
+            on_start(child.process.pid)
+            return child.call(task, args, on_report=on_report, on_output=on_output, timeout=timeout)
         except ProcessDied:
             self._forget(child)
             child = None
             raise
         finally:
-            self._idle.put(child)
+            self._idle.put(self._unless_worn(child))
+
+    def _unless_worn(self, child: Child | None) -> Child | None:
+        """The child, or None in place of one that is to be renewed."""
+        if child is None or not self.renewal or not self.renewal.is_due(child.blocks, child.memory):
+            return child
+        self._forget(child)
+        child.kill()
+        return None
 
     def _living(self, child: Child | None) -> Child:
         if child is not None and child.process.is_alive():
@@ -231,53 +338,3 @@ class ClassifierProcesses:
             child.kill_family()
         for child in children:
             child.process.join(5)
-
-
-# --- in the child ----------------------------------------------------------------------------------
-
-
-def _serve(pipe: Connection, site: Site, environment: dict[str, str]) -> None:
-    """Do tasks until the pipe is closed."""
-    os.environ.update(environment)  # the forkserver has that of the first cluster's time
-    multiprocessing.current_process().daemon = False  # a classifier may have children of its own
-    os.setsid()  # a process group of its own: Ctrl-C does not reach it, and it goes with all that it has started
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.dup2(2, 1)  # what a classifier prints is talk, not data
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        try:
-            task, args = pipe.recv()
-        except (EOFError, ConnectionError):
-            return
-        pipe.send(_outcome(task, args, site, pipe))
-
-
-def _end_with_parent() -> None:
-    """Sleeps until the parent is gone, even by SIGKILL, then ends this process and all that it has started."""
-    wait([multiprocessing.parent_process().sentinel])
-    os.killpg(os.getpid(), signal.SIGKILL)
-
-
-def _outcome(task: str, args: tuple, site: Site, pipe: Connection) -> tuple[str, object]:
-    try:
-        return "done", resolve_name(task)(site, _reporter(pipe), *args)
-    except DaskClassifyError as error:
-        return "failed", error
-    except BaseException as error:
-        message = f"{type(error).__name__} in {task}: {error}\n{traceback.format_exc()}"
-        return "failed", TaskFailed(
-            message, "This is a defect of dask-classify, or a process out of memory: please report it."
-        )
-
-
-def _reporter(pipe: Connection) -> Report:
-    """A report function that talks to the parent a few times a second at most."""
-    last = time.monotonic()
-
-    def report(rows: int, bad_rows: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= REPORT_SECONDS:
-            last = time.monotonic()
-            pipe.send(("report", (rows, bad_rows)))
-
-    return report

@@ -1,18 +1,23 @@
 """How far a run is, for whoever shows it: counts, speed and time left; prints nothing."""
 
+import re
+import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import pages
 from .receipts import Receipt
+from .units import format_share
 
+CLASSIFYING = "classifying"  # the stage whose rows/s are a run's speed
 Place = tuple[str, str, int]  # worker, host, process ID
 _WINDOW_SECONDS = 60.0  # speed is measured over the last minute
+_RAISED = re.compile(r"row [\d,]+ of .*?: ([A-Za-z_][\w.]*): ")  # of a receipt's first bad row
 
 
 @dataclass(frozen=True)
@@ -30,18 +35,45 @@ class Snapshot:
     seconds_left: float | None
     by_worker: dict[str, int] = field(default_factory=dict)  #: rows of finished blocks
 
-    def html(self, title: str, times: dict[str, str]) -> str:
-        """A bar, and numbers with names; `times` are some more of these."""
+    def html(
+        self, title: str, times: dict[str, str], *, link: bool = False, notes: Mapping[str, str] | None = None
+    ) -> str:
+        """Return a bar, and numbers with names.
+
+        Parameters
+        ----------
+        title : str
+            The run, or the address of its page.
+        times : dict of str to str
+            More numbers with names.
+        link : bool, optional
+            The title is an address to go to. [default: False]
+        notes : Mapping of str to str, optional
+            Lines below.
+        """
         cells = {
             "rows done": f"{self.done:,}",
             "rows left": f"{max(0, self.rows - self.done):,}",
-            "rows/s": f"{self.rows_a_second:,.0f}",
+            "rows/s while classifying": f"{self.rows_a_second:,.0f}",
             "bad rows": f"{self.bad_rows:,}",
             "blocks done": f"{self.blocks_done:,} of {self.blocks:,}",
             "blocks in flight": f"{self.blocks_in_flight:,}",
         }
-        share = min(1.0, self.done / self.rows) if self.rows else 0
-        return pages.render("progress.html", stage=self.stage, title=title, share=share, cells=cells | times)
+        return pages.render(
+            "progress.html",
+            stage=self.stage,
+            title=title,
+            link=link,
+            share=self.share,
+            percentage=format_share(int(1000 * self.share) / 1000) if self.blocks else "",
+            cells=(cells if self.blocks else {}) | times,  # before that, there is nothing to count
+            notes=notes or {},
+        )
+
+    @property
+    def share(self) -> float:
+        """Of the rows, what is done: 0 to 1."""
+        return min(1.0, self.done / self.rows) if self.rows else float(self.stage == "complete")
 
 
 class Finished(NamedTuple):
@@ -53,16 +85,24 @@ class Finished(NamedTuple):
     worker: str
     host: str
     pid: int
+    kind: str = ""  # of its first bad row: what the classifier raised, such as ValueError, or "malformed"
 
     @classmethod
     def of(cls, receipt: Receipt) -> "Finished":
         """From its receipt."""
-        return cls(receipt.index, receipt.rows, receipt.bad_rows, receipt.worker, receipt.host, receipt.pid)
+        kind = _kind(receipt.first_bad_row) if receipt.bad_rows else ""
+        return cls(receipt.index, receipt.rows, receipt.bad_rows, receipt.worker, receipt.host, receipt.pid, kind)
 
     @property
     def place(self) -> Place:
         """The process that did it."""
         return self.worker, self.host, self.pid
+
+
+def _kind(first_bad_row: str) -> str:
+    """The kind of a bad row, without a word of its text or of the exception's message."""
+    raised = _RAISED.match(first_bad_row)
+    return raised[1] if raised else "malformed"
 
 
 class Beginning(NamedTuple):
@@ -94,6 +134,8 @@ class Progress:
         self._rows = self._blocks = 0
         self._finished: set[int] = set()  # blocks
         self._done = self._bad_rows = 0  # rows of finished blocks
+        self._already = 0  # rows that an earlier attempt had done
+        self._classifying_seconds: float | None = None  # once that stage is over
         self._by_place: Counter[Place] = Counter()
         self._under_way: dict[str, dict[int, tuple[int, int]]] = {}
         self._marks: deque[tuple[float, int]] = deque()
@@ -109,6 +151,10 @@ class Progress:
         """The run has come to another stage: 'trying the classifier', 'finding rows', 'classifying' ..."""
         self._stage = name
 
+    def classified(self, seconds: float) -> None:
+        """All blocks are done; the stage took this long. From now on, the speed is that of the whole stage."""
+        self._classifying_seconds = seconds
+
     def connected(self, dashboard: str | None, processes: int) -> None:
         """The cluster is there."""
 
@@ -122,6 +168,7 @@ class Progress:
             self._rows, self._blocks = beginning.rows, beginning.blocks
             self._finished = set(beginning.finished)
             self._done, self._bad_rows = beginning.done, beginning.bad_rows
+            self._already, self._classifying_seconds = beginning.done, None
             self._marks.append((time.monotonic(), self._done))
 
     def finished(self, receipt: Receipt) -> None:
@@ -144,6 +191,11 @@ class Progress:
 
     def died(self, index: int, manner: str, again: bool) -> None:
         """A classifier process ended in the middle of a block, which is tried again or given up."""
+
+    def printed(self, worker: str, lines: list[str]) -> None:
+        """A worker's classifier processes have printed something; goes to standard error."""
+        for line in lines:
+            sys.stderr.write(f"{worker}: {line}\n")
 
     def leaving(self, worker: str, why: str) -> None:
         """A worker leaves the cluster; its blocks go to others."""
@@ -181,6 +233,18 @@ class Progress:
                 _named(self._by_place),
             )
 
+    def rows_by_worker(self, flying: Mapping[Place, int]) -> dict[str, int]:
+        """Return rows of finished blocks, and `flying`, rows of blocks in flight, by worker or process."""
+        with self._lock:
+            rows = Counter(self._by_place)
+        rows.update(flying)
+        return _named(rows)
+
+    def places(self) -> set[Place]:
+        """Return the processes that have finished a block."""
+        with self._lock:
+            return set(self._by_place)
+
     def in_flight(self) -> list[tuple[int, str, int, int]]:
         """Blocks under way: number, worker, rows and bad rows so far."""
         with self._lock:
@@ -196,6 +260,8 @@ class Progress:
         return list(found.values())
 
     def _speed(self, done: int) -> float:
+        if self._classifying_seconds is not None:
+            return (done - self._already) / max(self._classifying_seconds, 1e-9)
         now = time.monotonic()
         if not self._marks:
             return 0.0
@@ -204,6 +270,27 @@ class Progress:
             self._marks.popleft()
         then, before = self._marks[0]
         return max(0, done - before) / (now - then) if now > then else 0.0
+
+
+def classifying_speed(manifest: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return how fast a complete run was: the one speed that the terminal, the report and the page show.
+
+    Parameters
+    ----------
+    manifest : Mapping
+        The contents of manifest.json.
+
+    Returns
+    -------
+    tuple of float, or None
+        Seconds of the stage `classifying`, and rows per second in it: rows of this attempt, bad ones included, without
+        those of blocks that `--resume` found done. None where the manifest has no such stage (an earlier version
+        wrote it) or nothing was classified.
+    """
+    seconds = sum(spent for name, _, spent in manifest.get("stages", ()) if name == CLASSIFYING)
+    resumed = set(manifest.get("resumed", ()))
+    rows = sum(part["rows"] + part["bad_rows"] for part in manifest["parts"] if part["index"] not in resumed)
+    return (seconds, rows / seconds) if seconds > 0 and rows else None
 
 
 def rows_by_worker(receipts: list[Receipt]) -> dict[str, int]:
@@ -216,17 +303,18 @@ def rows_by_worker(receipts: list[Receipt]) -> dict[str, int]:
 
 def place_names(receipts: list[Receipt]) -> dict[int, str]:
     """Where each block was done, for people: by worker, or, where there was one, by process."""
-    names = _names({Finished.of(receipt).place for receipt in receipts})
+    names = names_of({Finished.of(receipt).place for receipt in receipts})
     return {receipt.index: names[Finished.of(receipt).place] for receipt in receipts}
 
 
 def _named(rows: Counter[Place]) -> dict[str, int]:
-    names, named = _names(set(rows)), Counter[str]()
+    names, named = names_of(set(rows)), Counter[str]()
     for place, count in rows.items():
         named[names[place]] += count
     return dict(sorted(named.items()))
 
 
-def _names(places: set[Place]) -> dict[Place, str]:
+def names_of(places: set[Place]) -> dict[Place, str]:
+    """Names for people: of workers or, where there is one, of its processes."""
     one = len({(worker, host) for worker, host, _ in places}) == 1
     return {(worker, host, pid): f"process {pid}" if one else f"{worker} on {host}" for worker, host, pid in places}

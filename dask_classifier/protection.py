@@ -1,5 +1,6 @@
 """Work that signals must not stop, and signals that must not kill."""
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable
@@ -56,3 +57,13 @@ def uninterrupted(work: Callable[[], None], say: Callable[[str], None]) -> None:
             say("Ending the machines first; this takes a moment.")
     for error in [*failures, *interrupts]:
         raise error
+
+
+def never_failing(say: Callable[[str], None]) -> Callable[[str], None]:
+    """A terminal that has gone must not keep the machines from ending."""
+
+    def said(text: str) -> None:
+        with contextlib.suppress(Exception, SystemExit):
+            say(text)
+
+    return said

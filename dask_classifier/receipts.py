@@ -36,18 +36,20 @@ class Receipt:
     quarantine_bytes: int
     quarantine_sha256: str
     columns: tuple[str, ...]  #: of the part, the index first; () where it has no rows
-    kinds: str  #: of each column, as numpy's type has it: i, u, f, b, or O for text and all else
+    kinds: str  #: of each column: i, u, f, b as NumPy's types have it; I, U, B nullable; O for text and all else
     first_bad_row: str  #: one sentence, or ""
     started: float  #: seconds since 1970
     seconds: float
     worker: str
     host: str
     pid: int
+    first_traceback: str = ""  #: of the first bad row, where the classifier raised
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> "Receipt":
-        """From its fields, as JSON and messages have them."""
-        return cls(**fields | {"columns": tuple(fields["columns"])})
+        """From its fields, as JSON and messages have them; those that a later version has added are passed over."""
+        known = {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
+        return cls(**known | {"columns": tuple(fields["columns"])})
 
     @classmethod
     def from_json(cls, text: builtins.bytes) -> "Receipt":
@@ -58,12 +60,19 @@ class Receipt:
             raise ValueError(f"not a receipt: {error}") from error
 
 
+NUMBERS = "iufIU"  # the kinds of columns that are numbers
+
+
 def common_kinds(several: list[str]) -> str:
-    """The kinds that hold the values of several answers: floats hold integers, text holds all."""
+    """Return the kinds that hold the values of several answers: nullable ones hold the others of their type, floats
+    hold integers, text holds all.
+    """
 
     def common(kinds: tuple[str, ...]) -> str:
         if len(set(kinds)) == 1:
             return kinds[0]
-        return "f" if set(kinds) <= set("iuf") else "O"
+        if len({kind.upper() for kind in kinds}) == 1:
+            return kinds[0].upper()
+        return "f" if set(kinds) <= set(NUMBERS) else "O"
 
     return "".join(map(common, zip(*several, strict=True)))

@@ -1,18 +1,21 @@
 """What a finished run was: its figures for programs, and report.html for people."""
 
-import time
+import os
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from . import charts, pages, samples, storage
 from .manifest import PLAN, REPORT, Stage, read_json
-from .progress import place_names
+from .progress import classifying_speed, place_names
 from .receipts import Receipt
 from .result import Result
-from .units import format_seconds
+from .units import format_seconds, format_share
 
 _BINS = 120  # of the curve over time
 _MOST_DOTS = 1500
@@ -62,9 +65,11 @@ class Figures:
     parts: int
     resumed_parts: int  # that an earlier attempt had done
     bytes: int
+    hosts: tuple[str, ...]  # that classified
     processes: int
     at_work: float  # share of the processes' time, from the first block to the last, spent on blocks
-    rows_a_second: float
+    classifying_seconds: float | None  # None where an earlier version kept no times
+    rows_a_second: float | None  # of this attempt, while classifying
     stages: tuple[Stage, ...]
     speed: tuple[tuple[float, float], ...]  # (seconds since the start, rows a second)
     workers: tuple[WorkerShare, ...]
@@ -94,7 +99,7 @@ def figures(result: Result) -> Figures:
     started = manifest["started"]
     new = result.new_receipts
     names = place_names(new)
-    rows = sum(_all_rows(receipt) for receipt in new)
+    seconds, speed = classifying_speed(manifest) or (None, None)
     return Figures(
         output=result.output,
         source=tuple(file.get("url", "generated") for file in identity["source"]),
@@ -108,9 +113,11 @@ def figures(result: Result) -> Figures:
         parts=len(manifest["parts"]),
         resumed_parts=len(manifest.get("resumed", ())),
         bytes=manifest["bytes"],
+        hosts=tuple(sorted({each.host for each in new})),
         processes=len({(each.host, each.pid) for each in new}),
         at_work=_at_work(new),
-        rows_a_second=rows / manifest["seconds"],
+        classifying_seconds=seconds,
+        rows_a_second=speed,
         stages=tuple(Stage(*each) for each in manifest.get("stages", ())),
         speed=_speed(new, started),
         workers=_shares(new, names),
@@ -147,6 +154,8 @@ def _speed(receipts: list[Receipt], started: float) -> tuple[tuple[float, float]
     # rows done until each edge, by blocks done and by those under way
     done = [(rows * np.clip((edge - begins) / (ends - begins), 0, 1)).sum() for edge in edges]
     middles, speeds = (edges[1:] + edges[:-1]) / 2, np.diff(done) / np.diff(edges)
+    if len(speeds) == 1:  # a curve has two ends
+        middles, speeds = edges, np.repeat(speeds, 2)
     return tuple(zip(middles.round(2).tolist(), speeds.round(1).tolist(), strict=True))
 
 
@@ -194,36 +203,86 @@ def save(result: Result) -> str:
     return place
 
 
-def html(run: Figures) -> str:
-    """One self-contained page: no script, nothing from elsewhere."""
+def html(run: Figures, place: str | None = None) -> str:
+    """Return one self-contained page: no script, nothing from elsewhere.
+
+    Parameters
+    ----------
+    run : Figures
+        What it shows.
+    place : str, optional
+        Where the page will be, for its links to the run's files. [default: in the run's folder]
+    """
     return pages.render(
         "report.html",
         run=run,
         name=run.output.rstrip("/").rpartition("/")[2],
-        when=time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(run.started)),
+        when=when(run.started),
         totals=totals(run),
+        links=_links(run, place or storage.join(run.output, REPORT)),
         stages=_stages(run),
-        speed=charts.area(run.speed, x_label="seconds since the run began", description="Rows a second over time"),
-        dots=charts.dots(_dots(run.blocks), x_label="block", description="Milliseconds a row of each block"),
+        speed=charts.area(run.speed, x_label="seconds since the run began", description="Rows per second over time"),
+        dots=charts.dots(_dots(run.blocks), x_label="block", description="Milliseconds per row of each block"),
         slowest=run.slowest,
         workers=run.workers[:_MOST_WORKERS],
         more_workers=run.workers[_MOST_WORKERS:],
+        all_rows=sum(share.rows for share in run.workers) or 1,
         most_rows=max((share.rows for share in run.workers), default=1),
         answers=[(each, _histogram(each)) for each in run.answers],
-        seconds=format_seconds,
+        settings=_settings(run.settings),
+        share=format_share,
     )
+
+
+def when(seconds: float) -> str:
+    """A moment in this machine's time zone and, where that is another one, in UTC."""
+    local, utc = datetime.fromtimestamp(seconds).astimezone(), datetime.fromtimestamp(seconds, UTC)
+    text = f"{local:%Y-%m-%d %H:%M:%S %Z}"
+    if not local.utcoffset():
+        return text
+    return f"{text} ({utc:%H:%M:%S} UTC)" if local.date() == utc.date() else f"{text} ({utc:%Y-%m-%d %H:%M:%S} UTC)"
+
+
+def _links(run: Figures, place: str) -> dict[str, str]:
+    """The run's files, and where they are as seen from the page; none where a browser could not open them."""
+    if "://" in run.output or "://" in place:
+        return {}
+    names = ["parts/", *(["quarantine/"] if run.bad_rows else []), "manifest.json"]
+    folder = quote(os.path.relpath(run.output, Path(place).parent))
+    return {name: name if folder == "." else f"{folder}/{name}" for name in names}
+
+
+_WORDS = {None: "not used", True: "yes", False: "no", "auto": "sized by measurement"}
+
+
+def _settings(settings: dict[str, Any]) -> dict[str, str]:
+    """What the plan says, for people."""
+
+    def text(value: object) -> str:
+        if isinstance(value, list | tuple):
+            return ", ".join(map(str, value))
+        return _WORDS.get(value, str(value)) if not isinstance(value, int) or isinstance(value, bool) else f"{value:,}"
+
+    names = {"header": "header line in the output", "header row": "header line in the source"}
+    return {names.get(name, name): text(value) for name, value in settings.items()}
 
 
 def totals(run: Figures) -> dict[str, str]:
     """The run's figures in names and words."""
-    words = {
-        **run.words,
-        "time": format_seconds(run.seconds),
-        "speed": f"{run.rows_a_second:,.0f} rows/s",
-        "processes": f"{run.processes:,}, at work {run.at_work:.0%} of the time",
-    }
+    words = dict(run.words)
+    if run.bad_rows:
+        for name, rows in (("rows out", run.rows_out), ("rows set aside", run.bad_rows)):
+            words[name] = f"{rows:,} ({format_share(rows / run.rows_in)})"
+    words["time"] = format_seconds(run.seconds)
+    if run.rows_a_second is not None:
+        words["speed"] = f"{run.rows_a_second:,.0f} rows/s while classifying"
+    words["processes"] = f"{run.processes:,}"
+    words["processes at work"] = format_share(round(run.at_work, 3))
+    if run.hosts:
+        words |= {"host": run.hosts[0]} if len(run.hosts) == 1 else {"hosts": f"{len(run.hosts):,}"}
     if run.resumed_parts:
-        words["resumed"] = f"{run.resumed_parts:,} parts were there from an earlier attempt"
+        parts = "1 part" if run.resumed_parts == 1 else f"{run.resumed_parts:,} parts"
+        words["resumed"] = f"{parts} kept from an earlier attempt"
     if run.machines:
         left = run.machines["left"]
         ended = f"{run.machines['started']} started, {run.machines['terminated']} terminated"
@@ -232,10 +291,10 @@ def totals(run: Figures) -> dict[str, str]:
 
 
 def _stages(run: Figures) -> list[dict[str, Any]]:
-    """The bars of the timeline: shares of the whole, in percent."""
+    """The bars of the timeline, as shares of the whole."""
     total = sum(stage.seconds for stage in run.stages) or 1
     return [
-        {"name": stage.name, "seconds": format_seconds(stage.seconds), "share": 100 * stage.seconds / total}
+        {"name": stage.name, "seconds": format_seconds(stage.seconds), "share": stage.seconds / total}
         for stage in run.stages
     ]
 
@@ -249,7 +308,7 @@ def _dots(blocks: tuple[BlockSpeed, ...]) -> list[tuple[float, float, str, bool]
         (
             block.index,
             block.ms_a_row,
-            f"block {block.index}: {block.rows:,} rows, {block.ms_a_row:.3g} ms a row, {block.worker}",
+            f"block {block.index}: {block.rows:,} rows, {block.ms_a_row:.3g} ms/row, {block.worker}",
             block.odd,
         )
         for block in shown
@@ -259,4 +318,4 @@ def _dots(blocks: tuple[BlockSpeed, ...]) -> list[tuple[float, float, str, bool]
 def _histogram(each: samples.Answers) -> str:
     if not each.edges:
         return ""
-    return charts.histogram(each.edges, each.counts, x_label=each.column, description=f"Values of {each.column}")
+    return charts.histogram(each.edges, each.counts, x_label="value", description=f"Values of {each.column}")

@@ -3,18 +3,19 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import pages, storage
 from .borders import count_rows, scan_part
 from .errors import DamagedRun, UsageError
-from .manifest import MANIFEST, PLAN, Manifest, is_ours, read_json
+from .manifest import MANIFEST, PLAN, REPORT, Manifest, is_ours, read_json
 from .packing import gzip_member, unpacked, zstd_frame
 from .receipts import Receipt, part_name, quarantine_name, receipt_name
+from .units import format_bytes
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     from .frames import Shape
 
-_NOT_WRITTEN = {"bz2", "xz", "zip", "xls", "xlsx"}  # suffixes that would lie
+# suffixes that promise another format than those that `fetch` writes
+_NOT_WRITTEN = {"bz2", "xz", "zip", "7z", "lz4", "tsv", "tab", "json", "jsonl", "ndjson", "xls", "xlsx", "ods"}
+_NOT_WRITTEN |= {"feather", "arrow", "ipc", "orc", "avro", "pkl", "pickle", "h5", "hdf5", "sqlite", "db", "html", "xml"}
 _AT_ONCE = 8  # parts read at the same time
 _DO_IT_AGAIN = "Delete that file, and give the run's command with --resume."
 
@@ -35,7 +38,13 @@ class Verified:
     rows: int
     bad_rows: int
     bytes: int
-    sha256: str  #: of all rows, decompressed, in order: what `zcat parts/*.csv.gz | sha256sum` prints
+    #: SHA-256 in hex of all parts, decompressed, in order: what `zcat parts/*.csv.gz | sha256sum` prints; of Parquet
+    #: parts, as they are stored, so it depends on the number of parts, too
+    sha256: str
+
+    def _repr_html_(self) -> str:
+        counts = {"parts": f"{self.parts:,}", "rows": f"{self.rows:,}", "bad rows": f"{self.bad_rows:,}"}
+        return pages.table("Verified", counts | {"size": format_bytes(self.bytes), "SHA-256 of all rows": self.sha256})
 
 
 def open_run(output: str | Path) -> "Result":
@@ -61,7 +70,13 @@ class Result:
         )
 
     def _repr_html_(self) -> str:
-        return pages.table("Result", {**self.words, "columns": ", ".join(self.columns), "output": self.output})
+        places = {"output": self.output, "report": self.report}
+        return pages.table("Result", {**self.words, "columns": ", ".join(self.columns), **places})
+
+    @property
+    def report(self) -> str:
+        """Where report.html is, the page for people: a path, or an s3:// URL."""
+        return self._url(REPORT)
 
     @property
     def words(self) -> dict[str, str]:
@@ -118,9 +133,30 @@ class Result:
                 break
         return self._concat(frames).head(rows)
 
-    def to_pandas(self) -> "pd.DataFrame":
-        """All rows, in order, in memory: the index is the source's first column; what the source had is text."""
-        return self._concat(list(self._frames()))
+    def to_pandas(self, *, convert: bool = False, dtype: "Mapping[str, Any] | None" = None) -> "pd.DataFrame":
+        """Return all rows, in order, in memory; the source's columns are text unless you ask for other types.
+
+        Parameters
+        ----------
+        convert : bool
+            Make numbers of text columns in which every value is a number or empty, and none has leading zeros; empty
+            values become NaN.
+        dtype : mapping of str to dtype, optional
+            Types of columns, such as {"price": "float64", "when": "datetime64[us]"}. Empty values become missing.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per row of the parts, indexed by the source's first column.
+
+        Raises
+        ------
+        UsageError
+            A column does not exist, or its values do not fit the type.
+        """
+        from .frames import with_types
+
+        return with_types(self._concat(list(self._frames())), convert, dtype or {})
 
     def to_dask(self) -> "dd.DataFrame":
         """All rows as a Dask DataFrame with one partition for each part, read when needed."""
@@ -135,19 +171,18 @@ class Result:
         """The columns' names and the first rows, as CSV."""
         if self._format == "parquet":
             return self.head(rows).to_csv(lineterminator="\n")
-        lines = io.StringIO()
-        csv.writer(lines, lineterminator="\n").writerow(self.columns)
+        lines = [self._header_line()]
         for receipt in self.receipts:
             if receipt.rows:
                 text = unpacked(storage.read(self._url(part_name(receipt.index, self._format))), self._format)
                 starts = [*scan_part(text).tolist(), len(text)]
                 header = self._has_header(receipt)
                 stop = min(header + rows, len(starts) - 1)
-                lines.write(text[starts[header] : starts[stop]].decode())
+                lines.append(text[starts[header] : starts[stop]].decode())
                 rows -= stop - header
             if rows <= 0:
                 break
-        return lines.getvalue()
+        return "".join(lines)
 
     def _has_header(self, receipt: Receipt) -> bool:
         return bool(self.manifest["header"] and receipt.index == 0 and receipt.rows)
@@ -179,49 +214,74 @@ class Result:
 
     # fetching
 
-    def fetch(self, file: str | Path) -> int:
-        """Write all rows, in order, to one file; returns its size in bytes.
+    def fetch(self, file: str | Path, *, header: bool = True) -> int:
+        """Write all rows, in order, to one file.
 
-        The suffix says how: .gz and .zst are compressed, .parquet is Parquet, anything else is plain CSV.
+        Parameters
+        ----------
+        file : str or Path
+            Path or URL. The suffix sets the format: .gz and .zst are compressed CSV, .parquet is Parquet, anything else
+            is plain CSV.
+        header : bool
+            Whether CSV begins with a line of the columns' names.
+
+        Returns
+        -------
+        int
+            Size of the file in bytes.
         """
         with storage.open_whole(storage.absolute(str(file))) as stream:
-            self.write_to(stream, str(file))
+            self.write_to(stream, str(file), header=header)
             return stream.tell()
 
-    def write_to(self, stream: BinaryIO, name: str = "") -> None:
-        """Write all rows, in order, to a binary stream, in the format that `name`'s suffix says."""
-        suffix = name.lower().rpartition(".")[2]
-        if suffix in _NOT_WRITTEN:
-            raise UsageError(
-                f"{name} cannot be written: .{suffix} is not among the formats.",
-                "Choose .csv, .csv.gz, .csv.zst or .parquet.",
-            )
-        wanted = suffix if suffix in {"gz", "zst", "parquet"} else "csv"
+    def write_to(self, stream: BinaryIO, name: str = "", *, header: bool | None = None) -> None:
+        """Write all rows, in order, to a binary stream, in the format that the suffix of `name` sets.
+
+        By default, CSV has a header line where the run's first part was to have one.
+        """
+        wanted = _format_of(name)
         if wanted == "parquet":
             from .frames import write_parquet
 
             write_parquet(stream, self._frames())
-        elif self._format == f"csv.{wanted}":  # compressed members joined are one valid file: nothing to unpack
-            for data in self._parts():
-                stream.write(data)
-        else:
-            pack = {"gz": gzip_member, "zst": zstd_frame}.get(wanted, bytes)
-            for text in self._texts():
-                stream.write(pack(text))
+            return
+        compress = {"gz": gzip_member, "zst": zstd_frame}.get(wanted, bytes)
+        header = self.manifest["header"] if header is None else header
+        if header and self.columns:  # a run without rows has none
+            stream.write(compress(self._header_line().encode()))
+        for member in self._members(f"csv.{wanted}", compress):
+            stream.write(member)
+
+    def _header_line(self) -> str:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(self.columns)
+        return line.getvalue()
+
+    def _members(self, wanted: str, compress: Callable[[bytes], bytes]) -> Iterator[bytes]:
+        """The rows of each part, in order, without a header, in a CSV format: its compressed members joined are one
+        valid file, so those of the run's own format are copied as they are.
+        """
+        for receipt, data in zip(self.receipts, self._parts(), strict=True):
+            if self._format == wanted and not self._has_header(receipt):
+                yield data
+            elif receipt.rows:
+                yield compress(self._text(receipt, data))
+
+    def _text(self, receipt: Receipt, data: bytes) -> bytes:
+        """The rows of a part as CSV, without a header."""
+        if self._format == "parquet":
+            from .frames import parquet_text
+
+            return parquet_text(data)
+        text = unpacked(data, self._format)
+        if not self._has_header(receipt):
+            return text
+        starts = scan_part(text)
+        return text[starts[1] :] if len(starts) > 1 else b""
 
     def _parts(self) -> Iterator[bytes]:
         """The stored bytes of each part, in order, read some ahead."""
         yield from _ahead(storage.read, self.urls())
-
-    def _texts(self) -> Iterator[bytes]:
-        """The CSV text of each part, in order."""
-        for receipt, data in zip(self.receipts, self._parts(), strict=True):
-            if self._format != "parquet":
-                yield unpacked(data, self._format)
-            elif receipt.rows:
-                from .frames import parquet_text
-
-                yield parquet_text(data)
 
     # verifying
 
@@ -282,6 +342,19 @@ class Result:
         text = unpacked(data, self._format)
         _verify_rows(count_rows(text) - self._has_header(receipt), receipt.rows, part_name(receipt.index, self._format))
         return text
+
+
+def _format_of(name: str) -> str:
+    """Return "gz", "zst", "parquet" or "csv" by a file's suffixes. Raises UsageError for suffixes of other formats."""
+    suffixes = name.lower().rpartition("/")[2].split(".")[1:]
+    compressed = bool(suffixes) and suffixes[-1] in {"gz", "zst"}
+    inner = suffixes[-2:-1] if compressed else suffixes[-1:]
+    if inner and (inner[0] in _NOT_WRITTEN or (compressed and inner[0] == "parquet")):
+        raise UsageError(
+            f"{name} cannot be written: .{'.'.join(suffixes[-2 if compressed else -1 :])} is not among the formats.",
+            "Choose .csv, .csv.gz, .csv.zst or .parquet.",
+        )
+    return suffixes[-1] if compressed or inner == ["parquet"] else "csv"
 
 
 def _ahead(read, items: list) -> Iterator:

@@ -2,7 +2,7 @@
 
 from . import bootstrap
 from .interruption import ENVIRONMENT as HEED_INTERRUPTIONS
-from .local import DASK_SETTINGS, PROFILED
+from .local import DASK_SETTINGS, PROFILED, SCHEDULER_PAGES
 from .machines import ClusterSpec
 from .nodes import DASHBOARD_PORT, PORT
 
@@ -18,7 +18,8 @@ def user_data(
         command = bootstrap.scheduler_command(PORT, DASHBOARD_PORT, idle)
     else:
         command = bootstrap.worker_command(scheduler, title.split()[-1], spec)
-    settings = DASK_SETTINGS | _LOST_SETTINGS | (PROFILED if spec.profile else {})
+    pages = SCHEDULER_PAGES if role == "scheduler" else {}
+    settings = DASK_SETTINGS | _LOST_SETTINGS | pages | (PROFILED if spec.profile else {})
     return bootstrap.user_data(
         title=f"dask-classify {title}",
         minutes=minutes,

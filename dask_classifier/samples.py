@@ -1,12 +1,11 @@
 """What a classifier answered, in a sample of a run's rows: numbers as a histogram, other values by how often.
 
-Read from the beginnings of parts all over the run, so it takes a moment whatever the run's size.
+Reads the beginnings of parts from all over the run (of Parquet, only the answers' columns), so it takes a moment
+whatever the run's size.
 """
 
-import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ import numpy as np
 from . import storage
 from .borders import scan_part
 from .packing import unpacked_beginning
-from .receipts import QUARANTINE_COLUMNS, Receipt, part_name, quarantine_name
+from .receipts import NUMBERS, QUARANTINE_COLUMNS, Receipt, part_name, quarantine_name
 from .result import Result
 
 _PARTS = 32
@@ -47,16 +46,15 @@ class Answers:
 def answers(result: Result, source_columns: list[str]) -> list[Answers]:
     """One for each column that the classifier added to the source's."""
     known = set(map(str, source_columns))  # without a header row they are numbers
-    new = [name for name in result.columns[1:] if name not in known]
-    if not new or not result.rows:
+    places = [place for place, name in enumerate(result.columns) if place and name not in known]
+    if not places or not result.rows:
         return []
-    texts = _sample(result, new)
-    kinds = dict(zip(result.columns, result.manifest["kinds"], strict=True))
-    return [_spread(name, texts[name], kinds[name]) for name in new]
+    texts, kinds = _sample(result, places), result.manifest["kinds"]
+    return [_spread(result.columns[place], texts[place], kinds[place]) for place in places]
 
 
 def _spread(name: str, texts: list[str], kind: str) -> Answers:
-    if kind not in "iuf":
+    if kind not in NUMBERS:
         return _by_frequency(name, texts)
     numbers = np.array([float(text) if text else np.nan for text in texts])
     finite = numbers[np.isfinite(numbers)]
@@ -92,20 +90,14 @@ def _by_frequency(name: str, texts: list[str]) -> Answers:
     return Answers(name, len(texts), texts.count(""), values=most, others=others)
 
 
-def _sample(result: Result, columns: list[str]) -> dict[str, list[str]]:
-    """The values of columns, as text, in the first rows of parts all over the run."""
+def _sample(result: Result, places: list[int]) -> dict[int, list[str]]:
+    """The values of the columns at some places, as text, in the first rows of parts all over the run."""
     receipts = _evenly([receipt for receipt in result.receipts if receipt.rows])
     rows_each = -(-_ROWS // len(receipts))
-    if result.manifest["output_format"] == "parquet":
-        from .frames import first_texts  # imports pandas, which most commands do without
-
-        texts = [first_texts(storage.read(url), columns, rows_each) for url in result.urls(receipts)]
-        return {name: [text for part in texts for text in part[name]] for name in columns}
+    read = _of_parquet if result.manifest["output_format"] == "parquet" else _of_csv
     with ThreadPoolExecutor(_PARTS) as pool:
-        parts = pool.map(lambda receipt: _first_rows(result, receipt, rows_each), receipts)
-        places = [result.columns.index(name) for name in columns]
-        rows = [row for part in parts for row in part]
-    return {name: [row[place] for row in rows] for name, place in zip(columns, places, strict=True)}
+        parts = list(pool.map(lambda receipt: read(result, receipt, places, rows_each), receipts))
+    return {place: [text for part in parts for text in part[place]] for place in places}
 
 
 def _evenly(receipts: list[Receipt]) -> list[Receipt]:
@@ -115,23 +107,53 @@ def _evenly(receipts: list[Receipt]) -> list[Receipt]:
     return [receipts[place * (len(receipts) - 1) // (_PARTS - 1)] for place in range(_PARTS)]
 
 
-def _first_rows(result: Result, receipt: Receipt, most: int) -> list[list[str]]:
+def _of_parquet(result: Result, receipt: Receipt, places: list[int], most: int) -> dict[int, list[str]]:
+    from .frames import first_texts  # imports pandas, which most commands do without
+
+    names = [result.columns[place] for place in places]
+    with storage.open_ranged(result.urls([receipt])[0]) as stream:
+        texts = first_texts(stream, names, most)
+    return {place: texts[name] for place, name in zip(places, names, strict=True)}
+
+
+def _of_csv(result: Result, receipt: Receipt, places: list[int], most: int) -> dict[int, list[str]]:
     part_format = result.manifest["output_format"]
     header = bool(result.manifest["header"] and receipt.index == 0)
-    name = part_name(receipt.index, part_format)
-    rows = list(_beginning(result, name, receipt.bytes, part_format, most + header))
-    return rows[header:]
+    text = _beginning(result, part_name(receipt.index, part_format), receipt.bytes, part_format, header, most)
+    return _columns(text, len(result.columns), places)
 
 
-def _beginning(result: Result, name: str, size: int, part_format: str, most: int) -> Iterator[list[str]]:
-    """The first rows of a part or a quarantine file, of which the last may be cut off, and then is left out."""
+def _beginning(result: Result, name: str, size: int, part_format: str, header: bool, most: int) -> bytes:
+    """The first whole rows of a part or a quarantine file; the last may be cut off, and then is left out."""
     data = storage.read(storage.join(result.output, name), 0, min(size, _BYTES))
     text = unpacked_beginning(data, part_format)
     starts = [*scan_part(text).tolist(), *([len(text)] if size <= _BYTES else [])]
-    stop = starts[min(most, len(starts) - 1)] if starts else 0
-    csv.field_size_limit(len(text) + 1)
-    # a CR in a value is not quoted by pandas, and would end a row for csv
-    return csv.reader(io.StringIO(text[:stop].decode().replace("\r", _CR), newline=""))
+    if len(starts) < header + 2:
+        return b""
+    return text[starts[header] : starts[min(header + most, len(starts) - 1)]]
+
+
+def _columns(text: bytes, count: int, places: list[int]) -> dict[int, list[str]]:
+    """Some of the `count` columns of CSV that pandas has written."""
+    if not text:
+        return {place: [] for place in places}
+    import pyarrow as pa  # slow to import
+    import pyarrow.csv as pa_csv
+
+    names = [str(place) for place in range(count)]
+    text = text.replace(b"\r", _CR.encode())  # pandas does not quote a CR in a value, and here it would end a row
+    table = pa_csv.read_csv(
+        io.BytesIO(text),
+        # one block for all: a row must not be longer than a block
+        pa_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
+        pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.large_string()),
+            include_columns=[names[place] for place in places],
+            strings_can_be_null=False,
+        ),
+    )
+    return {place: column.to_pylist() for place, column in zip(places, table.columns, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -148,8 +170,10 @@ def bad_rows(result: Result, most_shown: int = 20) -> BadRows:
     receipts = _evenly([receipt for receipt in result.receipts if receipt.bad_rows])
     rows = [row for receipt in receipts for row in _quarantined(result, receipt)]
     reasons = Counter(row[QUARANTINE_COLUMNS.index("reason")] for row in rows)
-    return BadRows(len(rows), tuple(reasons.most_common(_MOST_VALUES)), tuple(map(tuple, rows[:most_shown])))
+    return BadRows(len(rows), tuple(reasons.most_common(_MOST_VALUES)), tuple(rows[:most_shown]))
 
 
-def _quarantined(result: Result, receipt: Receipt) -> Iterator[list[str]]:
-    return _beginning(result, quarantine_name(receipt.index), receipt.quarantine_bytes, "csv.gz", _ROWS)
+def _quarantined(result: Result, receipt: Receipt) -> list[tuple[str, ...]]:
+    text = _beginning(result, quarantine_name(receipt.index), receipt.quarantine_bytes, "csv.gz", False, _ROWS)
+    count = len(QUARANTINE_COLUMNS)
+    return list(zip(*_columns(text, count, list(range(count))).values(), strict=True))

@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,13 +52,46 @@ def path(name: str) -> Path:
     return _folder() / f"{check_name(name)}.json"
 
 
+def _make_folder() -> None:
+    _folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _unwritable(file: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"The cluster's file {file} cannot be written: {error.strerror}.", "The cluster's key is kept there."
+    )
+
+
+@contextlib.contextmanager
+def locked(name: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Be the only command on this computer that starts or changes this cluster: two would name their machines alike.
+
+    Waits for another one, after saying so. The system gives the lock back when a command dies. Raises UsageError.
+    """
+    file = path(name).with_suffix(".lock")
+    try:
+        _make_folder()
+        lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _unwritable(file, error) from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Another command is changing the cluster {name}; waiting until it is done.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def save(cluster: Saved, *, new: bool = False) -> None:
     """Write it with mode 600: whoever has the key may use the cluster. Raises UsageError where `new` is not."""
     file = path(cluster.name)
     text = json.dumps(dataclasses.asdict(cluster), indent=1)
     temporary = file.with_suffix(f".{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder()
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
             out.write(text)
         if new:
@@ -68,9 +103,7 @@ def save(cluster: Saved, *, new: bool = False) -> None:
             f"A cluster named {cluster.name} exists.", f"End it: dask-classify down --name {cluster.name}."
         ) from None
     except OSError as error:
-        raise UsageError(
-            f"The cluster's file {file} cannot be written: {error.strerror}.", "The cluster's key is kept there."
-        ) from error
+        raise _unwritable(file, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 

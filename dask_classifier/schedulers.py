@@ -1,15 +1,17 @@
 """What a Dask scheduler has of us: a plugin that follows its runs, for the page /classify of its dashboard.
 
-It knows of a run whether or not somebody looks, so a page that is opened late shows the whole run.
+It knows of a run whether or not somebody looks, so a page that is opened late shows the whole run. And it knows whose
+run it is, so it takes away from the workers what a killed client left there.
 """
 
+import contextlib
 import sys
 from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
 
 from .dashboard import is_lazy
-from .followed import PAGE_TOPIC, PLUGIN, TOPICS, FollowedRun, run_of
+from .followed import PAGE_TOPIC, PLUGIN, TOPICS, FollowedRun, run_of, topic
 
 _MOST_RUNS = 8  # that are kept, beside those at work
 
@@ -22,6 +24,7 @@ class RunsPlugin(SchedulerPlugin):
 
     def __init__(self):
         self.runs: dict[str, FollowedRun] = {}  # the newest last
+        self.owners: dict[str, str] = {}  # of each run that has not ended: Dask's name of its client
         self.scheduler: Scheduler | None = None
         self.path: str | None = None  # of the page, where there is a dashboard
 
@@ -40,6 +43,10 @@ class RunsPlugin(SchedulerPlugin):
         if not isinstance(msg, dict) or not (topic == PAGE_TOPIC or topic.startswith(TOPICS)):
             return
         run = msg["run"] if topic == PAGE_TOPIC else run_of(topic)
+        if "client" in msg:
+            self.owners[run] = msg["client"]
+        if "end" in msg:
+            self.owners.pop(run, None)
         if "title" in msg and run not in self.runs:
             self.runs[run] = FollowedRun(run)
             self._forget_old_ones()
@@ -52,16 +59,24 @@ class RunsPlugin(SchedulerPlugin):
             del self.runs[name]
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """A client that goes without a word was killed, and its runs with it."""
-        for run in self.runs.values():
-            if run.client == client and not run.ended:
-                run.hear({"end": "its client is gone"})
+        """End the runs of a client that leaves without a word, which means that it was killed."""
+        for run in [run for run, owner in self.owners.items() if owner == client]:
+            del self.owners[run]
+            if run in self.runs:
+                self.runs[run].hear({"end": "its client is gone"})
+            scheduler.loop.add_callback(_clear_workers, scheduler, topic(run))
 
     @property
     def newest(self) -> FollowedRun | None:
         """The run that began last; of those at work, if there are any."""
         at_work = [run for run in self.runs.values() if not run.ended]
         return next(reversed(at_work or list(self.runs.values())), None)
+
+
+async def _clear_workers(scheduler: Scheduler, plugin: str) -> None:
+    """Take a run's processes, folder and timer from the workers, also from those that join later."""
+    with contextlib.suppress(ValueError, OSError):  # it was never registered, or a worker has just left
+        await scheduler.unregister_worker_plugin(None, plugin)
 
 
 def page_path(dask_scheduler: Scheduler) -> str | None:

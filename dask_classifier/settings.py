@@ -44,11 +44,25 @@ def versions() -> dict[str, str]:
     return {"python": ".".join(platform.python_version_tuple()[:2])} | {name: version(name) for name in names}
 
 
-def too_many(first: str, allowed: int) -> TooManyBadRows:
-    """The error that names the first bad row."""
-    limit = "no bad row is" if allowed == 0 else f"{allowed:,} bad rows are"
-    return TooManyBadRows(
-        f"Stopped at a bad row, where {limit} allowed: {first}.",
-        "Are --delimiter and --encoding right? Allow some bad rows, such as --max-bad 10 or 0.1%, and go on with "
-        "--resume; or mend the source or the classifier, and start again.",
+def too_many(first: str, allowed: int, traceback: str) -> TooManyBadRows:
+    """The error that names the first bad row; `traceback` is that of the classifier, "" where it did not raise."""
+    limit = "no bad row is" if allowed == 0 else "1 bad row is" if allowed == 1 else f"{allowed:,} bad rows are"
+    if traceback:
+        check, fix = number_hint(traceback), "fix the classifier"
+    else:
+        check, fix = "Check --delimiter and --encoding.", "fix the input"
+    allow = "Allow some bad rows with --max-bad 10 or --max-bad 0.1% and --resume"
+    error = TooManyBadRows(
+        f"Stopped at a bad row, where {limit} allowed: {first}.", f"{check} {allow}, or {fix} and start again.".strip()
     )
+    return error.with_details(traceback)
+
+
+def number_hint(traceback: str) -> str:
+    """What to do where the classifier's traceback ends as that of text taken for a number or for a missing value."""
+    last = traceback.rpartition("\n")[2]
+    if last.startswith(("ValueError: could not convert string to float", "ValueError: invalid literal for int()")):
+        return 'A missing value is the empty text: convert with pd.to_numeric(column, errors="coerce").'
+    if last.startswith("TypeError"):
+        return 'All values are text: convert numbers with pd.to_numeric(column, errors="coerce").'
+    return ""

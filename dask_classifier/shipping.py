@@ -6,15 +6,14 @@ belong to the environment.
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import json
 import pickle
-import site
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from modulefinder import ModuleFinder
@@ -24,6 +23,7 @@ from pkgutil import resolve_name
 import cloudpickle
 
 from .errors import UsageError
+from .raised import Raised, is_ctrl_c, is_installed
 
 BUILT_IN = {"blackbox": "dask_classifier.blackbox:BlackBox"}
 _PICKLE = "classifier.pickle"
@@ -97,10 +97,12 @@ def _pack_callable(function: Callable, extra_files: tuple[str, ...]) -> Package:
 @contextlib.contextmanager
 def _local_modules_by_value() -> Iterator[None]:
     """Make cloudpickle take along what is defined in modules that workers may not have."""
-    modules = [
-        m for name, m in list(sys.modules.items()) if name != "__main__" and _is_local(getattr(m, "__file__", None))
-    ]
-    modules = [module for module in modules if sys.modules.get(module.__name__) is module]
+    modules = {
+        module.__name__: module
+        for name, module in list(sys.modules.items())
+        if name != "__main__" and _is_local(getattr(module, "__file__", None))
+    }  # by name, since one module may stand in sys.modules under several
+    modules = [module for name, module in modules.items() if sys.modules.get(name) is module]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -134,16 +136,22 @@ def _version_of(module: str) -> str:
 
 
 def _is_local(file: str | None) -> bool:
-    """Whether a module's file is the user's own, not the environment's."""
-    if not file:
+    """Whether a module's file is the user's own, not the environment's.
+
+    The environment includes packages that pip has installed elsewhere, as with --target and PYTHONPATH.
+    """
+    if not file or is_installed(file) or is_installed(str(Path(file).resolve())):
         return False
-    path = Path(file).resolve()
-    environment = (
-        [sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")]
-        + site.getsitepackages()
-        + [str(Path(__file__).parent)]
-    )
-    return not any(path.is_relative_to(Path(folder).resolve()) for folder in environment)
+    path = Path(file)
+    roots = [Path(entry) for entry in sys.path if entry and path.is_relative_to(entry)]
+    return not any(path.relative_to(root).parts[0] in _distributed_in(str(root)) for root in roots)
+
+
+@functools.cache
+def _distributed_in(folder: str) -> frozenset[str]:
+    """The files and folders right below a folder of sys.path that belong to distributions installed in it."""
+    installed = importlib.metadata.distributions(path=[folder])
+    return frozenset(file.parts[0] for distribution in installed for file in distribution.files or ())
 
 
 def _local_module(module: str) -> Path | None:
@@ -217,11 +225,14 @@ def load(entry: str, folder: str, slowness: int | None = None) -> Callable:
         found = found() if isinstance(found, type) else found
     except UsageError:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+        raised = Raised.of(error, folder)
         raise UsageError(
-            f"The classifier {shown} cannot be loaded: {type(error).__name__}: {error}.",
-            "Try it in Python; are its packages installed, and its data files sent with --with-file?",
-        ) from error
+            f"The classifier {shown} cannot be loaded: {raised.reason}.",
+            "Try it in Python. Check that its packages are installed and that its files are sent with --with-file.",
+        ).with_details(raised.traceback) from error
     if not callable(found):
         raise UsageError(
             f"The classifier {shown} is no function, but {type(found).__name__}.",

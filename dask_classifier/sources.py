@@ -11,18 +11,24 @@ is unpacked once, as UTF-8, into the run's folder, and then is a CSV file like a
 
 import bisect
 import codecs
+import functools
 import hashlib
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from . import generate, storage
 from .borders import Piece, marks_of, scan, survey
 from .errors import SourceError, UsageError
+from .formats import refuse_what_is_not_csv
 from .layouts import HEAD_BYTES, Layout, check_layout, is_utf8, keeps_ascii, read_header
 
 PIECE_BYTES = 16 * 2**20  # what one survey task reads
 MARK_SPACING = 2**18  # bytes between marks: a block reads at most this much too much at either end
 MAX_ROW_BYTES = 64 * 2**20  # a longer row is a quote that was never closed
+_HEADS_AT_ONCE = 16  # files whose first bytes are read at the same time
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,11 @@ def csv_files(patterns: Iterable[str], layout: Layout, unpack_folder: str) -> So
     """
     check_layout(layout)
     urls = [storage.absolute(url) for pattern in patterns for url in storage.expand(pattern)]
-    if doubles := sorted({url for url in urls if urls.count(url) > 1}):
+    if doubles := sorted(url for url, times in Counter(urls).items() if times > 1):
         raise UsageError(f"{doubles[0]} is named twice.", "Each file is classified once: name it once.")
-    seen = [_look_at(url, number, layout, unpack_folder) for number, url in enumerate(urls)]
+    with ThreadPoolExecutor(_HEADS_AT_ONCE) as pool:
+        look = functools.partial(_look_at, layout=layout, unpack_folder=unpack_folder)
+        seen = list(pool.map(look, urls, itertools.count()))
     headers = [(file, columns) for file, columns in seen if columns]
     for file, columns in headers[1:]:
         if columns != headers[0][1]:
@@ -139,6 +147,7 @@ def _look_at(url: str, number: int, layout: Layout, unpack_folder: str) -> tuple
     data_url = storage.join(unpack_folder, _name_of_copy(number, url, found, layout)) if packed else url
     file = CsvFile(url, found.size, found.version, data_url, data_size=0 if packed else found.size)
     head, _ = _head(file, layout.encoding)
+    refuse_what_is_not_csv(head, url)
     start, columns = read_header(head, replace(layout, encoding="utf-8") if packed else layout, url)
     return replace(file, data_start=start), columns
 
@@ -253,12 +262,14 @@ class Marks:
 
 def marks(source: Source, surveyed: list[tuple[int, Piece]]) -> list[Marks]:
     """Join the survey's pieces, (file number, piece) in order, to the marks of each file of the source."""
-    result = []
+    result, pieces_of = [], defaultdict(list)
+    for number, piece in surveyed:
+        pieces_of[number].append(piece)
     for number, file in enumerate(source.files):
         if isinstance(file, GeneratedRows):
             result.append(Marks((0, 0), (0, file.rows)))
             continue
-        found = list(marks_of([piece for of, piece in surveyed if of == number]))
+        found = list(marks_of(pieces_of[number]))
         offsets = [*(offset for offset, _ in found[:-1]), file.data_size]
         result.append(Marks(tuple(offsets), tuple(rows for _, rows in found)))
         _check_row_lengths(file, result[-1])

@@ -45,12 +45,30 @@ class Identity:
 
 def _filesystem(url: str):
     """The file system of `url` and the path there. Listings are never cached: workers change them."""
+    options = {"use_listings_cache": False} if "://" in url and not url.startswith("file://") else {}
     try:
-        if "://" in url and not url.startswith("file://"):
-            return fsspec.core.url_to_fs(url, use_listings_cache=False)
-        return fsspec.core.url_to_fs(url)
+        if "::" not in url or url.partition("::")[0] in fsspec.available_protocols():
+            return fsspec.core.url_to_fs(url, **options)
+        return _unchained(url, options)
     except (ValueError, ImportError) as error:
         raise StorageError(f"Cannot use {url}: {error}.", "Use a local path or s3://bucket/key.") from error
+
+
+def _unchained(url: str, options: dict):
+    """The file system and the path of a name with "::" in it, which fsspec would take for a chain of file systems."""
+    protocol = url.partition("://")[0] if "://" in url else "file"
+    kind = fsspec.get_filesystem_class(protocol)
+    return kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)
+
+
+_EXPIRED = "The credentials have expired: run `aws sso login`, or get new ones, then --resume."
+_SIGNING_HINTS = {
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "RequestTimeTooSkewed": "This computer's clock is wrong: set it.",
+    "SignatureDoesNotMatch": "The secret key is wrong, or this computer's clock is.",
+}
 
 
 @contextlib.contextmanager
@@ -64,10 +82,20 @@ def _explained(action: str, url: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return "the bucket does not exist" if "bucket does not exist" in str(error) else "it does not exist"
+        return "the bucket does not exist" if _is_bucket(error) else "it does not exist"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).rstrip(".") or type(error).__name__
+
+
+def _is_bucket(error: FileNotFoundError) -> bool:
+    return "bucket does not exist" in str(error)
+
+
+def _code(error: Exception) -> str:
+    """AWS's code of an error, also of one that s3fs has translated, or ""."""
+    found = error if isinstance(error, ClientError) else error.__cause__
+    return found.response.get("Error", {}).get("Code", "") if isinstance(found, ClientError) else ""
 
 
 def _hint(error: Exception) -> str:
@@ -75,10 +103,14 @@ def _hint(error: Exception) -> str:
         return "Give AWS credentials: `aws configure`, AWS_PROFILE, or an instance profile."
     if isinstance(error, EndpointConnectionError):
         return "Check the network, AWS_ENDPOINT_URL and the region."
+    if hint := _SIGNING_HINTS.get(_code(error)):
+        return hint
+    if isinstance(error, PermissionError) and error.errno is None:  # of S3, which tells HEAD no more than "Forbidden"
+        return "Check that your credentials are current and allow this; `dask-classify doctor` looks at both."
     if isinstance(error, PermissionError):
         return "You lack the permission."
     if isinstance(error, FileNotFoundError):
-        return "Check the spelling; a bucket must exist before the run."
+        return "Create the bucket before the run." if _is_bucket(error) else "Check the spelling."
     return _HINTS.get(getattr(error, "errno", None), "")
 
 
@@ -163,6 +195,14 @@ def read(url: str, start: int = 0, stop: int | None = None) -> bytes:
     filesystem, path = _filesystem(url)
     with _explained("read", url):
         return filesystem.cat_file(path, start=start, end=stop)
+
+
+@contextlib.contextmanager
+def open_ranged(url: str) -> Iterator[BinaryIO]:
+    """A stream of `url` that can be read at any place. Of an object, each read asks for its own bytes and no more."""
+    filesystem, path = _filesystem(url)
+    with _explained("read", url), filesystem.open(path, "rb", cache_type="none") as stream:
+        yield stream
 
 
 def read_many(urls: list[str]) -> list[bytes]:

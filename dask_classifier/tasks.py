@@ -12,18 +12,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import pandas as pd
+
 from . import shipping, sources
 from .borders import Piece
 from .chunks import Chunk, bad_row, cut, parse
 from .classifier import Classify, classify_chunk
 from .errors import DaskClassifyError, WrongAnswer
 from .parts import PartWriter, describe_bad_row
-from .processes import Report, Site
+from .raised import Raised
 from .receipts import Receipt
-from .settings import Settings, Trial, too_many
+from .serving import Report, Site
+from .settings import Settings, Trial, number_hint, too_many
 from .sources import Block, CsvFile, GeneratedRows
 
 TRIAL_SECONDS = 0.25  # a trial that has taken this long is enough: its work is done again in the first block
+_MOST_NAMES = 12  # of columns, in a hint
 _WARM_UP_ROWS, _MEASURED_ROWS = 10, 30  # where the trial's first pieces end
 
 
@@ -65,7 +69,7 @@ def try_out(site: Site, report: Report, settings: Settings, source: str, text: b
             break
         started = time.perf_counter()
         with _named(_rows_of(piece), piece):
-            _, failed = classify_chunk(classify, piece.frame)
+            _, failed = classify_chunk(classify, piece.frame, site.folder)
         measured.add(len(piece.frame), time.perf_counter() - started)
         seen, good = seen + len(piece.frame) + len(piece.malformed), good + len(piece.frame) - len(failed)
         bad += [(piece, failed)] if failed or piece.malformed else []
@@ -98,16 +102,30 @@ class _Measured:
 
 def _judge(bad: list[tuple[Chunk, list]], good: int, rows: sources.Rows, settings: Settings, source: str) -> None:
     """Stop where the classifier raises on all rows, or where no bad row is allowed, before anything is written."""
-    raised = [reason for _, failed in bad for _, reason in failed]
+    raised = [what for _, failed in bad for _, what in failed]
     if raised and not good and len(raised) > settings.max_bad_rows:
-        frame = bad[0][0].frame
-        raise WrongAnswer(
-            f"The classifier raises on every row of the first chunk: {raised[0]}.",
-            f"Its index is {frame.index.name}, its columns are {', '.join(map(str, frame.columns[:12]))}; all is text.",
+        error = WrongAnswer(
+            f"The classifier raises on every row of the first chunk: {raised[0].reason}.",
+            _about(bad[0][0].frame, settings.layout.delimiter, raised[0]),
         )
+        raise error.with_details(raised[0].traceback)
     if bad and settings.max_bad_rows == 0:
-        place, reason = _in_order(*bad[0])[0]
-        raise too_many(describe_bad_row(source, bad_row(rows, place, 0, reason, settings.layout.encoding)), 0)
+        place, what = _in_order(*bad[0])[0]
+        first = bad_row(rows, place, 0, what, settings.layout.encoding)
+        raise too_many(describe_bad_row(source, first), 0, first.traceback)
+
+
+def _about(frame: pd.DataFrame, delimiter: str, raised: Raised) -> str:
+    """What the classifier was given, as a hint."""
+    columns = list(map(str, frame.columns))
+    names = ", ".join(f"'{name}'" for name in columns[:_MOST_NAMES])
+    more = f" and {len(columns) - _MOST_NAMES} more" if len(columns) > _MOST_NAMES else ""
+    given = f"The chunk's index is '{frame.index.name}', and "
+    given += f"its columns are {names}{more}; all values are text." if columns else "it has no columns."
+    others = [other for other in ";\t|," if other != delimiter and other in str(frame.index.name)]
+    if not columns and others:
+        return f"{given} Check the delimiter: --delimiter {others[0]!r}."
+    return f"{given} {number_hint(raised.traceback)}".rstrip()
 
 
 def _pieces(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -134,9 +152,10 @@ def _named(name: str, chunk: Chunk | None = None) -> Iterator[None]:
         raise WrongAnswer(f"The classifier's answer to {name}{first} is wrong: {error.message}.", error.hint) from error
 
 
-def _in_order(chunk: Chunk, failed: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """All bad rows of a chunk, (place in the block, reason), in the source's order."""
-    return sorted(chunk.malformed + [(chunk.numbers[place], reason) for place, reason in failed])
+def _in_order(chunk: Chunk, failed: list[tuple[int, Raised]]) -> list[tuple[int, Raised]]:
+    """All bad rows of a chunk, (place in the block, why), in the source's order."""
+    places = [(chunk.numbers[place], raised) for place, raised in failed]
+    return sorted(chunk.malformed + places, key=lambda bad: bad[0])
 
 
 def classify_block(
@@ -161,13 +180,14 @@ def classify_block(
     first_chunk = block.first_row // settings.chunk_rows + 1
     for number, chunk in enumerate(cut(parsed, settings.chunk_rows), first_chunk):
         with _named(f"chunk {number:,}", chunk):
-            answers, failed = classify_chunk(classify, chunk.frame)
+            answers, failed = classify_chunk(classify, chunk.frame, site.folder)
             for answer in answers:
                 part.write(answer)
-        for place, reason in _in_order(chunk, failed):
-            part.quarantine(file.url, bad_row(rows, place, block.first_row, reason, settings.layout.encoding))
+        for place, why in _in_order(chunk, failed):
+            part.quarantine(file.url, bad_row(rows, place, block.first_row, why, settings.layout.encoding))
         if len(part.bad_rows) > settings.max_bad_rows:
-            raise too_many(describe_bad_row(*part.bad_rows[0]), settings.max_bad_rows)
+            first = part.bad_rows[0]
+            raise too_many(describe_bad_row(*first), settings.max_bad_rows, first[1].traceback)
         report(part.rows, len(part.bad_rows))
     if part.rows + len(part.bad_rows) != block.rows:
         raise DaskClassifyError(

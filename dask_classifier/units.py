@@ -1,18 +1,30 @@
 """Numbers as people write them ("10M", "1%", "90s") to numbers as programs need them, and back."""
 
+import contextlib
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dask.utils import format_bytes, parse_timedelta
+from dask.utils import format_bytes, parse_bytes, parse_timedelta
 
 from .errors import UsageError
 
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+_GROUPED = re.compile(r"\d{1,3}(,\d{3})+", re.ASCII)
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgb]?)", re.IGNORECASE)
 
-__all__ = ["Allowance", "format_bytes", "format_seconds", "parse_count", "parse_seconds"]
+__all__ = [
+    "Allowance",
+    "Renewal",
+    "count_of",
+    "format_bytes",
+    "format_seconds",
+    "format_share",
+    "parse_count",
+    "parse_seconds",
+]
 
 
 def parse_count(text: str | int, what: str = "number") -> int:
@@ -20,10 +32,11 @@ def parse_count(text: str | int, what: str = "number") -> int:
 
     Raises UsageError where the text is no whole number of at least 0.
     """
-    clean = str(text).replace("_", "").replace(",", "").strip()
+    clean = str(text).replace("_", "").strip()
+    clean = clean.replace(",", "") if _GROUPED.fullmatch(clean) else clean  # 1,5M may mean 1.5M, and is refused
     match = _COUNT.fullmatch(clean)
     count = float(match[1]) * _SUFFIXES[match[2].lower()] if match else math.nan
-    if not match or count != int(count):
+    if not math.isfinite(count) or count != int(count):
         raise UsageError(f"{text!r} is not a {what}.", "Write a whole number: 250000, 250k, 10M.")
     return int(clean) if clean.isdigit() else round(count)
 
@@ -32,20 +45,61 @@ def parse_seconds(text: str | float, what: str = "time") -> float:
     """A time in seconds: 90, "90s", "10m", "2h". Raises UsageError."""
     try:
         seconds = parse_timedelta(text, default="s")
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         seconds = None
-    if not seconds or seconds <= 0:
+    if not seconds or not 0 < seconds < math.inf:
         raise UsageError(f"{text!r} is not a {what}.", "Write a number with a unit: 90s, 10m, 2h.")
     return float(seconds)
 
 
+def count_of(number: int, what: str) -> str:
+    """1 and "bad row" to "1 bad row", 2,000 to "2,000 bad rows"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def format_seconds(seconds: float) -> str:
     """17.2 to "17.2s", 1043 to "17m23s", 4000 to "1h06m40s"."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m{rest:02d}s" if hours else f"{minutes}m{rest:02d}s"
+
+
+def format_share(share: float) -> str:
+    """0.967 to "96.7%", 1 to "100%"; what is almost nothing, or almost all, is told from nothing and all."""
+    near = round(min(share, 1 - share), 12)
+    if near <= 0:
+        return f"{share:.0%}"
+    digits = 1 if near >= 0.0005 else min(9, math.ceil(-math.log10(100 * near)))
+    return f"{100 * share:.{digits}f}%"
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """When a classifier process is replaced: after a number of blocks, or once it holds more memory than `bytes`."""
+
+    text: str
+    blocks: int | None = None
+    bytes: int | None = None
+
+    @classmethod
+    def parse(cls, text: str | int) -> "Renewal":
+        """From "1000", "1000 blocks" or "2GiB". Raises UsageError."""
+        text = str(text).strip()
+        match = re.fullmatch(r"([\d_,]+)\s*(?:blocks?)?", text)
+        if match and (blocks := parse_count(match[1], "number of blocks")) > 0:
+            return cls(text, blocks=blocks)
+        with contextlib.suppress(ValueError, OverflowError):
+            if (size := parse_bytes(text)) > 0:
+                return cls(text, bytes=size)
+        raise UsageError(
+            f"{text!r} is not a size or a number of blocks.", "Write a size or a number: 2GiB, 1000 blocks."
+        )
+
+    def is_due(self, blocks: int, memory: Callable[[], int]) -> bool:
+        """Whether a process that has done so many blocks is to be replaced; `memory` is asked only where it counts."""
+        return blocks >= self.blocks if self.blocks else memory() > self.bytes
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,13 @@ import contextlib
 import multiprocessing
 import queue
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from distributed import WorkerPlugin, get_worker
@@ -16,11 +19,14 @@ from tornado.ioloop import PeriodicCallback
 from . import interruption
 from .errors import ClusterError, DaskClassifyError
 from .followed import PAGE_TOPIC, run_of
-from .processes import ClassifierProcesses, ProcessDied, Site, start_forkserver
+from .printed import Printed
+from .processes import ClassifierProcesses, ProcessDied, start_forkserver
 from .progress import Finished
 from .receipts import Receipt
-from .settings import versions
+from .serving import Site
+from .settings import CLASSIFY_BLOCK, versions
 from .shipping import Package
+from .units import Renewal
 
 _TELL_SECONDS = 0.5
 
@@ -30,6 +36,15 @@ class Died:
     """What a Dask task returns when its process died."""
 
     manner: str
+
+
+class UnderWay(NamedTuple):
+    """A block in flight: rows so far, where, and since when on this machine's monotonic clock."""
+
+    rows: int
+    bad_rows: int
+    pid: int
+    began: float
 
 
 def in_classifier_process(number: int, args: tuple, *, plugin: str, task: str, timeout: float | None) -> object:
@@ -47,8 +62,16 @@ class ClassifierPlugin(WorkerPlugin):
     later.
     """
 
-    def __init__(self, name: str, package: Package, expected: dict[str, str], environment: dict[str, str]):
-        self.name, self.package, self.expected, self.environment = name, package, expected, environment
+    def __init__(
+        self,
+        name: str,
+        package: Package,
+        expected: dict[str, str],
+        environment: dict[str, str],
+        renewal: Renewal | None = None,
+    ):
+        self.name, self.package, self.expected = name, package, expected
+        self.environment, self.renewal = environment, renewal
 
     def setup(self, worker) -> None:
         """Lay the files down; the processes start with their first task."""
@@ -58,8 +81,11 @@ class ClassifierPlugin(WorkerPlugin):
         self.folder = tempfile.mkdtemp(prefix="classifier-", dir=worker.local_directory)
         self.package.unpack(Path(self.folder))
         self.worker_name = str(worker.name)
-        self.pool = ClassifierProcesses(worker.state.nthreads, Site(self.worker_name, self.folder), self.environment)
-        self.rows: dict[int, tuple[int, int]] = {}
+        site = Site(self.worker_name, self.folder)
+        self.pool = ClassifierProcesses(worker.state.nthreads, site, self.environment, self.renewal)
+        self.printed = Printed()
+        self.blocks: dict[int, UnderWay] = {}
+        self.usage = Usage()
         self.finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()  # that the page has not heard of
         self.worker, self.proc = worker, worker.monitor.proc
         # where Dask watches memory, it would pause a worker for what its children share
@@ -87,25 +113,50 @@ class ClassifierPlugin(WorkerPlugin):
         if (mine := versions()) != self.expected:
             raise ClusterError(*_explain_versions(mine, self.expected))
 
-        def on_report(rows: int, bad: int) -> None:
-            self.rows[number] = (rows, bad)
+        def on_start(pid: int) -> None:
+            if task == CLASSIFY_BLOCK:  # others have numbers of their own
+                self.blocks[number] = UnderWay(0, 0, pid, time.monotonic())
 
+        def on_report(rows: int, bad: int) -> None:
+            if task == CLASSIFY_BLOCK:
+                self.blocks[number] = self.blocks[number]._replace(rows=rows, bad_rows=bad)
+
+        self._restore_files()
         try:
-            done = self.pool.call(task, *args, on_report=on_report, timeout=timeout)
+            done = self.pool.call(
+                task, *args, on_start=on_start, on_report=on_report, on_output=self.printed.add, timeout=timeout
+            )
             if isinstance(done, Receipt):
                 self.finished.put(Finished.of(done))
             return done
         finally:
-            self.rows.pop(number, None)
+            self.blocks.pop(number, None)
+            self._tell_printed()  # before the outcome, so that the client hears of it before the run is over
+
+    def _restore_files(self) -> None:
+        """Lay the classifier's files down again where something that cleans temporary folders has removed them."""
+        if not all(Path(self.folder, name).exists() for name in self.package.files):
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            self.package.unpack(Path(self.folder))
+
+    def _tell_printed(self) -> None:
+        if lines := self.printed.take():
+            self.worker.log_event(self.name, {"name": self.worker_name, "printed": lines})
 
     def _tell(self) -> None:
         """What is done first: a block that is neither done nor in flight would look lost."""
         self.pool.rest()
-        tasks = [(number, rows, bad) for number, (rows, bad) in self.rows.copy().items()]
+        self._tell_printed()
+        now = time.monotonic()
+        tasks = [
+            (number, at.rows, at.bad_rows, at.pid, round(now - at.began, 1), *self.usage.of(at.pid))
+            for number, at in self.blocks.copy().items()
+        ]
         if finished := [self.finished.get() for _ in range(self.finished.qsize())]:
             self.worker.log_event(PAGE_TOPIC, {"run": run_of(self.name), "finished": finished})
         if tasks:
-            self.worker.log_event(self.name, {"name": self.worker_name, "tasks": tasks})
+            told = {"name": self.worker_name, "host": socket.gethostname(), "tasks": tasks}
+            self.worker.log_event(self.name, told)
 
 
 def _explain_versions(mine: dict[str, str], expected: dict[str, str]) -> tuple[str, str]:
@@ -116,6 +167,23 @@ def _explain_versions(mine: dict[str, str], expected: dict[str, str]) -> tuple[s
         f"The workers' versions are not yours: {', '.join(differences)}.",
         "They would write other bytes. Install the same versions on both sides, as constraints.txt has them.",
     )
+
+
+class Usage:
+    """What classifier processes use. Dask's monitor has its own, since CPU time counts from one look to the next."""
+
+    def __init__(self):
+        self._known: dict[int, psutil.Process] = {}
+
+    def of(self, pid: int) -> tuple[float, int]:
+        """Return percent of one core since the last look, and bytes of memory; zeros for a process that is gone."""
+        try:
+            if pid not in self._known:
+                self._known[pid] = psutil.Process(pid)
+            return self._known[pid].cpu_percent(), self._known[pid].memory_info().rss
+        except psutil.Error:
+            self._known.pop(pid, None)
+            return 0.0, 0
 
 
 class Family:

@@ -44,10 +44,12 @@ pd.read_csv(folder / "orders.csv", dtype=str, nrows=3)
 # ## A plan, and a run
 #
 # A plan touches nothing: it says what will be done. The built-in black box stands for a slow classifier; `slowness` makes it
-# quicker here. `max_bad` lets bad rows be set aside instead of stopping the run.
+# quicker here. `max_bad` lets bad rows be quarantined instead of stopping the run.
 
 # %%
-plan = dc.plan(input=folder / "orders.csv", output=folder / "one", slowness=3, max_bad=2, block_rows=300)
+plan = dc.plan(
+    input=folder / "orders.csv", output=folder / "one", classifier="blackbox", slowness=3, max_bad=2, block_rows=300
+)
 plan
 
 # %% [markdown]
@@ -84,7 +86,7 @@ by_items
 # %% [markdown]
 # ## Bad rows
 #
-# Nothing is lost: rows in = rows out + rows set aside. Each bad row is kept with its number, its reason and its text.
+# Nothing is lost: rows in = rows out + rows quarantined. Each bad row is kept with its number, its reason and its text.
 
 # %%
 result.quarantined()
@@ -106,7 +108,9 @@ receipts[["index", "rows", "bad_rows", "seconds", "ms a row", "pid"]]
 # busy one, it may be.
 
 # %%
-again = dc.plan(input=folder / "orders.csv", output=folder / "two", slowness=3, max_bad=2, block_rows=300)
+again = dc.plan(
+    input=folder / "orders.csv", output=folder / "two", classifier="blackbox", slowness=3, max_bad=2, block_rows=300
+)
 with dc.LocalCluster(workers=2, dashboard_address="127.0.0.1:0") as cluster:
     result_of_two = dc.run(again, cluster)
 assert result_of_two.verify().sha256 == result.verify().sha256
@@ -125,6 +129,6 @@ plt.show()
 # `dc.open_run(folder)` gives the result again.
 
 # %%
-report = Path(dc.open_run(folder / "two").output, "report.html")
-assert report.exists()
+report = dc.open_run(folder / "two").report
+assert Path(report).exists()
 print(report)

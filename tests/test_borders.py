@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dask_classifier as dc
 from dask_classifier.borders import marks_of, scan, survey
+from dask_classifier.layouts import READ_TEXT
 
 # CR alone ends a row too, but pandas loses empty fields after it (a row "\\r," gives no row): it has a known text below
 SOUP = st.lists(st.sampled_from(["a", ",", '"', '""', "\n", "\r\n", " ", "\t", ";", "é"]), max_size=30).map("".join)
@@ -77,3 +79,12 @@ def test_pieces_scanned_apart_give_the_rows_of_the_whole(text, size, spacing):
 )  # fmt: skip
 def test_known_texts(text, rows):
     assert len(rows_by_scan(text)) == rows
+
+
+def test_a_delimiter_after_a_blank_line_that_ends_in_a_lone_cr_begins_a_field(tmp_path):
+    """The second exception to the promise about bytes, as docs/decisions.md has it."""
+    text = b"id,t\r\r,a\r2,b\r"
+    (tmp_path / "in.csv").write_bytes(text)
+    made = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier=lambda chunk: chunk)
+    assert dc.run(made).to_pandas().reset_index().to_numpy().tolist() == [["", "a"], ["2", "b"]]
+    assert pd.read_csv(io.BytesIO(text), **READ_TEXT).to_numpy().tolist() == [["a", ""], ["2", "b"]]

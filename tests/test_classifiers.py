@@ -170,7 +170,7 @@ def test_the_example_with_scikit_learn(tmp_path, command):
         probabilities = model.predict_proba(df["text"].tolist())
         return df.assign(SENTIMENT=model.classes_[probabilities.argmax(axis=1)], CERTAINTY=probabilities.max(axis=1))
 
-    command("fetch", "run", "all.csv", check=0)
+    command("fetch", "run", "all.csv", "--no-header", check=0)
     mine = pd.read_csv(tmp_path / "all.csv", header=None)
     import io
 

@@ -1,13 +1,29 @@
 """Runs as a scheduler knows them, and its page, without a browser."""
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import distributed
+import psutil
 import pytest
 from distributed import Client, Scheduler, Worker
 from distributed.utils_test import gen_test
+from tornado.ioloop import IOLoop
 
 from dask_classifier import followed, page
 from dask_classifier.followed import PAGE_TOPIC, FollowedRun, topic
 from dask_classifier.progress import Beginning, Finished
 from dask_classifier.schedulers import RunsPlugin, page_path
+
+
+def wait_until(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come to pass"
+        time.sleep(0.1)
 
 
 def done(index, rows=100):
@@ -53,13 +69,62 @@ def test_runs_at_work_are_not_forgotten_and_a_late_word_brings_none_back():
     assert "1" not in plugin.runs and plugin.newest.id == "20"
 
 
-def test_a_client_that_was_killed_ends_its_runs():
-    plugin = RunsPlugin()
+def test_a_client_that_was_killed_ends_its_runs_and_no_others():
+    plugin, scheduler = RunsPlugin(), Scheduler.__new__(Scheduler)
+    scheduler.loop = IOLoop(make_current=False)
     plugin.log_event(PAGE_TOPIC, begun("mine", client="me"))
     plugin.log_event(PAGE_TOPIC, begun("other", client="you"))
-    plugin.remove_client(None, "me")
+    plugin.remove_client(scheduler, "me")
+    scheduler.loop.close()
     assert plugin.runs["mine"].snapshot().stage == "its client is gone" and plugin.runs["mine"].ended
     assert not plugin.runs["other"].ended and plugin.newest.id == "other"
+
+
+def left_by_runs(dask_worker):
+    """What a worker has of runs: their plugins, folders and processes."""
+    plugins = [plugin for name, plugin in dask_worker.plugins.items() if name.startswith("dask-classify-")]
+    return {
+        "plugins": len(plugins),
+        "folders": len(list(Path(dask_worker.local_directory).glob("classifier-*"))),
+        "processes": [pid for plugin in plugins for pid in plugin.pool.pids()],
+    }
+
+
+def test_a_killed_client_leaves_nothing_on_the_workers(tmp_path, classifiers):
+    """Not its worker plugin, nor folder, timer and processes; and no worker that joins later gets them."""
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, host="127.0.0.1", processes=True, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        address = cluster.scheduler_address
+
+        def registered():
+            return [name for name in cluster.scheduler.worker_plugins if name.startswith("dask-classify-")]
+
+        def there():
+            (left,) = client.run(left_by_runs).values()
+            return left
+
+        words = ["--rows", "1M", "--block-rows", "100", "--classifier", classifiers("slow"), "--cluster", address]
+        command = [Path(sys.executable).parent / "dask-classify", *words, "--output", tmp_path / "run", "--quiet"]
+        with subprocess.Popen(command, cwd=tmp_path) as process:
+            try:
+                wait_until(lambda: list(tmp_path.glob("run/parts/*.json")))
+                before = there()
+                assert process.poll() is None
+                assert len(registered()) == before["plugins"] == before["folders"] == 1
+                assert all(map(psutil.pid_exists, before["processes"])) and before["processes"]
+            finally:
+                process.kill()
+        assert process.returncode == -signal.SIGKILL
+        wait_until(lambda: there() == {"plugins": 0, "folders": 0, "processes": []})
+        assert not registered()
+        wait_until(lambda: not any(map(psutil.pid_exists, before["processes"])))
+        cluster.scale(2)
+        client.wait_for_workers(2, timeout=60)
+        assert {left["plugins"] for left in client.run(left_by_runs).values()} == {0}
 
 
 @pytest.mark.parametrize(

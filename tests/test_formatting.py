@@ -49,7 +49,12 @@ VALUES = {
     "object": TEXTS | st.none() | st.integers() | st.floats(),
     "datetime64[us]": st.datetimes(pd.Timestamp("1900-01-01"), pd.Timestamp("2100-01-01")),
     "Int64": st.integers(-(2**63), 2**63 - 1) | st.none(),
-    "category": TEXTS,
+    "UInt64": st.integers(0, 2**64 - 1) | st.none(),
+    "Float64": st.floats(allow_nan=False) | st.none(),
+    "boolean": st.booleans() | st.none(),
+    "int64[pyarrow]": st.integers(-(2**63), 2**63 - 1) | st.none(),
+    "bool[pyarrow]": st.booleans() | st.none(),
+    "category": TEXTS | st.none() | st.integers(),
 }
 
 
@@ -81,7 +86,7 @@ def test_answers_are_written_as_to_csv_writes_them_chunk_by_chunk(data):
             answer = frame = chunk.frame.assign(**{f"C{n}": column for n, column in enumerate(columns)})
         else:
             answer = values[how]
-            frame = chunk.frame.assign(CLASSIFICATION=answer.to_numpy() if how == "series" else answer)
+            frame = chunk.frame.assign(CLASSIFICATION=answer)
         answers.append(check_answer(chunk.frame, answer))
         expected += frame.to_csv(header=header and number == 0, lineterminator="\n")
     frames = formatting.as_frames(answers, block)

@@ -3,6 +3,7 @@
 The other notebooks are executed by nbmake, as pyproject.toml has it.
 """
 
+import re
 from pathlib import Path
 
 import jupytext
@@ -10,7 +11,10 @@ import nbclient
 import nbformat
 import pytest
 
+from dask_classifier.notebook import CellProgress
+
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+LINK = re.compile(r'<a href="(http://127.0.0.1:\d+/classify)" target="_blank">\1</a>')
 IN_REHEARSAL = """
 import nbclient, nbformat
 book = nbformat.read({path!r}, 4)
@@ -48,7 +52,7 @@ def test_a_cell_shows_its_run_and_how_it_was(tmp_path):
         "result"
     )
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    updates = []
+    updates, early = [], CellProgress()._html()
     client = nbclient.NotebookClient(book, timeout=600)
     handle = client.process_message
 
@@ -59,10 +63,22 @@ def test_a_cell_shows_its_run_and_how_it_was(tmp_path):
 
     client.process_message = listen
     client.execute()
-    assert any("<b>classifying</b>" in text for text in updates), "it was shown while it went on"
+    going = [text for text in updates if "<b>classifying</b>" in text]
+    assert going and all(LINK.search(text) for text in going), "it was shown while it went on, with a link to its page"
+    first = [text for text in updates if "<b>connecting</b>" in text or "<b>starting</b>" in text]
+    assert not any("rows left" in text or "of 0" in text for text in [*first, early]), "nothing is counted yet"
+    assert "<b>starting</b>" in early and "</b>:" not in early
     text = shown(book.cells[0])
-    assert "<b>complete</b>" in text and "width: 100.00%" in text and "3,000" in text
+    assert "<b>complete</b> 100%</div>" in text and "width: 100.00%" in text and "3,000" in text
+    assert "<a " not in text and re.search(r"dashboard while it ran:</span> http://\S+/classify<", text)
     assert "Result" in text and "CLASSIFICATION" in text
+
+
+def test_a_run_without_a_page_ends_in_one_word():
+    cell = CellProgress()
+    cell.stage("complete")
+    cell._over.set()
+    assert re.search(r"<b>complete</b>\s*</div>", cell._html())
 
 
 def test_the_notebook_about_ec2(ec2):
@@ -71,7 +87,7 @@ def test_the_notebook_about_ec2(ec2):
     code = [shown(cell) for cell in book.cells if cell.cell_type == "code"]
     assert "2,000 generated rows" in code[0]
     assert "Starting 2 on-demand" in code[1] and "3 terminated" in code[1] and "<b>complete</b>" in code[1]
-    assert "/classify" in code[1] and "ClusterSpec" in code[1]
+    assert "/classify" in code[1] and "dashboard while it ran" in code[1] and "ClusterSpec" in code[1]
     assert "{'started': 3, 'terminated': 3, 'left': []}" in code[2]
     assert "worker-0" in code[4] and "worker-1" in code[4]
     assert len(ec2.events("boot")) == 3

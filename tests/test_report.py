@@ -1,15 +1,30 @@
 """What a run leaves for people: report.html, and `dask-classify report`."""
 
+import csv
+import io
 import json
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 import dask_classifier as dc
 from dask_classifier import report, samples
+from dask_classifier.followed import PLUGIN
 from dask_classifier.manifest import Manifest
+from dask_classifier.progress import classifying_speed
+from dask_classifier.units import format_share
+
+
+def wait_until(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come to pass"
+        time.sleep(0.05)
+
 
 HOSTILE = 'id,text\n1,<script>alert(1)</script>\n2,"two\nlines, & ""quotes"""\n3,BAD <b>row</b>\n4,x,too many\n5,fine\n'
 
@@ -52,6 +67,35 @@ def test_figures_account_for_each_row(result):
     json.dumps(run.as_json())
 
 
+def test_a_run_has_one_speed_wherever_it_is_shown(cluster, tmp_path):
+    """Report, cell and page divide the rows of this attempt by the seconds of the stage `classifying`."""
+    options = {"rows": 2000, "output": tmp_path / "run", "slowness": 1, "block_rows": 100}
+    dc.run(dc.plan(**options), cluster)
+    for name in ("manifest.json", "parts/part-00002.json", "parts/part-00005.json"):
+        (tmp_path / "run" / name).unlink()
+    progress = dc.Progress()
+    result = dc.run(dc.plan(**options, resume=True), cluster, progress=progress)
+    (stage,) = [each for each in report.figures(result).stages if each.name == "classifying"]
+    seconds, speed = classifying_speed(result.manifest)
+    assert (seconds, speed) == (stage.seconds, 200 / stage.seconds)
+    assert progress.snapshot().rows_a_second == speed == report.figures(result).rows_a_second
+    page = cluster.scheduler.plugins[PLUGIN].newest
+    assert page.title == result.output
+    wait_until(lambda: page.snapshot().done == 2000)  # the worker's last word
+    assert page.snapshot().rows_a_second == speed
+    words = f"{speed:,.0f} rows/s while classifying"
+    assert words in report.html(report.figures(result)) and report.totals(report.figures(result))["speed"] == words
+    shown = progress.snapshot().html("", {})
+    assert f">{speed:,.0f}</div>" in shown and ">rows/s while classifying</div>" in shown
+
+
+def test_a_run_that_classified_nothing_or_kept_no_times_has_no_speed(result):
+    for changed in ({"stages": []}, {"resumed": list(range(10))}):
+        run = report.figures(dc.Result(result.output, Manifest(result.manifest | changed)))
+        assert run.rows_a_second is None and "speed" not in report.totals(run)
+        assert "<svg" in report.html(run) or not run.blocks
+
+
 def test_the_command_shows_it_and_makes_the_page_again(result, command, tmp_path):
     page = Path(result.output, "report.html")
     before = page.read_text()
@@ -60,7 +104,12 @@ def test_the_command_shows_it_and_makes_the_page_again(result, command, tmp_path
     assert re.search(r"rows out +3,000 *\n", done.stdout) and "classifying" in done.stdout
     assert page.read_text() == before
     command("report", result.output, "--html", "page.html", check=0)
-    assert (tmp_path / "page.html").read_text() == before
+    there = (tmp_path / "page.html").read_text()
+    links = re.findall('href="([^"]+)"', there)
+    assert len(links) == 2 and all((tmp_path / link).exists() for link in links), (
+        "elsewhere, links lead to the run, too"
+    )
+    assert re.sub('href="[^"]+"', "", there) == re.sub('href="[^"]+"', "", before)
     assert "exists" in command("report", result.output, "--html", "page.html", check=2).stderr
     told = json.loads(command("report", result.output, "--json", check=0).stdout)
     assert told["rows_out"] == 3000 and told["stages"][0]["name"] == "connecting"
@@ -75,6 +124,46 @@ def test_text_of_the_source_is_text_on_the_page(hostile):
     assert "&lt;i&gt;bad&lt;/i&gt;" in page and "BAD &lt;b&gt;row&lt;/b&gt;" in page
 
 
+def test_the_page_is_in_words_with_shares_and_heads(hostile):
+    page = Path(hostile.output, "report.html").read_text()
+    for words in (
+        '<h2 class="long">Values of SCORE</h2>',
+        "<dd>3 (60.0%)</dd>",
+        "<dd>2 (40.0%)</dd>",
+        "2 rows are in <code>quarantine/</code>, 40.0% of the source.",
+        '<th scope="row">header line in the output</th><td class="long">no</td>',
+        '<th scope="row">slowness</th><td class="long">not used</td>',
+        "1 (33.3%) have no value",
+    ):
+        assert words in page, words
+    shown = re.sub("<style>.*</style>", "", page, flags=re.DOTALL)
+    assert ">None<" not in shown and ">False<" not in shown and not re.search(r"<th(?! scope|ead)", shown)
+    assert not re.search(r"\d %", shown)
+
+
+def test_the_time_is_local_and_in_utc(result, command, tmp_path):
+    utc = datetime.fromtimestamp(result.manifest["started"], UTC)
+    there = utc.astimezone(ZoneInfo("Asia/Kolkata"))
+    time, date = "%H:%M:%S", "%Y-%m-%d %H:%M:%S"
+    expected = {
+        "UTC": f"{utc:{date}} UTC",
+        "Asia/Kolkata": f"{there:{date}} IST ({utc:{time if there.date() == utc.date() else date}} UTC)",
+    }
+    for zone, words in expected.items():
+        command("report", result.output, "--html", f"{zone[:3]}.html", check=0, env={"TZ": zone})
+        assert f"started {words}</p>" in (tmp_path / f"{zone[:3]}.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0%"), (1, "100%"), (0.967, "96.7%"), (0.5, "50.0%"), (0.99983, "99.98%"), (29_997 / 30_000, "99.99%"),
+     (17 / 100_000, "0.02%"),
+     (1e-7, "0.00001%"), (1 - 1e-6, "99.9999%")],
+)  # fmt: skip
+def test_shares_tell_almost_all_from_all(share, text):
+    assert format_share(share) == text
+
+
 def test_answers_and_bad_rows(hostile):
     run = report.figures(hostile)
     score, kind = run.answers
@@ -82,7 +171,45 @@ def test_answers_and_bad_rows(hostile):
     assert (kind.values, kind.others) == ((("<u>a</u>", 3),), 0)
     assert run.bad_rows == run.quarantine.seen == 2
     assert [row[1] for row in run.quarantine.first] == ["3", "4"]
-    assert dict(run.quarantine.reasons)["ValueError: <i>bad</i>"] == 1
+    (raised,) = [reason for reason, _ in run.quarantine.reasons if reason.startswith("ValueError: <i>bad</i>")]
+    assert dict(run.quarantine.reasons)[raised] == 1 and "mine.py" in raised, "and where"
+
+
+def count_bytes(monkeypatch):
+    """How many bytes of each local file are read through a stream."""
+    taken, real = {}, samples.storage.LocalFileSystem._open
+
+    class Counting(io.FileIO):
+        def readinto(self, buffer):
+            taken[self.name] = taken.get(self.name, 0) + (count := super().readinto(buffer))
+            return count
+
+        def read(self, size=-1):
+            data = super().read(size)
+            taken[self.name] = taken.get(self.name, 0) + len(data)
+            return data
+
+    def opened(self, path, mode="rb", **options):
+        return Counting(path) if mode == "rb" else real(self, path, mode, **options)
+
+    monkeypatch.setattr(samples.storage.LocalFileSystem, "_open", opened)
+    return taken
+
+
+def test_a_sample_leaves_the_limit_of_the_csv_module_as_it_is(hostile):
+    """It is one for the whole process: the user's own code would fail at a longer field."""
+    before = csv.field_size_limit(654_321)
+    try:
+        assert samples.answers(hostile, ["id", "text"]) and samples.bad_rows(hostile).seen == 2
+        assert csv.field_size_limit() == 654_321
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_a_sample_of_parquet_in_s3(cluster, s3):
+    plan = dc.plan(rows=600, output="s3://bucket/sampled", slowness=1, block_rows=300, output_format="parquet")
+    (scores,) = report.figures(dc.run(plan, cluster)).answers
+    assert scores.rows == sum(scores.counts) == 600
 
 
 @pytest.mark.parametrize("part_format", ["csv.gz", "csv.zst", "parquet"])
@@ -94,9 +221,15 @@ def test_a_sample_of_large_parts_reads_their_beginnings(cluster, tmp_path, monke
     monkeypatch.setattr(samples, "_BYTES", 100_000)
     monkeypatch.setattr(samples, "_ROWS", 8000)
     read, real = [], samples.storage.read
-    monkeypatch.setattr(samples.storage, "read", lambda url, *span: read.append(span) or real(url, *span))
+    monkeypatch.setattr(samples.storage, "read", lambda url, *span: read.append((url, span)) or real(url, *span))
+    taken = count_bytes(monkeypatch)
     (scores,) = samples.answers(result, ["SKU", "FLUX", "MANUFACTURER_NAME", "DESCRIPTION"])
-    assert part_format == "parquet" or read == [(0, 100_000)] * 4, "no part is read whole"
+    if part_format == "parquet":
+        assert not read and len(taken) == 4
+        for url, count in taken.items():
+            assert 0 < count < Path(url).stat().st_size / 2, "no part is read whole: one of its columns, and its footer"
+    else:
+        assert sorted(read) == [(url, (0, 100_000)) for url in result.urls()], "no part is read whole"
     assert 2000 < scores.rows <= 8000 and scores.missing == 0, "2,000 rows of each part, or as many as were read"
 
 
@@ -158,7 +291,9 @@ def test_numbers_without_room_for_bars_are_counted(cluster, tmp_path, values):
 
 def test_without_a_header_row_the_source_is_no_answer(cluster, tmp_path):
     (tmp_path / "in.csv").write_text("1,secret one\n2,secret two\n")
-    plan = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", slowness=1, header_row=False)
+    plan = dc.plan(
+        input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox", slowness=1, header_row=False
+    )
     result = dc.run(plan, cluster)
     assert [answers.column for answers in report.figures(result).answers] == ["CLASSIFICATION"]
     assert "secret" not in Path(result.output, "report.html").read_text()
@@ -166,7 +301,7 @@ def test_without_a_header_row_the_source_is_no_answer(cluster, tmp_path):
 
 def test_a_field_of_hundreds_of_kilobytes(cluster, tmp_path):
     (tmp_path / "in.csv").write_text('id,a\n1,"' + "x" * 400_000 + '"\n2,y,y' + "z" * 200_000 + "\n3,y\n")
-    plan = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", slowness=1, max_bad=1)
+    plan = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox", slowness=1, max_bad=1)
     run = report.figures(dc.run(plan, cluster))
     assert run.answers[0].rows == 2 and run.quarantine.seen == 1
 
@@ -202,12 +337,12 @@ def test_a_resumed_run_shows_its_own_work_and_says_what_was_there(cluster, tmp_p
     time.sleep(0.01)
     run = report.figures(dc.run(dc.plan(**options, resume=True), cluster))
     assert [block.index for block in run.blocks] == [2, 5] and run.resumed_parts == 8
-    assert "8 parts were there from an earlier attempt" in report.html(run)
+    assert "8 parts kept from an earlier attempt" in report.html(run)
 
 
 def test_a_run_without_rows_has_a_page(cluster, tmp_path):
     (tmp_path / "in.csv").write_text("id,a\n")
-    result = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run"), cluster)
+    result = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox"), cluster)
     assert report.figures(result).blocks == ()
     assert "Bad rows" in Path(result.output, "report.html").read_text()
 
@@ -226,9 +361,22 @@ def test_a_page_that_cannot_be_written_does_not_fail_the_run(command, tmp_path):
 
 def test_values_show_in_a_notebook(result, tmp_path):
     assert "3,000" in result._repr_html_() and "CLASSIFICATION" in result._repr_html_()
-    assert "rows set aside" in result.manifest._repr_html_()
+    assert "rows quarantined" in result.manifest._repr_html_()
     assert "3,000 generated rows" in dc.plan(rows=3000, output=tmp_path)._repr_html_()
     (tmp_path / "<b>.csv").write_text("id,a\n1,2\n")
-    assert "&lt;b&gt;.csv, 9 B" in dc.plan(input=tmp_path / "<b>.csv", output=tmp_path / "run")._repr_html_()
+    assert (
+        "&lt;b&gt;.csv, 9 B"
+        in dc.plan(input=tmp_path / "<b>.csv", output=tmp_path / "run", classifier="blackbox")._repr_html_()
+    )
     spec = dc.ClusterSpec.of(image="x/y:1", workers=3, tag=["team=data"], deadline="90m")
     assert all(words in spec._repr_html_() for words in ("x/y:1", "team=data", "1h30m00s"))
+
+
+def test_values_are_short_in_words_and_say_what_counts(result, tmp_path):
+    plan = dc.plan(rows=3000, output=tmp_path / "run")
+    assert repr(plan) == f"<Plan: 3,000 generated rows, classifier blackbox, into {tmp_path}/run>"
+    assert repr(result.manifest).startswith("<Manifest: 3,000 rows, 0 bad rows, 10 parts, ")
+    assert len(repr(result.manifest)) < 80
+    verified = result.verify()
+    assert f">{verified.sha256}<" in verified._repr_html_() and ">3,000<" in verified._repr_html_()
+    assert Path(result.report).read_text().startswith("<!DOCTYPE html>") and result.report in result._repr_html_()

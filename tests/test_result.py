@@ -35,7 +35,7 @@ def test_open_run_another_day(result, tmp_path):
 
 def test_parquet_of_nothing_is_refused(cluster, tmp_path):
     (tmp_path / "in.csv").write_text("id,a\n")
-    empty = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run"), cluster)
+    empty = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox"), cluster)
     with pytest.raises(UsageError):
         empty.fetch(str(tmp_path / "x.parquet"))
     assert empty.fetch(str(tmp_path / "x.csv")) == 0
@@ -88,3 +88,149 @@ def test_first_lines_are_the_names_and_the_first_rows(cluster, tmp_path, output_
     assert result.bad_rows == 100 and not result.receipts[0].rows
     assert result.first_lines(150) == result.head(150).to_csv(lineterminator="\n")
     assert result.first_lines(9999) == result.to_pandas().to_csv(lineterminator="\n")
+
+
+LARGE = 2**53 + 1  # the first integer that a float cannot hold
+NULLABLE = {
+    "Int64": [LARGE, None, 1],
+    "UInt64": [2**64 - 1, None, 1],
+    "int64[pyarrow]": [LARGE, None, 1],
+    "uint64[pyarrow]": [2**64 - 1, None, 1],
+    "boolean": [True, None, False],
+    "bool[pyarrow]": [True, None, False],
+    "category": [1, None, 2],
+}
+
+
+@pytest.mark.parametrize("part_format", ["csv.gz", "parquet"])
+@pytest.mark.parametrize("wrapping", ["series", "numbered series", "frame"])
+@pytest.mark.parametrize("dtype", NULLABLE)
+def test_a_missing_integer_or_boolean_stays_missing_and_the_others_exact(
+    cluster, tmp_path, dtype, wrapping, part_format
+):
+    values = NULLABLE[dtype]
+
+    def classify(chunk):
+        answer = pd.Series((values * len(chunk))[: len(chunk)], index=chunk.index, dtype=dtype)
+        if wrapping == "frame":
+            return chunk.assign(CLASSIFICATION=answer)
+        return answer if wrapping == "series" else answer.reset_index(drop=True)
+
+    made = dc.plan(
+        rows=300, output=tmp_path / "run", classifier=classify, chunk_rows=30, block_rows=90, output_format=part_format
+    )
+    result = dc.run(made, cluster)
+    result.fetch(tmp_path / "all.csv", header=False)
+    texts = [line.rpartition(",")[2] for line in (tmp_path / "all.csv").read_text().splitlines()]
+    assert texts == [("" if value is None else str(value)) for value in values] * 100
+    if dtype == "category":
+        return  # text, as all that is neither a number nor a boolean
+    for frame in (result.to_pandas(), result.to_dask().compute(), result.head(300)):
+        assert [None if pd.isna(value) else value for value in frame.CLASSIFICATION] == values * 100
+    result.fetch(tmp_path / "all.parquet")
+    read = pd.read_parquet(tmp_path / "all.parquet", dtype_backend="numpy_nullable")
+    assert [None if pd.isna(value) else value for value in read.CLASSIFICATION] == values * 100
+    result.verify()
+
+
+def test_the_rows_of_a_run_before_kinds_were_nullable_are_read_exactly(cluster, tmp_path):
+    def classify(chunk):
+        return pd.Series([LARGE, None], index=chunk.index, dtype="Int64")
+
+    result = dc.run(dc.plan(rows=2, output=tmp_path / "run", classifier=classify), cluster)
+    assert result.manifest["kinds"][-1] == "I"
+    result.manifest["kinds"] = result.manifest["kinds"].replace("I", "i")
+    assert result.to_pandas().CLASSIFICATION.tolist() == [LARGE, pd.NA]
+
+
+def test_rows_of_blanks_are_rows(cluster, tmp_path):
+    (tmp_path / "in.csv").write_text('name\na\n" "\n"\t"\n""\nb\n')
+    made = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier=lambda chunk: chunk)
+    result = dc.run(made, cluster)
+    names = ["a", " ", "\t", "", "b"]
+    assert result.to_pandas().index.tolist() == result.head(9).index.tolist() == names
+    assert result.verify().rows == 5
+    assert result.first_lines(5) == 'name\na\n \n\t\n""\nb\n'
+    result.fetch(tmp_path / "x.parquet")
+    assert pd.read_parquet(tmp_path / "x.parquet").name.tolist() == names
+
+
+def test_names_that_occur_twice_are_numbered_as_pandas_numbers_them(cluster, tmp_path):
+    def classify(chunk):
+        return pd.concat([chunk, chunk.assign(SKU=1.5)], axis=1)
+
+    result = dc.run(dc.plan(rows=150, output=tmp_path / "run", classifier=classify), cluster)
+    frame = result.to_pandas()
+    assert list(frame.columns[:5]) == ["SKU", "FLUX", "MANUFACTURER_NAME", "DESCRIPTION", "SKU.1"]
+    assert set(frame["SKU.1"]) == {1.5} and (frame["FLUX.1"] == frame.FLUX).all()
+    assert len(result.head(3).columns) == 8 and len(result.to_dask().compute()) == 150
+    result.fetch(tmp_path / "x.parquet")
+    assert len(pd.read_parquet(tmp_path / "x.parquet").columns) == 9
+    result.verify()
+
+
+def test_the_header_of_columns_in_levels_is_one_line(cluster, tmp_path):
+    def classify(chunk):
+        return pd.DataFrame(0.5, index=chunk.index, columns=pd.MultiIndex.from_product([["a", "b"], [1, 2]]))
+
+    made = dc.plan(rows=150, output=tmp_path / "run", classifier=classify, header=True)
+    result = dc.run(made, cluster)
+    assert result.verify().rows == 150
+    assert result.to_pandas().shape == (150, 4)
+    assert result.first_lines(1).splitlines()[0] == "ID,\"('a', 1)\",\"('a', 2)\",\"('b', 1)\",\"('b', 2)\""
+
+
+def test_a_dataframe_as_input_is_a_type_error_that_says_what_to_do(tmp_path):
+    with pytest.raises(TypeError, match=r"write it with df.to_csv"):
+        dc.plan(input=pd.DataFrame({"a": [1]}), output=tmp_path / "run", classifier="blackbox")
+
+
+def test_more_files_than_parts_can_be_numbered(cluster, tmp_path, monkeypatch):
+    from dask_classifier import pipeline, planning
+
+    for module in (pipeline, planning):
+        monkeypatch.setattr(module, "MOST_BLOCKS", 9)
+    for number in range(10):
+        (tmp_path / f"{number}.csv").write_text(f"id,a\n{number},x\n")
+    made = dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run", classifier="blackbox")
+    with pytest.raises(UsageError, match="10 rows in 10 files make more than the 9 parts"):
+        dc.run(made, cluster)
+    assert not (tmp_path / "run").exists()
+
+
+def test_many_files_are_joined_in_linear_time():
+    """Counted, not timed: each piece is taken once."""
+    from dask_classifier import sources
+    from dask_classifier.borders import survey
+    from dask_classifier.layouts import Layout
+
+    class Counted(list):
+        taken = 0
+
+        def __iter__(self):
+            for item in super().__iter__():
+                type(self).taken += 1
+                yield item
+
+    files = tuple(sources.CsvFile(f"{n}.csv", 4, "1", f"{n}.csv", 0, 4) for n in range(50))
+    surveyed = Counted((n, survey(b"1,x\n", 0, ",", 10)) for n in range(50))
+    assert len(sources.marks(sources.Source(Layout(columns=("id", "a")), files), surveyed)) == 50
+    assert Counted.taken == 50
+
+
+def test_types_on_demand(cluster, tmp_path):
+    text = "id,price,code,when,note\n1,2.5,007,2026-01-02,x\n2,,010,,\n3,1e3,999,2026-01-03,5\n"
+    (tmp_path / "in.csv").write_text(text)
+    made = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier=lambda chunk: chunk)
+    result = dc.run(made, cluster)
+    assert all(pd.api.types.is_string_dtype(dtype) for dtype in result.to_pandas().dtypes)
+    frame = result.to_pandas(convert=True)
+    assert frame.price.dtype == float and frame.price.mean() == 501.25 and frame.price.isna().tolist() == [0, 1, 0]
+    assert frame.code.tolist() == ["007", "010", "999"], "a number has no leading zeros"
+    assert frame.note.tolist() == ["x", "", "5"]
+    frame = result.to_pandas(dtype={"when": "datetime64[us]", "code": "Int64"})
+    assert frame.when.isna().tolist() == [False, True, False] and frame.code.tolist() == [7, 10, 999]
+    with pytest.raises(UsageError, match="no column 'prize'"):
+        result.to_pandas(dtype={"prize": float})
+    with pytest.raises(UsageError, match="'note' does not fit the type int64"):
+        result.to_pandas(dtype={"note": "int64"})

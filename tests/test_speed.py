@@ -18,7 +18,7 @@ import dask_classifier
 from dask_classifier import generate, sources, tasks
 from dask_classifier.layouts import READ_TEXT, Layout
 from dask_classifier.planning import plan
-from dask_classifier.processes import Site
+from dask_classifier.serving import Site
 from dask_classifier.sources import Block
 
 ROWS = 10_000

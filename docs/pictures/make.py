@@ -33,7 +33,7 @@ def main() -> None:
         terminal.type("dask-classify --input orders.csv --output runs/today --max-bad 0.1%")
         terminal.wait_for("blocks in|of 3", 60)
         time.sleep(7)
-        page = browser.new_page(viewport={"width": 1100, "height": 620})
+        page = browser.new_page(viewport={"width": 1100, "height": 680})
         page.goto("http://127.0.0.1:8787/classify")
         page.wait_for_timeout(2500)
         page.screenshot(path=HERE / "classify.png")

@@ -1,0 +1,164 @@
+"""EC2 in rehearsal: what is said while machines boot, clusters that two commands change at once, words."""
+
+import json
+import re
+import signal
+
+import pytest
+from iam import Recorder
+from rehearse import IMAGE, finish, wait_for
+
+from dask_classifier import ground, saved
+from dask_classifier.aws import Aws
+from dask_classifier.errors import UsageError
+from dask_classifier.fleet import Fleet
+from dask_classifier.machines import ClusterSpec
+
+SLOW_START = """
+import warnings
+from dask.utils import parse_timedelta
+import dask_cloudprovider.generic.vmcluster as vmcluster
+import dask_classifier as dc
+from dask_classifier import cluster, executors
+
+warnings.simplefilter("always")
+real = vmcluster.warn_on_duration
+vmcluster.warn_on_duration = lambda duration, message: real("1 ms", message)  # any start is slow
+cluster._PATIENCE_SECONDS = 0.0
+with dc.EC2Cluster(workers=1, bring_up_limit="9m", say=print) as machines:
+    with executors._client(machines) as client:
+        print("limit", client._timeout)
+"""
+
+
+def test_a_slow_start_says_what_it_waits_for_and_shows_no_warning_of_others(ec2):
+    done = ec2.python(SLOW_START)
+    assert "surprisingly long" not in done.stderr_text, done.stderr_text
+    assert re.search(
+        r"The scheduler at 127\.\S+:8786 does not answer yet, after \d+\.\ds of at most 9m00s", done.stdout_text
+    )
+    assert "limit 540" in done.stdout_text, "a busy scheduler has as long as --bring-up-limit"
+
+
+def test_json_of_a_run_says_what_became_of_the_machines(ec2):
+    words = ["--rows", "300", "--slowness", "1", "--output", "s3://bucket/as-json", "--json", "--quiet"]
+    done = ec2.command(*words, check=0)
+    assert json.loads(done.stdout_text)["machines"] == {"started": 2, "terminated": 2, "left": []}
+
+
+def test_two_commands_that_make_a_cluster_larger_name_no_two_machines_alike(ec2):
+    ec2.command("up", "--name", "both", "--workers", "1", check=0)
+    ec2.settings(launch_seconds=1)
+    first, second = (ec2.start("up", "--name", "both", "--workers", count) for count in ("2", "3"))
+    done = [finish(each, 0) for each in (first, second)]
+    assert sum("Another command is changing the cluster both" in each.stderr_text for each in done) == 1
+    names = [tag["Value"] for each in ec2.instances("pending", "running") for tag in each["Tags"]
+             if tag["Key"] == "dask-classify:worker"]  # fmt: skip
+    assert len(names) == len(set(names))
+    assert {"scheduler", "worker-0"} < set(names)
+    ec2.command("down", "--name", "both", check=0)
+
+
+def test_a_killed_command_leaves_no_lock(ec2):
+    ec2.settings(boot_seconds=600)
+    process = ec2.start("up", "--name", "locked", "--workers", "1")
+    wait_for(lambda: ec2.running(role="scheduler"))
+    process.send_signal(signal.SIGKILL)
+    finish(process, -9)
+    again = ec2.command("up", "--name", "locked", "--workers", "1", "--bring-up-limit", "1s")
+    assert "Another command" not in again.stderr_text
+    ec2.command("down", "--name", "locked", check=0)
+
+
+def test_a_cluster_is_locked_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    said = []
+    with saved.locked("one", said.append), saved.locked("two", said.append):
+        assert not said
+    with saved.locked("one", said.append):
+        assert not said
+
+
+# --- disks -------------------------------------------------------------------------------------------
+
+
+class LargeImages(Recorder):
+    """A region whose AMIs have roots of 64 GiB; moto's all have 15."""
+
+    def forward(self, method, path, headers, body):
+        status, answered, data = super().forward(method, path, headers, body)
+        if b"Action=DescribeImages" in body:
+            assert b"<volumeSize>15<" in data
+            data = data.replace(b"<volumeSize>15<", b"<volumeSize>64<")
+        return status, answered, data
+
+
+def test_a_disk_is_at_least_as_large_as_the_image(ec2, monkeypatch):
+    large = LargeImages(ec2)
+    for name, value in (ec2.environment() | {"AWS_ENDPOINT_URL": large.url}).items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    aws, wanted = Aws(), ClusterSpec.of(image=IMAGE, security_group="sg-1")
+    fleet = Fleet(aws, wanted, ground.look(aws, wanted), "an-id", print)
+    offer = fleet.ground.offers["worker"][0]
+    (disk,) = fleet.request("worker", "worker-0", "#!/bin/sh", offer, "t")["BlockDeviceMappings"]
+    assert disk["Ebs"]["VolumeSize"] == 64
+    assert "disks of 64 GiB" in ec2.command("doctor", check=0, AWS_ENDPOINT_URL=large.url).stdout_text
+    assert "disks of 40 GiB" in ec2.command("doctor", check=0).stdout_text
+    large.close()
+
+
+# --- words -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["deadline", "bring-up-limit", "idle-timeout", "teardown-limit"])
+@pytest.mark.parametrize("command", [["doctor"], ["up", "--name", "long"]])
+def test_times_that_no_clock_can_show_are_a_sentence(ec2, command, name):
+    done = ec2.command(*command, f"--{name}", "99999999h", check=2)
+    assert f"--{name} 99,999,999h is longer than 30 days." in done.stderr_text
+    assert "Traceback" not in done.stderr_text
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"idle_timeout": "xx"}, "'xx' is not a time for --idle-timeout."),
+        ({"workers": "xx"}, "'xx' is not a number for --workers."),
+    ],
+)
+def test_what_is_no_number_is_named_by_its_option(given, text):
+    with pytest.raises(UsageError, match=re.escape(text)):
+        ClusterSpec.of(image=IMAGE, **given)
+
+
+def test_an_age_that_is_none(ec2):
+    done = ec2.command("reap", "--older-than", "xx", check=2)
+    assert "'xx' is not a time for --older-than." in done.stderr_text
+
+
+def test_a_machine_that_ends_before_it_has_an_address_is_not_waited_for(ec2):
+    """As one does whose disk cannot be encrypted."""
+    ec2.settings(launch_seconds=2)
+    process = ec2.start("--rows", "300", "--slowness", "1", "--output", "s3://bucket/stillborn")
+    (scheduler,) = wait_for(lambda: ec2.running(role="scheduler"))
+    ec2.lose(scheduler)  # before RunInstances has answered
+    done = finish(process, 4)
+    assert f"Instance {scheduler} ended before it had a public address." in done.stderr_text
+
+
+def test_lines_of_a_log_that_are_no_errors_are_no_reason(ec2):
+    """A scheduler whose machine is taken away has logged nothing wrong."""
+    ec2.settings(boot_seconds=600)
+    process = ec2.start("--rows", "300", "--slowness", "1", "--output", "s3://bucket/no-reason")
+    (scheduler,) = wait_for(lambda: ec2.running(role="scheduler"))
+    console = ec2.folder / scheduler / "console.log"
+    wait_for(console.exists)
+    wait_for(
+        lambda: len(ec2.events("boot")) == 2
+    )  # that the worker boots too shows that the scheduler's start is known
+    with console.open("a") as log:
+        log.write("2026-11-24 10:00:00,000 - distributed.preloading - INFO - Creating preload\n")
+    ec2.lose(scheduler)
+    done = finish(process, 4)
+    assert "ended before it answered." in done.stderr_text and "INFO" not in done.stderr_text
+    assert f"aws ec2 get-console-output --latest --output text --instance-id {scheduler}" in done.stderr_text

@@ -1,0 +1,113 @@
+"""The policies of `dask-classify doctor --policy`: they allow what the product does on AWS, and hardly more."""
+
+import json
+
+import pytest
+from iam import TAG, Need, Recorder, allows
+from rehearse import IMAGE
+
+from dask_classifier.policies import policies
+
+OUTPUT = "s3://bucket/policy"
+EC2 = "arn:aws:ec2:us-east-1:123456789012"
+
+
+@pytest.fixture(scope="module")
+def profile(region):
+    iam, name = region.client("iam"), "for-rights"
+    iam.create_instance_profile(InstanceProfileName=name)
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    return name
+
+
+@pytest.fixture
+def recorder(ec2):
+    recorder = Recorder(ec2)
+    ec2.settings(images={IMAGE: {"environment": {"AWS_ENDPOINT_URL": recorder.url}}})
+    yield recorder
+    recorder.close()
+
+
+def refused(recorder, output=OUTPUT, profile=None):
+    """What was asked for and is not allowed."""
+    told = policies(output, profile)
+    return {
+        (need.action, need.resource, tuple(need.context))
+        for need in recorder.needs
+        if not allows(told["machines" if need.machine else "caller"], need)
+    }
+
+
+def test_a_run_with_a_profile_and_spot_doctor_and_reap_take_no_other_rights(ec2, recorder, profile):
+    words = ["--instance-profile", profile, "--spot", "--output", OUTPUT]
+    at = {"AWS_ENDPOINT_URL": recorder.url}
+    looked = ec2.command("doctor", *words, **at)
+    assert looked.returncode == 0, looked.stdout_text
+    ec2.command("--rows", "300", "--slowness", "1", *words, check=0, **at)
+    ec2.command("reap", "--all", "--yes", check=0, **at)
+    assert not refused(recorder, profile=profile)
+    asked = {(need.action, need.machine) for need in recorder.needs}
+    for action in ("ec2:RunInstances", "ec2:CreateTags", "ec2:TerminateInstances", "ec2:DeleteSecurityGroup"):
+        assert (action, False) in asked
+    for action in ("iam:PassRole", "ssm:GetParameter", "s3:PutObject", "s3:ListBucket"):
+        assert (action, False) in asked, "the recorder saw it"
+    assert ("s3:PutObject", True) in asked and ("ec2:RunInstances", True) not in asked
+
+
+def test_a_cluster_that_stays_takes_no_other_rights(ec2, recorder):
+    at = {"AWS_ENDPOINT_URL": recorder.url}
+    ec2.command("up", "--name", "rights", check=0, **at)
+    ec2.command("status", check=0, **at)
+    words = ["--rows", "300", "--slowness", "1", "--output", OUTPUT + "/", "--overwrite"]
+    ec2.command(*words, "--cluster", "rights", check=0, **at)
+    ec2.command("down", "--name", "rights", check=0, **at)
+    assert not refused(recorder)
+    assert {"sts:GetSessionToken", "s3:GetObject"} <= {need.action for need in recorder.needs}
+
+
+def test_a_machine_that_cannot_pull_its_image_takes_no_other_rights(ec2, recorder):
+    """Then its console is read."""
+    ec2.settings(images={IMAGE: {"missing": True}})
+    words = ["--rows", "300", "--slowness", "1", "--output", "s3://bucket/none"]
+    ec2.command(*words, check=4, AWS_ENDPOINT_URL=recorder.url)
+    assert "ec2:GetConsoleOutput" in {need.action for need in recorder.needs}
+    assert not refused(recorder, "s3://bucket/none")
+
+
+OURS, BIRTH = {f"aws:ResourceTag/{TAG}": "x"}, {f"aws:RequestTag/{TAG}": "x"}
+
+
+@pytest.mark.parametrize(
+    ("need", "allowed"),
+    [
+        (Need("ec2:TerminateInstances", f"{EC2}:instance/i-1", OURS), True),
+        (Need("ec2:TerminateInstances", f"{EC2}:instance/i-1"), False),
+        (Need("ec2:GetConsoleOutput", f"{EC2}:instance/i-1", OURS), True),
+        (Need("ec2:GetConsoleOutput", f"{EC2}:instance/i-1"), False),
+        (Need("ec2:DeleteSecurityGroup", f"{EC2}:security-group/sg-1"), False),
+        (Need("ec2:AuthorizeSecurityGroupIngress", f"{EC2}:security-group/sg-1"), False),
+        (Need("ec2:RunInstances", f"{EC2}:instance/*", BIRTH), True),
+        (Need("ec2:RunInstances", f"{EC2}:instance/*"), False),
+        (Need("ec2:RunInstances", f"{EC2}:volume/*"), False),
+        (Need("ec2:CreateSecurityGroup", f"{EC2}:security-group/*"), False),
+        (Need("ec2:CreateTags", f"{EC2}:instance/i-1", BIRTH), False),
+        (Need("ec2:CreateTags", f"{EC2}:instance/*", {"ec2:CreateAction": "RunInstances"}), True),
+        (Need("ssm:GetParameter", "arn:aws:ssm:us-east-1::parameter/aws/service/ecs/optimized-ami/x/image_id"), True),
+        (Need("ssm:GetParameter", "arn:aws:ssm:us-east-1:123456789012:parameter/password"), False),
+        (Need("s3:GetObject", "arn:aws:s3:::bucket/policy"), True),
+        (Need("s3:PutObject", "arn:aws:s3:::bucket/policy/parts/part-00000.csv.gz"), True),
+        (Need("s3:GetObject", "arn:aws:s3:::bucket/policy-of-others"), False),
+        (Need("s3:GetObject", "arn:aws:s3:::other/policy/x"), False),
+        (Need("iam:PassRole", "arn:aws:iam::ACCOUNT:role/admin", {"iam:PassedToService": "ec2.amazonaws.com"}), False),
+        (Need("ec2:StopInstances", f"{EC2}:instance/i-1", OURS), False),
+    ],
+)
+def test_hardly_more_is_allowed(need, allowed):
+    assert allows(policies(OUTPUT, "classify")["caller"], need) == allowed
+
+
+def test_a_bucket_without_a_folder():
+    told = policies("s3://bucket", None)
+    assert allows(told["caller"], Need("s3:PutObject", "arn:aws:s3:::bucket/plan.json"))
+    assert "bucket//" not in json.dumps(told)
