@@ -10,7 +10,7 @@ IMAGE ?= dask-classify
 PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .PHONY: help run test test-all lint test-image test-signals test-wheel browser docs notebooks pictures image push bench bench-quick \
-	bench-scale bench-processes bench-memory constraints clean
+	bench-guard bench-scale bench-processes bench-memory constraints clean
 
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
@@ -26,6 +26,7 @@ help:
 	@echo "make push IMAGE=...    build it and push it to a registry: registry/name:tag"
 	@echo "make bench             this tool against those that do the same, side by side (three quarters of an hour; Java for PySpark)"
 	@echo "make bench-quick       the same with few rows, in some minutes"
+	@echo "make bench-guard       CPU time of a row against the plain way, in pairs (a minute, on a quiet machine)"
 	@echo "make bench-scale       runs on 112, 256 and 1,000 simulated processes (35 minutes)"
 	@echo "make bench-processes   classifier processes against one Dask worker for each core"
 	@echo "make bench-memory      peak memory of 30M rows with a trivial classifier (a quarter of an hour)"
@@ -37,6 +38,7 @@ run: $(ENV)/installed
 test: $(ENV)/installed-test browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/deptry .
 	$(BIN)/python -m pytest -n 3 -m "not slow"
 
 test-all: $(ENV)/installed-test browser
@@ -48,6 +50,7 @@ browser:
 lint: $(ENV)/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/deptry .
 
 test-image: $(ENV)/installed
 	tests/image/try_image.sh
@@ -80,6 +83,9 @@ bench: $(BENCH)/installed
 
 bench-quick: $(BENCH)/installed
 	$(BENCH)/bin/python benchmarks/bench.py --quick
+
+bench-guard: $(ENV)/installed
+	$(BIN)/python benchmarks/guard.py
 
 bench-scale: $(ENV)/installed
 	$(BIN)/python benchmarks/scale.py --rows 10M,30M

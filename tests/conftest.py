@@ -41,7 +41,7 @@ def command(tmp_path):
             env=os.environ | {"COLUMNS": "120"} | (env or {}),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             **options,
         )
         assert "Traceback" not in done.stderr, done.stderr

@@ -38,14 +38,14 @@ class Rehearsal:
 
     def close(self):
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(300)
         self._lock.close()
 
     # --- levers --------------------------------------------------------------------------------
 
     def _post(self, path, body):
         data = json.dumps(body).encode()
-        urllib.request.urlopen(urllib.request.Request(self._control + path, data=data), timeout=20).read()
+        urllib.request.urlopen(urllib.request.Request(self._control + path, data=data), timeout=300).read()
 
     def settings(self, **settings):
         """What shall go wrong: faults=[{"call", "code", "from", "to"}], boot_seconds, appear_seconds, images ..."""
@@ -61,7 +61,7 @@ class Rehearsal:
     # --- what happened -------------------------------------------------------------------------
 
     def all_events(self):
-        return json.load(urllib.request.urlopen(self._control + "/events", timeout=20))
+        return json.load(urllib.request.urlopen(self._control + "/events", timeout=300))
 
     def events(self, what, **details):
         """Since the settings were made."""
@@ -158,7 +158,7 @@ class Rehearsal:
         )
 
 
-def finish(process, check=None, seconds=120):
+def finish(process, check=None, seconds=600):
     """Wait for a command of the rehearsal."""
     try:
         process.stdout_text, process.stderr_text = process.communicate(timeout=seconds)
@@ -170,7 +170,7 @@ def finish(process, check=None, seconds=120):
     return process
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=300):
     """Whatever `condition` gives once it is true."""
     until = time.monotonic() + seconds
     while not (found := condition()):

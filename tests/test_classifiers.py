@@ -139,7 +139,7 @@ def test_a_script_without_a_main_guard_and_a_function_of_its_own(tmp_path):
         "with dc.LocalCluster(2, dashboard_address='127.0.0.1:0') as cluster:\n"
         "    print(dc.run(dc.plan(rows=200, output='run', classifier=f, block_rows=100), cluster))\n"
     )
-    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("once") == 1 and "200 rows" in done.stdout
 
@@ -157,7 +157,7 @@ def test_the_example_with_scikit_learn(tmp_path, command):
     import joblib
     import pandas as pd
 
-    subprocess.run([sys.executable, EXAMPLES / "train.py", tmp_path], check=True, timeout=60)
+    subprocess.run([sys.executable, EXAMPLES / "train.py", tmp_path], check=True, timeout=600)
     command(
         "--input", tmp_path / "reviews.csv", "--classifier", EXAMPLES / "sentiment.py:Sentiment",
         "--with-file", tmp_path / "sentiment.joblib", "--output", "run", check=0,

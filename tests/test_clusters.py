@@ -36,14 +36,14 @@ class Dask:
         self.started.append(process)
         return process
 
-    def worker(self, name, threads=2):
+    def worker(self, name, threads=2, env=None):
         return self.start(
             "worker", "--scheduler-file", self.file, "--name", name, "--nthreads", threads,
-            "--host", "127.0.0.1", "--no-dashboard",
+            "--host", "127.0.0.1", "--no-dashboard", env=env,
         )  # fmt: skip
 
     @staticmethod
-    def wait_for(condition, seconds=30):
+    def wait_for(condition, seconds=300):
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline
@@ -65,11 +65,11 @@ class Dask:
         try:
             for process in reversed(self.started):  # workers first: without a scheduler, one takes ten seconds to end
                 process.terminate()
-                process.wait(30)
+                process.wait(300)
         finally:
             for process in self.started:
                 process.kill()
-        _, alive = psutil.wait_procs(family, timeout=10)
+        _, alive = psutil.wait_procs(family, timeout=120)
         assert not alive
 
 
@@ -84,7 +84,7 @@ def test_an_address_of_ordinary_workers(dask_cluster, tmp_path, run_bytes, class
     dask_cluster.worker("alpha")
     dask_cluster.worker("beta", threads=1)
     with Client(dask_cluster.address) as client:
-        client.wait_for_workers(2, timeout=30)
+        client.wait_for_workers(2, timeout=300)
     args = ["--rows", 3000, "--block-rows", 100, "--classifier", classifiers("slow"), "--output", tmp_path / "run"]
     done = command(*args, "--cluster", dask_cluster.address, check=0)
     assert "3 classifier processes" in done.stderr
@@ -101,7 +101,9 @@ def test_an_address_of_ordinary_workers(dask_cluster, tmp_path, run_bytes, class
 
 
 def test_a_dask_worker_killed_and_another_joining_in_mid_run(dask_cluster, tmp_path, run_bytes, classifiers):
-    dask_cluster.worker("first", threads=2)
+    """The first one goes no further than row 1000, so that the second has time to come."""
+    (tmp_path / "hold").touch()
+    dask_cluster.worker("first", threads=2, env={"TEST_HOLD": str(tmp_path / "hold")})
     events = []
 
     class Disturber(dc.Progress):
@@ -109,7 +111,7 @@ def test_a_dask_worker_killed_and_another_joining_in_mid_run(dask_cluster, tmp_p
             super().finished(receipt)
             if not events:
                 events.append("joined")
-                dask_cluster.worker("second", threads=1)
+                dask_cluster.worker("second", threads=1, env={"TEST_HOLD": ""})
             elif receipt.worker == "second" and "killed" not in events:
                 events.append("killed")
                 psutil.Process(client.run(os.getpid)[by_name("first")]).kill()
@@ -118,7 +120,7 @@ def test_a_dask_worker_killed_and_another_joining_in_mid_run(dask_cluster, tmp_p
         return next(address for address, info in client.scheduler_info()["workers"].items() if info["name"] == name)
 
     with Client(dask_cluster.address) as client:
-        client.wait_for_workers(1, timeout=30)
+        client.wait_for_workers(1, timeout=300)
         plan = dc.plan(rows=20_000, output=tmp_path / "run", classifier=classifiers("slow"), block_rows=200)
         result = dc.run(plan, client, progress=Disturber())
     assert events == ["joined", "killed"]
@@ -134,7 +136,7 @@ def test_text_that_is_not_unicode_harms_no_worker(dask_cluster, tmp_path):
         "def f(df):\n    if '7' in df.index:\n        raise ValueError('\\udcff')\n    return [0] * len(df)\n"
     )
     with Client(dask_cluster.address) as client:
-        client.wait_for_workers(1, timeout=30)
+        client.wait_for_workers(1, timeout=300)
         plan = dc.plan(
             rows=40, output=tmp_path / "run", classifier=f"{code}:f", max_bad=1, block_rows=10, chunk_rows=10
         )

@@ -48,13 +48,13 @@ def test_10m_rows_on_16_workers_is_accepted_word_for_word(tmp_path):
     log = (tmp_path / "log").open("w")
     command = [Path(sys.executable).parent / "dask-classify", "--rows", "10M", "--workers", "16"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 600
     busy = []
     while len(busy) < 16 and time.monotonic() < deadline:
         time.sleep(0.5)
         busy = [child for child in psutil.Process(process.pid).children(recursive=True) if child.cpu_times().user > 0.3]
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=300) == 130
     text = (tmp_path / "log").read_text()
     assert len(busy) >= 16
     assert "10,000,000 generated rows" in text and "10,000,000 rows in" in text
@@ -98,7 +98,7 @@ def test_a_terminal_shows_a_bar(tmp_path, classifiers):
             seen += chunk
     except OSError:  # how Linux says that the other end is closed
         pass
-    assert process.wait(30) == 0
+    assert process.wait(300) == 0
     assert "━".encode() in seen and b"rows/s" in seen and b"process " in seen
 
 
@@ -296,7 +296,7 @@ def test_a_run_in_the_background_of_a_script_is_not_taken_for_interrupted(tmp_pa
     """A shell starts what ends in & with SIGINT ignored."""
     program = Path(sys.executable).parent / "dask-classify"
     script = f"{program} --rows 300 --workers 1 --block-rows 100 --output run & wait $!"
-    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "manifest.json").exists()
 
@@ -305,7 +305,7 @@ def test_leaving_the_debugger_ends_an_inline_run(tmp_path):
     (tmp_path / "mine.py").write_text("def f(df):\n    breakpoint()\n    return [0] * len(df)\n")
     words = ["-m", "dask_classifier", "--rows", "300", "--cluster", "inline", "--classifier", "mine.py:f"]
     done = subprocess.run(
-        [sys.executable, *words], cwd=tmp_path, input="q\n" * 50, capture_output=True, text=True, timeout=60
+        [sys.executable, *words], cwd=tmp_path, input="q\n" * 50, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 130 and done.stdout.count("(Pdb)") == 1, done.stderr
     assert "Interrupted" in done.stderr

@@ -34,7 +34,7 @@ def do(language, words, text, folder):
     elif language in {"sh", "python"}:
         call = ["bash", "-e", "-c", text] if language == "sh" else [sys.executable, "-c", text]
         done = subprocess.run(
-            call, cwd=folder, env=os.environ | {"PATH": PATH}, capture_output=True, text=True, timeout=120
+            call, cwd=folder, env=os.environ | {"PATH": PATH}, capture_output=True, text=True, timeout=600
         )
         expected = re.search(r"fails=(\d+)", words)
         assert done.returncode == int(expected[1] if expected else 0), f"{text}\n{done.stdout}{done.stderr}"
@@ -86,7 +86,7 @@ def test_the_readme_is_short():
 
 def test_the_site_has_no_broken_link_and_no_warning(tmp_path):
     call = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", DOCS, tmp_path / "site"]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(call, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     pages = {page.name: page.read_text() for page in (tmp_path / "site").glob("*.html")}
     assert {f"{page.stem}.html" for page in DOCS.glob("*.md")} <= set(pages)

@@ -159,7 +159,7 @@ def test_an_interrupted_run_leaves_nothing(ec2, number, moment, again):
     ec2.settings(terminate_seconds=1)
     ec2.job = f"signal-{time.time_ns()}"
     process = ec2.start(*job(ec2.job, 1, "4k"))
-    wait_for(lambda: moment(ec2), 60)
+    wait_for(lambda: moment(ec2), 300)
     os.killpg(process.pid, number)
     for _ in range(again):
         time.sleep(0.4)
@@ -241,10 +241,10 @@ def test_after_kill_9_the_machines_end_themselves(ec2):
     """The scheduler by its idle time-out, the workers because they have lost it; nobody else is there to do it."""
     process = ec2.start(*job("alone", 1, "10k"), "--idle-timeout", "12s")
     ec2.job = "alone"
-    wait_for(lambda: blocks_are_done(ec2), 60)
+    wait_for(lambda: blocks_are_done(ec2), 300)
     os.killpg(process.pid, signal.SIGKILL)
     finish(process, -signal.SIGKILL)
-    wait_for(lambda: not ec2.running(), 60)
+    wait_for(lambda: not ec2.running(), 300)
     assert len(ec2.events("power off")) == 2 and not ec2.events("call", call="TerminateInstances")
     ec2.command("reap", "--yes", check=0)  # the security group
     assert not ec2.remains()
@@ -278,7 +278,7 @@ def test_terminate_is_refused_for_ever_until_the_deadline(ec2):
     assert "reap --region us-east-1" in done.stderr_text
     manifest = ec2.client("s3").get_object(Bucket="bucket", Key="fault-refused/manifest.json")["Body"].read()
     assert set(json.loads(manifest)["machines"]["left"]) >= ids
-    wait_for(lambda: not ec2.running(), 60)
+    wait_for(lambda: not ec2.running(), 300)
     assert ec2.events("shutdown", when="+20") and len(ec2.events("power off")) == 2
     ec2.settings()
     ec2.command("reap", "--all", "--yes", check=0)
@@ -290,7 +290,7 @@ def test_terminate_is_refused_for_ever_until_the_deadline(ec2):
 def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2):
     ec2.job = "lost"
     process = ec2.start(*job("lost", 2, "24k"))
-    wait_for(lambda: blocks_are_done(ec2), 60)
+    wait_for(lambda: blocks_are_done(ec2), 300)
     victim = ec2.running(role="worker")[0]
     ec2.lose(victim)
     done = finish(process, 0)
@@ -304,7 +304,7 @@ def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2):
 def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2):
     ec2.job = "spot"
     process = ec2.start(*job("spot", 2, "24k"), "--spot")
-    wait_for(lambda: blocks_are_done(ec2), 60)
+    wait_for(lambda: blocks_are_done(ec2), 300)
     victim = ec2.running(role="worker")[0]
     ec2.interrupt(victim, 40)
     done = finish(process, 0)
@@ -318,7 +318,7 @@ def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2):
 def test_a_lost_scheduler_then_resume_on_a_new_cluster(ec2):
     ec2.job = "boss"
     process = ec2.start(*job("boss", 1, "8k"))
-    wait_for(lambda: blocks_are_done(ec2), 60)
+    wait_for(lambda: blocks_are_done(ec2), 300)
     ec2.lose(ec2.running(role="scheduler")[0])
     done = finish(process, 4)
     assert "The cluster was lost" in told(done) and "--resume" in done.stderr_text

@@ -18,7 +18,7 @@ LINK = re.compile(r'<a href="(http://127.0.0.1:\d+/classify)" target="_blank">\1
 IN_REHEARSAL = """
 import nbclient, nbformat
 book = nbformat.read({path!r}, 4)
-nbclient.NotebookClient(book, timeout=110).execute()
+nbclient.NotebookClient(book, timeout=600).execute()
 nbformat.write(book, "executed.ipynb")
 """
 
@@ -53,7 +53,7 @@ def test_a_cell_shows_its_run_and_how_it_was(tmp_path):
     )
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     updates, early = [], CellProgress()._html()
-    client = nbclient.NotebookClient(book, timeout=60)
+    client = nbclient.NotebookClient(book, timeout=600)
     handle = client.process_message
 
     def listen(message, cell, index):

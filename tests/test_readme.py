@@ -18,7 +18,7 @@ def shell(line, folder):
     """A line that a person would type."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        line, shell=True, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=120
+        line, shell=True, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return done
@@ -38,7 +38,7 @@ def test_your_own_classifier_on_your_own_file(tmp_path):
 def test_the_python_example(tmp_path):
     example = README.split("## In Python")[1].split("```python\n")[1].split("```")[0]
     (tmp_path / "example.py").write_text(example.replace('"10k"', '"1k"'))
-    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 

@@ -321,13 +321,10 @@ def test_clocks_that_differ_hide_no_work(result):
     assert "<svg" in report.html(run)
 
 
-def test_a_straggler_stands_out(cluster, tmp_path):
-    code = tmp_path / "mine.py"
-    code.write_text(
-        "import time\ndef f(df):\n    time.sleep(0.8 if '350' in df.index else 0.02)\n    return [0] * len(df)\n"
-    )
-    result = dc.run(dc.plan(rows=800, output=tmp_path / "run", classifier=f"{code}:f", block_rows=100), cluster)
-    run = report.figures(result)
+def test_a_straggler_stands_out(result):
+    """What blocks took is given here: what they take on a busy machine is chance."""
+    parts = [each | {"seconds": 0.8 if each["index"] == 3 else 0.02} for each in result.manifest["parts"]]
+    run = report.figures(dc.Result(result.output, Manifest(dict(result.manifest) | {"parts": parts})))
     assert [block.index for block in run.blocks if block.odd] == [3] and run.slowest[0].index == 3
     assert 'class="odd"' in report.html(run)
 

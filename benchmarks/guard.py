@@ -1,0 +1,89 @@
+"""Guard against slowing down: a row's CPU time beside the classifier, against the plainest way to do the same work.
+
+Pairs of a few dozen milliseconds, so that a slow moment of the machine hits both members; the median is printed. Run
+it on a quiet machine, before and after a change to the hot path:
+
+    python benchmarks/guard.py [--pairs 31] [--most 0.50]
+
+The exit code is 1 if the median is above `--most`. Figures of different machines differ by a fifth and more, so the
+limit is yours to set; what the test suite checks instead is the number of calls (tests/test_speed.py).
+"""
+
+import argparse
+import gzip
+import io
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from dask_classifier import generate, tasks
+from dask_classifier.layouts import READ_TEXT, Layout
+from dask_classifier.planning import plan
+from dask_classifier.processes import Site
+from dask_classifier.sources import Block
+
+ROWS = 2_000
+
+
+def near_free(chunk):
+    return chunk["SKU"].str.len() * 0.5
+
+
+def floor():
+    """What each of two forks does with its share: generate, parse, cut, classify, format, compress."""
+    text = generate.csv_rows(0, 0, ROWS)
+    table = pd.read_csv(io.BytesIO(text), names=Layout(columns=generate.COLUMNS).columns, **READ_TEXT).set_index("ID")
+    frames = [table.iloc[first : first + 100] for first in range(0, ROWS, 100)]
+    lines = "".join(frame.assign(CLASSIFICATION=near_free(frame)).to_csv(header=False) for frame in frames)
+    return lines, gzip.compress(lines.encode(), 6)
+
+
+def ours(folder):
+    """The task of a block, ready to be called."""
+    made = plan(rows=ROWS, output=folder, classifier=near_free)
+    made.package.unpack(folder)
+    settings, file, block = made.settings(0), made.source.files[0], Block(0, ROWS, 0)
+    return lambda: tasks.classify_block(Site("here", str(folder)), lambda rows, bad: None, settings, file, block)
+
+
+def cpu_seconds(function):
+    started = time.process_time()
+    function()
+    return time.process_time() - started
+
+
+def measured(pairs):
+    """CPU seconds of (ours, floor), pair by pair, when both are warm."""
+    with tempfile.TemporaryDirectory() as folder:
+        block = ours(Path(folder))
+        block(), floor()
+        return [(cpu_seconds(block), cpu_seconds(floor)) for _ in range(pairs)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--pairs", type=int, default=31)
+    parser.add_argument("--most", type=float, default=0.50, help="highest median of ours / floor [default: 0.50]")
+    arguments = parser.parse_args()
+    pairs = measured(arguments.pairs)
+    ratios = sorted(one / other for one, other in pairs)
+    median = statistics.median(ratios)
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPUs, "
+        f"Python {platform.python_version()}, pandas {pd.__version__}, load {os.getloadavg()[0]:.1f}"
+    )
+    for name, place in (("dask-classify", 0), ("plain way", 1)):
+        print(f"{name:14} {statistics.median(pair[place] for pair in pairs) / ROWS * 1e6:6.2f} us/row")
+    print(f"{'ratio':14} {median:6.3f} (median of {len(ratios)} pairs, {ratios[0]:.3f} to {ratios[-1]:.3f})")
+    if median > arguments.most:
+        sys.exit(f"above the limit of {arguments.most}")
+
+
+if __name__ == "__main__":
+    main()
