@@ -376,6 +376,7 @@ CAPACITY = [
     "InsufficientInstanceCapacity",
     "VcpuLimitExceeded",
     "RequestLimitExceeded",
+    "UnfulfillableCapacity",
     "InsufficientFreeAddressesInSubnet",
     "InstanceLimitExceeded",
     "Unsupported",
@@ -384,7 +385,7 @@ HAD = [["had", "had", "had"], "started 3 instances, 3 terminated"]
 
 
 @pytest.mark.parametrize(
-    "code", [*CAPACITY[:3], *(pytest.param(code, marks=pytest.mark.slow) for code in CAPACITY[3:])]
+    "code", [*CAPACITY[:4], *(pytest.param(code, marks=pytest.mark.slow) for code in CAPACITY[4:])]
 )
 def test_each_launch_in_turn_fails_and_the_next_offer_is_had(ec2, code):
     """The first launch of the first cluster, the second of the second, the third of the third."""
