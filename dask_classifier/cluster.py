@@ -155,9 +155,11 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     async def _start(self):
         """As VMCluster's, but for its warning after ten seconds that this takes "surprisingly long"."""
         self.security.require_encryption = True
-        self.scheduler_spec = {"cls": Scheduler, "options": self.scheduler_options}
-        self.new_spec = {"cls": Worker, "options": self.worker_options}
-        self.worker_spec = {self._new_worker_name(number): self.new_spec for number in range(self._n_workers)}
+        self.scheduler_spec: dict[str, Any] = {"cls": Scheduler, "options": self.scheduler_options}
+        self.new_spec: dict[str, Any] = {"cls": Worker, "options": self.worker_options}
+        self.worker_spec: dict[str, Any] = {
+            self._new_worker_name(number): self.new_spec for number in range(self._n_workers)
+        }
         await SpecCluster._start(self)
         self._watching = asyncio.ensure_future(self._watch())
 

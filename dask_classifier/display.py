@@ -24,6 +24,7 @@ from .units import format_seconds
 
 PLAIN_SECONDS = 5.0  # between plain lines, at first; a tenth of the time so far later
 _MOST_PLAIN_SECONDS = 60.0
+_PLAIN_WIDTH = 70  # of a plain line, behind the time
 _ENDING = 30  # characters of a long line that are shown of its end
 _BETWEEN = "  "  # words of a line
 _MOST_WORKERS = 16  # in a table that must fit a screen
@@ -104,7 +105,7 @@ class Display(Progress):
     def _talk(self) -> None:
         began = time.monotonic()
         while not self._over.wait(min(max(PLAIN_SECONDS, (time.monotonic() - began) / 10), _MOST_PLAIN_SECONDS)):
-            self.say(f"{time.strftime('%H:%M:%S')}  {describe(self.snapshot())}")
+            self.say(f"{time.strftime('%H:%M:%S')}  {describe(self.snapshot(), _PLAIN_WIDTH)}")
 
     def _picture(self) -> RenderableType:
         now = self.snapshot()

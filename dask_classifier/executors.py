@@ -39,6 +39,7 @@ from .workers import ClassifierPlugin, Died, in_classifier_process
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
 _WINDOW_SECONDS = 5  # between two looks at the cluster's size
+_LOST_SECONDS = 10.0  # how long a client looks for a scheduler that it has lost
 _TELL_SECONDS = 2  # at most, to wait until the scheduler has heard
 WORKER_TIMEOUT = "5m"  # to wait for a first worker
 _QUIET_SECONDS = 5.0  # of that, before it is said
@@ -379,6 +380,7 @@ def _client(cluster: str | Cluster) -> Client:
     limit = getattr(cluster, "connect_seconds", None) or dask.config.get("distributed.comm.timeouts.connect")
     try:
         client = Client(cluster, set_as_default=False, timeout=limit)
+        client._timeout = _LOST_SECONDS  # Dask has one limit for both, and a lost scheduler does not come back
     except (OSError, ValueError, TimeoutError) as error:
         raise ClusterError(
             f"There is no Dask cluster at {cluster}: {error}.", "Is its scheduler running, and reachable from here?"

@@ -115,6 +115,7 @@ def test_a_dask_worker_killed_and_another_joining_in_mid_run(dask_cluster, tmp_p
             elif receipt.worker == "second" and "killed" not in events:
                 events.append("killed")
                 psutil.Process(client.run(os.getpid)[by_name("first")]).kill()
+                (tmp_path / "hold").unlink()  # its nanny starts it again
 
     def by_name(name):
         return next(address for address, info in client.scheduler_info()["workers"].items() if info["name"] == name)

@@ -269,7 +269,7 @@ def test_terminate_is_throttled_then_refused_once(ec2):
 def test_terminate_is_refused_for_ever_until_the_deadline(ec2):
     """The run is complete, the exit code is 5, the text names the machines, and these end themselves."""
     faults = [{"call": "TerminateInstances", "code": "UnauthorizedOperation"}]
-    ec2.settings(faults=faults, minute_seconds=1.5)
+    ec2.settings(faults=faults, minute_seconds=1.5, halt_seconds=30)  # so that they do not end before the command
     options = ["--teardown-limit", "3s", "--bring-up-limit", "10m", "--deadline", "20m"]
     process = ec2.start(*job("refused"), *options)
     done = finish(process, 5)

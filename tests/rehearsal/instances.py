@@ -77,8 +77,12 @@ class Instance:
         if request.exists():
             when = request.read_text().strip()
             request.unlink()
-            minutes = 0 if when == "now" else float(when.lstrip("+"))
-            self.shutdown_at = time.time() + minutes * self.cloud.settings.get("minute_seconds", 60)
+            settings = self.cloud.settings
+            if when == "now":
+                seconds = settings.get("halt_seconds", 0)
+            else:
+                seconds = float(when.lstrip("+")) * settings.get("minute_seconds", 60)
+            self.shutdown_at = time.time() + seconds
             self.cloud.log("shutdown", id=self.id, when=when)
         if self.shutdown_at and time.time() >= self.shutdown_at:
             self.shutdown_at = None
