@@ -12,20 +12,24 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectionError,
+    ConnectTimeoutError,
     CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
+    ProxyConnectionError,
     SSOError,
 )
 
 from .errors import ClusterError, UsageError
 
+_BUSY = {"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "SlowDown"}
 _RETRY = {"mode": "standard", "total_max_attempts": 8}
 _NO_CREDENTIALS = "Run `aws configure` or `aws sso login`, or set AWS_PROFILE; then `dask-classify doctor`."
 _POLICY = "`dask-classify doctor --policy` prints what must be allowed."
+_KMS = "The account encrypts disks with a key of its own: the caller, and EC2, must be allowed to use it."
 
 # Code of AWS, or its beginning, to a hint.
 _HINTS = {
@@ -46,6 +50,11 @@ _HINTS = {
     "InvalidKeyPair": "Is the key pair of this region? See --key-name.",
     "InvalidParameterValue": "`dask-classify doctor` looks at each option.",
     "Unsupported": "Give another --instance-type, or another --subnet.",
+    "UnfulfillableCapacity": "EC2 has run out of these: give more types (--instance-type a,b,c), or leave --spot out.",
+    "InvalidKMSKey": _KMS,
+    "Client.InternalError": _KMS,  # that is how EC2 puts it when the disk's key may not be used
+    "VolumeLimitExceeded": "Ask AWS for a higher quota for gp3 volumes, or delete volumes that nobody needs.",
+    "MaxConfigLimitExceededException": "Ask AWS for a higher quota, or ask for fewer --workers.",
     "Insufficient": "EC2 has run out of these: give more types (--instance-type a,b,c), or another --region.",
     "VcpuLimitExceeded": "Ask AWS for a higher quota ('Running On-Demand Standard instances'), or for fewer --workers.",
     "InstanceLimitExceeded": "Ask AWS for a higher quota, or ask for fewer --workers.",
@@ -124,16 +133,21 @@ def is_passing(error: Exception) -> bool:
     """Whether the same request may well succeed a moment later."""
     if not isinstance(error, ClientError):
         return isinstance(error, ConnectionError | HTTPClientError)
-    code, status = code_of(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    limited = code in {
-        "InvalidGroup.NotFound",
-        "RequestLimitExceeded",
-        "Throttling",
-        "ThrottlingException",
-        "RequestThrottled",
-        "SlowDown",
-    }
-    return limited or (status >= 500 and not code.startswith("Insufficient"))
+    return code_of(error) in {"InvalidGroup.NotFound", *_BUSY} or _is_aws_own_fault(error)
+
+
+def is_unanswered(error: Exception) -> bool:
+    """Whether AWS may have done what was asked of it all the same."""
+    if isinstance(error, ClientError):
+        return code_of(error) not in _BUSY and _is_aws_own_fault(error)
+    never_sent = isinstance(error, EndpointConnectionError | ConnectTimeoutError | ProxyConnectionError)
+    return isinstance(error, ConnectionError | HTTPClientError) and not never_sent
+
+
+def _is_aws_own_fault(error: ClientError) -> bool:
+    """HTTP's 5xx, but for the lack of capacity, which EC2 reports like that."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status >= 500 and not code_of(error).startswith(("Insufficient", "UnfulfillableCapacity"))
 
 
 @contextlib.contextmanager
@@ -158,10 +172,16 @@ def explained(what: str) -> Iterator[None]:
 def explain(what: str, error: ClientError) -> tuple[str, str]:
     """Message and hint of AWS's answer."""
     code = code_of(error)
-    hint = next((hint for begin, hint in _HINTS.items() if code.startswith(begin)), "")
+    hint = hint_for(code)
     if "instance profile" in str(error).lower():
         hint = "Does the instance profile exist? `dask-classify doctor --policy` shows how one is made."
     return f"{what}: {_sentence(error.response['Error'].get('Message') or code)} ({code})", hint
+
+
+def hint_for(code: str) -> str:
+    """What to do about a code of AWS's, also of an instance's state (Client..., Server...); or ""."""
+    bare = code.removeprefix("Client.").removeprefix("Server.")
+    return next((hint for begin, hint in _HINTS.items() if code.startswith(begin) or bare.startswith(begin)), "")
 
 
 def _sentence(text: str) -> str:

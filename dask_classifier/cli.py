@@ -331,8 +331,11 @@ def status(region, as_json):
 @click.option("--cluster", "clusters", metavar="ID", multiple=True, help="Only this cluster; repeatable.")
 @click.option("--older-than", metavar="TIME", help="Only clusters of which all machines are so old, leaked or not: 3h.")
 @click.option("--all", "everything", is_flag=True, help="Also clusters that may still be at work.")
+@click.option(
+    "--output", metavar="URL", help="Instead of clusters: unfinished uploads of the run in this s3:// folder."
+)
 @click.option("--yes", is_flag=True, help="Do it, instead of listing what would be done.")
-def reap(region, clusters, older_than, everything, yes):
+def reap(region, clusters, older_than, everything, output, yes):
     """End what dead runs left on EC2: instances, then security groups.
 
     Without --cluster, --older-than or --all: what is past its deadline, and what commands of this machine left
@@ -340,7 +343,7 @@ def reap(region, clusters, older_than, everything, yes):
     """
     from . import machine_commands
 
-    machine_commands.reap(region, clusters, older_than, everything=everything, yes=yes)
+    machine_commands.reap(region, clusters, older_than, output, everything=everything, yes=yes)
 
 
 @app.command(cls=Grouped, short_help="Look whether a run on EC2 can work.")

@@ -275,7 +275,8 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     @property
     def expected_processes(self) -> int:
         """Classifier processes, when all machines have come."""
-        return len(self.worker_spec) * self.ground.processes(self.spec)
+        nodes = [self.workers.get(name) for name in self.worker_spec]
+        return sum(self.ground.processes(self.spec, node.instance if node else None) for node in nodes)
 
     def take_began(self) -> float | None:
         """When the machines were asked for, for the run for which they were: the first one, soon after."""
@@ -312,15 +313,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         while len(client.scheduler_info(n_workers=-1)["workers"]) < wanted:
             self.check_bring_up("No worker has joined" if wanted == 1 else f"Fewer than {wanted} workers have joined")
             if len(self.worker_spec) < wanted:
-                raise ClusterError(
-                    f"The machines of the workers ended before they joined{self._last_words()}.",
-                    "Does the image have dask-classify? `dask-classify doctor` looks.",
-                )
+                said, hint = self.fleet.last_words()
+                raise ClusterError(f"The machines of the workers ended before they joined{said}.", hint)
             time.sleep(0.1)
-
-    def _last_words(self) -> str:
-        said = next(filter(None, map(self.fleet.console, self.fleet.ended())), "")
-        return f": {said}" if said else ""
 
     def environment(self) -> dict[str, str]:
         """For classifier processes: temporary credentials of the caller's, unless machines have their own."""
@@ -351,8 +346,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         finally:
             self._undo_signals()
             if self.ending and not self.stays:
-                self.say(f"{self.ending}".capitalize())
-                reaper.refuse_leftovers(self.ending, self.aws.region, self.fleet.deadline)
+                words = str(self.ending)
+                self.say(words[0].upper() + words[1:])
+                reaper.refuse_leftovers(self.ending, self.aws.region, self.fleet.deadline, self.id)
 
     def _end_now(self) -> None:
         if self.fleet.started and not self.stays:

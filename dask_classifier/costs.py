@@ -13,10 +13,14 @@ from .ground import Ground
 from .machines import ClusterSpec
 from .units import format_seconds
 
-TABLE_DATE = "2026-11-22"
-# $/h, Linux, on demand, us-east-1: AWS's Auto Scaling guide has c5.2xlarge and c5.4xlarge; sizes of a family are
-# priced in proportion. Only for when AWS cannot be asked.
-_TABLE = {"c5.large": 0.085, "c5.xlarge": 0.17, "c5.2xlarge": 0.34, "c5.4xlarge": 0.68}
+TABLE_DATE = "2026-11-24"
+# $/h, Linux, on demand, us-east-1, only for when AWS cannot be asked. AWS's Auto Scaling guide has c5.2xlarge and
+# c5.4xlarge; the others stand in several published copies of AWS's price list, one of c7i.large read on 2026-10-05.
+# Sizes of a family are priced in proportion to their vCPUs.
+_LARGE = {"c5": 0.085, "c6i": 0.085, "c7i": 0.08925, "c7g": 0.0725}
+_SIZES = {"large": 1, "xlarge": 2, "2xlarge": 4, "4xlarge": 8, "8xlarge": 16, "12xlarge": 24, "16xlarge": 32}
+_TABLE = {f"{family}.{size}": price * times for family, price in _LARGE.items() for size, times in _SIZES.items()}
+_TABLE |= {"t3.small": 0.0208, "t4g.small": 0.0168}
 _TABLE_REGION = "us-east-1"
 _GP3_GIB_MONTH, _HOURS_A_MONTH = 0.08, 730  # $, us-east-1
 _PUBLIC_IPV4 = 0.005  # $/h
@@ -86,7 +90,7 @@ def price(aws: Aws, kind: str, market: str) -> tuple[float, str]:
         if found:
             return found, f"AWS's {'spot' if market == 'spot' else 'list'} prices of {today}"
     if aws.region == _TABLE_REGION and kind in _TABLE:
-        return _TABLE[kind], f"a table of {TABLE_DATE}"
+        return _TABLE[kind], f"a table of on-demand prices of {TABLE_DATE}"
     return 0.0, ""
 
 

@@ -49,6 +49,8 @@ def examine(spec: ClusterSpec, output: str | None) -> Iterator[Finding]:
         yield from _guarded("launch", _launch, aws, spec, found[0])
         yield from _guarded("price", _price, aws, spec, found[0])
     yield from _guarded("output", _output, output)
+    if output and "://" in output:
+        yield _uploads(output)
 
 
 def _guarded(what: str, check, *arguments) -> Iterator[Finding]:
@@ -191,3 +193,20 @@ def _output(output: str | None) -> Finding:
     storage.write(probe, b"written by dask-classify doctor")
     storage.delete(probe)
     return Finding("output", True, f"{output} can be written from here")
+
+
+def _uploads(output: str) -> Finding:
+    """What killed runs left of large objects: invisible, and paid for. No reason for a run to fail."""
+    try:
+        found = storage.unfinished_uploads(output)
+    except DaskClassifyError as error:
+        return Finding("uploads", None, error.message, "The caller may need s3:ListBucketMultipartUploads.")
+    if not found:
+        return Finding("uploads", True, f"no unfinished uploads below {output}")
+    since = datetime.datetime.fromtimestamp(min(each.began for each in found), datetime.UTC)
+    return Finding(
+        "uploads",
+        None,
+        f"{len(found)} unfinished below {output}, since {since:%Y-%m-%d %H:%M} UTC; their parts are billed",
+        f"If no run is writing there: dask-classify reap --output {output}",
+    )

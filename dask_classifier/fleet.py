@@ -5,14 +5,14 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import reaper
-from .aws import Aws, code_of, explain, explained, is_passing
+from . import owners, reaper
+from .aws import Aws, code_of, explain, explained, hint_for, is_passing, is_unanswered
 from .errors import ClusterError
 from .ground import Ground, Offer
 from .machines import ClusterSpec
@@ -23,9 +23,24 @@ _CONSOLE_LINES = 3
 _WRONG = re.compile(r"docker: |\w*(Error|Exception)\b|\berror:|\bERROR\b|denied|not found|No such|Killed|Out of memory")
 
 # What an error of RunInstances rules out.
-_NOT_HERE = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "Unsupported", "SpotMaxPriceTooLow")
+_NOT_HERE = (
+    "InsufficientInstanceCapacity",
+    "InsufficientHostCapacity",
+    "InsufficientReservedInstanceCapacity",
+    "ReservationCapacityExceeded",
+    "UnfulfillableCapacity",
+    "SpotMaxPriceTooLow",
+    "Unsupported",
+)
 _NO_SUBNET = ("InsufficientFreeAddressesInSubnet", "InsufficientAddressCapacity")
 _NO_MORE = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "InsufficientCapacity")
+
+_NO_REASON = ("Client.InstanceInitiatedShutdown", "Client.UserInitiatedShutdown")  # the console knows more
+_IMAGE_HINT = (
+    "Can the image be pulled, and does it run? `dask-classify doctor` looks; the instance's own log: "
+    "aws ec2 get-console-output --latest --output text --instance-id "
+)
+_REASON_HINT = "AWS's documentation, 'Troubleshoot instance launch issues', explains the code."
 
 _ADDRESSES = {"PublicIpAddress": "public address", "PrivateIpAddress": "private address"}
 
@@ -53,7 +68,8 @@ class Fleet:
         self._exhausted: set[Offer] = set()
         self._own_groups: list[str] = []
         self._seen: set[str] = set()  # ids that EC2 has listed
-        self._unsure = False  # whether a launch may have happened without our knowing
+        self._unsure = False  # whether there may be a group that we do not know
+        self._unanswered: dict[str, str] = {}  # launches that may have happened: client token to name
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="dask-classify-launch")
         self._client = aws.client("ec2", retries={"mode": "standard", "total_max_attempts": 1})
@@ -89,11 +105,22 @@ class Fleet:
             except ClientError as error:
                 if code_of(error) != "InvalidGroup.Duplicate":  # a first answer that was lost
                     raise
-                made = reaper.groups(self.aws, self.cluster)[0].id
+                made = self._find_group()
         self._own_groups = self.group_ids = [made]
         self._unsure = False
         with explained("The security group cannot be opened"):
             self._open_ports(made)
+
+    def _find_group(self) -> str:
+        """The id of a group that was made, and that EC2 may list late. Raises ClusterError."""
+        for attempt in range(_TRIES):
+            if found := reaper.groups(self.aws, self.cluster):
+                return found[0].id
+            self._stopping.wait(min(0.5 * 2**attempt, 8))
+        raise ClusterError(
+            f"The security group dask-classify-{self.cluster} exists, but EC2 does not list it.",
+            "Try again in a while.",
+        )
 
     def _open_ports(self, group: str) -> None:
         ports = [(8786, 8787), *([(22, 22)] if self.spec.key_name else [])]
@@ -121,14 +148,13 @@ class Fleet:
             if offer in self._exhausted:
                 continue
             try:
-                found = self._start_one(role, name, script, offer, f"{self.cluster}-{name}-{token}-{number}")
+                found = self._start_one(role, name, script, offer, f"{self.cluster}-{name}-{token}-{number}"[:64])
             except ClientError as error:
                 failure = error
                 if not self._rule_out(offer, code_of(error)):
                     raise ClusterError(*explain(f"{name.capitalize()} cannot be started", error)) from error
                 continue
             except BotoCoreError as error:
-                self._unsure = True
                 with explained(f"{name.capitalize()} cannot be started"):
                     raise error
             self.started[found["InstanceId"]] = name
@@ -147,11 +173,15 @@ class Fleet:
             if self._stopping.is_set():
                 raise Stopped(f"{name.capitalize()} was not started.", "The cluster ends.")
             try:
-                return self._client.run_instances(**request)["Instances"][0]
+                found = self._client.run_instances(**request)["Instances"][0]
+                self._unanswered.pop(token, None)
+                return found
             except (ClientError, BotoCoreError) as error:
-                passing = is_passing(error)
-                self._unsure |= passing  # it may have been started all the same
-                if not passing or attempt == _TRIES - 1:
+                if is_unanswered(error):
+                    self._unanswered[token] = name
+                elif code_of(error) in (*_NOT_HERE, *_NO_SUBNET, *_NO_MORE):
+                    self._unanswered.pop(token, None)  # no capacity for this token: it started nothing before
+                if not is_passing(error) or attempt == _TRIES - 1:
                     raise
             self._stopping.wait(min(0.5 * 2**attempt, 8))
         raise AssertionError("unreachable")
@@ -173,7 +203,7 @@ class Fleet:
             "InstanceType": offer.type,
             "MinCount": 1,
             "MaxCount": 1,
-            "ClientToken": token[:64],
+            "ClientToken": token,
             "UserData": script,
             "InstanceInitiatedShutdownBehavior": "terminate",  # so that `shutdown` ends the cost
             "NetworkInterfaces": [nic],
@@ -198,8 +228,10 @@ class Fleet:
             reaper.ROLE: role,
             reaper.WORKER: name,
             reaper.DEADLINE: reaper.moment(self.deadline),
-            reaper.CLIENT: reaper.this_client(),
+            reaper.CLIENT: owners.this_client(),
         }
+        if role == "group":
+            tags[reaper.CREATED] = reaper.moment(time.time())
         if self.spec.name:
             tags[reaper.NAME] = self.spec.name
         return [{"Key": key, "Value": value} for key, value in tags.items() if value]
@@ -258,6 +290,21 @@ class Fleet:
                 instance = found["Reservations"][0]["Instances"][0]
         return instance
 
+    def last_words(self, ids: Iterable[str] | None = None) -> tuple[str, str]:
+        """Why one of the instances ended (all that did, if no ids are given), after a colon, or ""; and a hint."""
+        told = [self._why_ended(each) for each in (self.ended() if ids is None else ids)]
+        said, hint = next((each for each in told if each[0]), told[0] if told else ("", ""))
+        return f": {said}" if said else "", hint
+
+    def _why_ended(self, instance_id: str) -> tuple[str, str]:
+        """EC2's reason, or else what the instance printed while booting, or ""; and a hint."""
+        code, message = "", ""
+        with contextlib.suppress(ClusterError):
+            code, message = reaper.reasons(self.aws, [instance_id]).get(instance_id, ("", ""))
+        if not code or code in _NO_REASON:
+            return self.console(instance_id), f"{_IMAGE_HINT}{instance_id}"
+        return f"{message.removeprefix(f'{code}: ').rstrip('.') or code} ({code})", hint_for(code) or _REASON_HINT
+
     def console(self, instance_id: str) -> str:
         """The last errors that an instance printed while booting, or ""."""
         with contextlib.suppress(ClientError, BotoCoreError, KeyError):
@@ -283,7 +330,8 @@ class Fleet:
         until = time.monotonic() + self.spec.teardown_limit
         while left := ids - self.ended():
             if time.monotonic() > until:
-                reaper.refuse_leftovers(reaper.Ending(len(ids), 0, tuple(sorted(left))), self.aws.region, self.deadline)
+                ending = reaper.Ending(len(ids), 0, tuple(sorted(left)))
+                reaper.refuse_leftovers(ending, self.aws.region, self.deadline, self.cluster)
             for each in left:
                 self.terminate(each)
             time.sleep(0.5)
@@ -302,6 +350,7 @@ class Fleet:
             known=self.started,
             seen=self._seen,
             group_ids=self._own_groups,
+            unanswered=self._unanswered,
             sure=not self._unsure,
             limit=self.spec.teardown_limit,
             say=self.say,

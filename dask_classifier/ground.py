@@ -3,6 +3,7 @@
 import ipaddress
 import urllib.request
 from dataclasses import dataclass
+from typing import Any
 
 from distributed.utils import get_ip
 
@@ -38,9 +39,10 @@ class Ground:
     caller: str | None  # the network that may come in, such as 203.0.113.7/32; None with groups of the user's own
     disk_gib: int = DISK_GIB  # at least the AMI's own
 
-    def processes(self, spec: ClusterSpec) -> int:
-        """Classifier processes of one worker."""
-        return spec.processes_per_worker or self.vcpus[self.offers["worker"][0].type]
+    def processes(self, spec: ClusterSpec, instance: dict[str, Any] | None = None) -> int:
+        """Classifier processes of one worker: of this instance (EC2's description), or else of the first offer."""
+        first = self.offers["worker"][0].type
+        return spec.processes_per_worker or self.vcpus.get((instance or {}).get("InstanceType", first), 1)
 
     def words(self, spec: ClusterSpec, workers: int) -> str:
         """The machines that are asked for first."""

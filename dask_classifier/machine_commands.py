@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from . import costs, reaper, saved
+from . import costs, manifest, owners, reaper, saved, storage
 from .aws import Aws
 from .cluster import EC2Cluster
 from .doctor import examine
@@ -76,7 +76,7 @@ def down(name: str) -> None:
     """End a named cluster."""
     kept = saved.load(name)
     ending = reaper.end(Aws(kept.spec.region), kept.id, limit=kept.spec.teardown_limit, say=_say)
-    reaper.refuse_leftovers(ending, kept.spec.region, kept.deadline)
+    reaper.refuse_leftovers(ending, kept.spec.region, kept.deadline, kept.id)
     saved.forget(name, kept.id)
     _say(f"Cluster {name}: {ending.terminated} instances terminated, nothing is left.")
 
@@ -115,30 +115,71 @@ def _started_by(thing: reaper.Machine | reaper.Group) -> str:
         return "leaked"
     if thing.name:
         return f"up --name {thing.name}"
-    host, pid, *_ = [*thing.client.split(), "", ""]
+    pid, host = owners.process_and_host(thing.client)
     return f"process {pid} on {host}{'' if leaked is False else ', if it runs'}"
 
 
-def reap(region: str | None, clusters, older_than: str | None, *, everything: bool, yes: bool) -> None:
-    """End leaked clusters, or those chosen."""
+def reap(region: str | None, clusters, older_than: str | None, output: str | None, *, everything: bool, yes: bool):
+    """End leaked clusters, or those chosen; with `output`, abort unfinished uploads instead."""
+    if output:
+        if region or clusters or older_than or everything:
+            raise UsageError("--output is given together with options about clusters.", "Give --output by itself.")
+        _reap_uploads(output, yes=yes)
+        return
     aws = Aws(region)
-    age = parse_seconds(older_than, "time for --older-than") if older_than else None
-    chosen = {}
-    found = [*reaper.machines(aws), *reaper.groups(aws)]
-    young = {each.cluster for each in found if age and time.time() - getattr(each, "launched", 0) < age}
-    for each in found:
-        sure = everything or clusters or age or reaper.is_leaked(each)
-        if sure and (not clusters or each.cluster in clusters) and each.cluster not in young:
-            chosen.setdefault(each.cluster, []).append(each.id)
+    age = parse_seconds(older_than, "time for --older-than") if older_than else 0.0
+    found: dict[str, list[reaper.Machine | reaper.Group]] = {}
+    for each in [*reaper.machines(aws), *reaper.groups(aws)]:
+        found.setdefault(each.cluster, []).append(each)
+    picked = everything or clusters or age
+    chosen = {
+        cluster: things
+        for cluster, things in found.items()
+        if (picked or any(map(reaper.is_leaked, things)))
+        and (not clusters or cluster in clusters)
+        and (not age or _is_older(things, age))
+    }
+    for cluster, things in chosen.items():
+        click.echo(f"{'Ending' if yes else 'Would end'} cluster {cluster}: {', '.join(each.id for each in things)}")
     if not chosen:
         click.echo(f"Nothing to end in {aws.region}: `dask-classify status` lists what is there.")
-        return
-    for cluster, ids in chosen.items():
-        click.echo(f"{'Ending' if yes else 'Would end'} cluster {cluster}: {', '.join(ids)}")
-    if not yes:
+    if not picked:
+        _tell_unknown(aws, {cluster: things for cluster, things in found.items() if cluster not in chosen})
+    if chosen and not yes:
         click.echo("Nothing was ended: add --yes.")
-        return
-    _end_all(aws, list(chosen))
+    elif chosen:
+        _end_all(aws, list(chosen))
+
+
+def _is_older(things: list[reaper.Machine | reaper.Group], age: float) -> bool:
+    """Whether a whole cluster is, as far as its ages are known; a group of unknown age alone is not old."""
+    born = [each.launched for each in things if each.launched]
+    return bool(born) and time.time() - max(born) >= age
+
+
+def _tell_unknown(aws: Aws, found: dict[str, list[reaper.Machine | reaper.Group]]) -> None:
+    """Name the clusters of which nobody here can say whether their command is dead."""
+    for cluster, things in found.items():
+        if all(each.name or reaper.is_leaked(each) is not None for each in things):
+            continue
+        pid, host = owners.process_and_host(things[0].client)
+        ids = ", ".join(each.id for each in things)
+        click.echo(f"Left alone: cluster {cluster}: {ids}. Its command may be running: process {pid} on {host}.")
+        click.echo(f"If it is dead: dask-classify reap --region {aws.region} --cluster {cluster} --yes")
+
+
+def _reap_uploads(output: str, *, yes: bool) -> None:
+    """Abort what killed commands left of a run's large files, or of a file that `fetch` was writing."""
+    found = manifest.uploads(output)
+    for each in found:
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.began))
+        click.echo(f"{'Aborting' if yes else 'Would abort'} the upload to {each.url}, begun {began}")
+        if yes:
+            storage.abort(each)
+    if not found:
+        click.echo(f"No unfinished uploads of a run in {output}.")
+    elif not yes:
+        click.echo("Nothing was aborted: add --yes, if no command is writing there.")
 
 
 def _end_all(aws: Aws, clusters: list[str]) -> None:
@@ -148,7 +189,7 @@ def _end_all(aws: Aws, clusters: list[str]) -> None:
         left += ending.left
         click.echo(
             f"Cluster {cluster}: {ending.terminated} instances terminated"
-            + (f"; left: {ending.left}" if ending.left else ", nothing is left")
+            + (f"; left: {', '.join(ending.left)}" if ending.left else ", nothing is left")
         )
     if left:
         raise InstancesLeft(f"Still there in {aws.region}: {', '.join(left)}.", "Try again, or use the AWS console.")

@@ -1,5 +1,6 @@
 """What a run promised (plan.json) and what it delivered (receipts, manifest.json); the difference is resume."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -8,7 +9,7 @@ from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any, NamedTuple
 
 from . import pages, storage
-from .errors import DamagedRun, OutputExists
+from .errors import DamagedRun, OutputExists, StorageError
 from .packing import FORMATS
 from .planning import CODE, UNPACKED, Plan
 from .receipts import Receipt, common_kinds, part_name, quarantine_name, receipt_name
@@ -274,6 +275,7 @@ def save_manifest(
     for folder in ("parts", "quarantine", UNPACKED):
         storage.delete_unfinished(storage.join(plan.output, folder))
     spent = stages()
+    _abort_uploads(plan.output, before=spent[0].started)
     content = {
         "fingerprint": plan.fingerprint,
         "rows_in": cut.rows,
@@ -292,6 +294,19 @@ def save_manifest(
         "parts": [asdict(receipt) for receipt in receipts],
     }
     _write_json(plan.output, MANIFEST, content)
+
+
+def uploads(output: str) -> list[storage.Upload]:
+    """Uploads of a run's files that are under way or were cut off, and one to `output` itself, as of `fetch`."""
+    return [each for each in storage.unfinished_uploads(output) if not each.name or is_ours(each.name)]
+
+
+def _abort_uploads(output: str, before: float) -> None:
+    """Abort what was cut off before this run began; a younger one may be another command's, at work on it, too."""
+    with contextlib.suppress(StorageError):  # the run is complete without it, also where this is not allowed
+        for each in uploads(output):
+            if each.name and each.began < before:
+                storage.abort(each)
 
 
 def add_machines(output: str, machines: dict[str, object]) -> None:

@@ -46,12 +46,8 @@ class Scheduler(_Node, EC2Scheduler):
         fleet, mine = self.cluster.fleet, self.instance["InstanceId"]
         if mine not in fleet.ended():
             return
-        said = fleet.console(mine)
-        raise ClusterError(
-            f"The scheduler's machine ended before it answered{f': {said}' if said else ''}.",
-            "Can the image be pulled, and does it run? `dask-classify doctor` looks; the instance's own log: "
-            f"aws ec2 get-console-output --latest --output text --instance-id {mine}",
-        )
+        said, hint = fleet.last_words([mine])
+        raise ClusterError(f"The scheduler's machine ended before it answered{said}.", hint)
 
 
 async def _listens(host: str) -> bool:

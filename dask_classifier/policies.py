@@ -88,7 +88,7 @@ def _storage(output: str | None) -> list[dict]:
     keys = [folder, f"{folder}/*"] if folder else ["*"]
     return [
         _allow(_OBJECTS, [f"arn:aws:s3:::{bucket}/{key}" for key in keys]),
-        _allow(["s3:ListBucket", "s3:GetBucketLocation"], f"arn:aws:s3:::{bucket}"),
+        _allow(["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"], f"arn:aws:s3:::{bucket}"),
     ]
 
 

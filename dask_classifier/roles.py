@@ -18,8 +18,10 @@ def user_data(
         command = bootstrap.scheduler_command(PORT, DASHBOARD_PORT, idle)
     else:
         command = bootstrap.worker_command(scheduler, title.split()[-1], spec)
-    pages = SCHEDULER_PAGES if role == "scheduler" else {}
-    settings = DASK_SETTINGS | _LOST_SETTINGS | pages | (PROFILED if spec.profile else {})
+    settings = DASK_SETTINGS | _LOST_SETTINGS | (PROFILED if spec.profile else {})
+    if role == "scheduler":
+        settings = settings | SCHEDULER_PAGES
+        del settings["distributed.worker.daemon"]  # user data is short: only what the role reads
     return bootstrap.user_data(
         title=f"dask-classify {title}",
         minutes=minutes,

@@ -71,6 +71,19 @@ _SIGNING_HINTS = {
 }
 
 
+@dataclass(frozen=True)
+class Upload:
+    """An upload of a large object that was begun, and neither completed nor dropped. Its pieces are stored, and paid.
+
+    `name` is relative to the folder that was looked at, or "" for an upload to the very URL.
+    """
+
+    url: str
+    name: str
+    id: str
+    began: float  # seconds since 1970, by the store's clock
+
+
 @contextlib.contextmanager
 def _explained(action: str, url: str) -> Iterator[None]:
     """Turn what a file system raises into one StorageError."""
@@ -309,11 +322,40 @@ def delete(url: str) -> None:
 
 
 def delete_unfinished(folder: str) -> None:
-    """Remove what killed writers left in a folder. An object store has no unfinished objects, and long lists."""
+    """Remove the files that killed writers left in a local folder; in S3 these are `unfinished_uploads`."""
     filesystem, _ = _filesystem(folder)
     for name in sizes(folder) if isinstance(filesystem, LocalFileSystem) else ():
         if _is_unfinished(name):
             delete(join(folder, name))
+
+
+def unfinished_uploads(url: str) -> list[Upload]:
+    """Uploads to `url`, or below it, that are under way or were cut off; none where a store knows no such thing."""
+    filesystem, path = _filesystem(url)
+    if not hasattr(filesystem, "call_s3"):
+        return []
+    bucket, key, _ = filesystem.split_path(path)
+    found, start = [], {}
+    with _explained("list uploads to", url):
+        while start is not None:
+            told = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key, **start)
+            found += told.get("Uploads", [])
+            following = {"KeyMarker": told.get("NextKeyMarker"), "UploadIdMarker": told.get("NextUploadIdMarker")}
+            start = {name: value for name, value in following.items() if value} if told.get("IsTruncated") else None
+    names = [(each["Key"].removeprefix(key), each) for each in found]
+    return [
+        Upload(f"s3://{bucket}/{each['Key']}", name.lstrip("/"), each["UploadId"], each["Initiated"].timestamp())
+        for name, each in names
+        if not name or name.startswith("/") or not key or key.endswith("/")
+    ]
+
+
+def abort(upload: Upload) -> None:
+    """Drop what was uploaded; it is no error when it is gone already."""
+    filesystem, path = _filesystem(upload.url)
+    bucket, key, _ = filesystem.split_path(path)
+    with _explained("abort the upload to", upload.url), contextlib.suppress(FileNotFoundError):
+        filesystem.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload.id)
 
 
 def _is_unfinished(name: str) -> bool:

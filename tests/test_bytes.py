@@ -194,7 +194,7 @@ def test_other_output_formats(cluster, tmp_path, classifiers, output_format):
     )
     result = dc.run(plan, cluster)
     result.verify()
-    result.fetch(str(tmp_path / "all.csv"))
+    result.fetch(str(tmp_path / "all.csv"), header=False)
     assert (tmp_path / "all.csv").read_bytes() == reference(csv_of(1000), known.lengths)
 
 

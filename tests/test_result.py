@@ -1,5 +1,7 @@
 """Reading a finished run in Python."""
 
+import threading
+
 import pandas as pd
 import pytest
 
@@ -234,3 +236,20 @@ def test_types_on_demand(cluster, tmp_path):
         result.to_pandas(dtype={"prize": float})
     with pytest.raises(UsageError, match="'note' does not fit the type int64"):
         result.to_pandas(dtype={"note": "int64"})
+
+
+def test_the_heads_of_many_files_are_read_at_the_same_time(tmp_path, monkeypatch):
+    """Each waits for another one: one after the other, none would come back."""
+    from dask_classifier import sources
+
+    for number in range(8):
+        (tmp_path / f"{number}.csv").write_text(f"id,a\n{number},x\n")
+    real, meeting = sources._head, threading.Barrier(2)
+
+    def head(file, encoding):
+        meeting.wait(60)
+        return real(file, encoding)
+
+    monkeypatch.setattr(sources, "_head", head)
+    made = dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run", classifier="blackbox")
+    assert [file.url.rpartition("/")[2] for file in made.source.files] == [f"{n}.csv" for n in range(8)]

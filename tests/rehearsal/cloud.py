@@ -30,6 +30,7 @@ from moto.ec2.responses.general import General
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
+FILTER_VALUES = 200  # of one filter
 USER_DATA_LIMIT = 16_384  # bytes, before base64
 _OWN_FAULTS = ("Insufficient", "Internal")
 TOO_LATE = {"shutting-down", "terminated"}
@@ -202,7 +203,14 @@ def _patch_listing(cloud: Cloud) -> None:
 
     def listing(self, filters=None):
         cloud.check("DescribeInstances")
+        filters = dict(filters or {})
+        if any(len(values) > FILTER_VALUES for values in filters.values()):
+            raise Refusal("FilterLimitExceeded", f"The maximum number of filter values is {FILTER_VALUES}")
+        tokens = filters.pop("client-token", None)
         found = all_reservations(self, filters)
+        if tokens is not None:  # moto does not know this filter
+            asked = [cloud.by_token[token] for token in tokens if token in cloud.by_token]
+            found = [each for each in found if each.id in {reservation.id for reservation in asked}]
         for reservation in found:
             reservation.instances = [each for each in reservation.instances if not hidden(each)]
         return [reservation for reservation in found if reservation.instances]
