@@ -30,7 +30,7 @@ RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))
     && rm -r /dependencies/lib/python*/site-packages/pandas/tests /dependencies/lib/python*/site-packages/pyarrow/tests \
     && python -m compileall -q -j 0 --invalidation-mode checked-hash -s /dependencies -p /usr/local /dependencies
 
-COPY README.md LICENSE ./
+COPY README.md LICENSE hatch_build.py ./
 COPY dask_classifier dask_classifier
 RUN python -m pip install --no-compile --no-deps --prefix /package . \
     && python -m compileall -q --invalidation-mode checked-hash -s /package -p /usr/local /package

@@ -9,6 +9,7 @@ result.head()
 """
 
 import importlib
+import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -52,12 +53,25 @@ _HOME = {
 }
 
 
+def check_platform() -> None:
+    """Raise UsageError on Windows, rather than an AttributeError for the first thing that it does not have."""
+    if sys.platform == "win32":
+        from .errors import UsageError
+
+        raise UsageError(
+            "dask-classify does not run on Windows: it needs fork and POSIX signals.",
+            "Use WSL: run `wsl --install`, then install and run it there as on Linux.",
+        )
+
+
 def __getattr__(name: str):
     """Import a public name when it is first used: a classifier process needs pandas, but neither Dask nor a
     scheduler.
     """
     if name == "errors":
         return importlib.import_module(".errors", __name__)
+    if name in _HOME:
+        check_platform()
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

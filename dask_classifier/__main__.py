@@ -4,12 +4,18 @@ import gc
 import sys
 from typing import NoReturn
 
+from . import check_platform
+from .errors import UsageError
+
 
 def main() -> None:
     """Run the command."""
     gc.set_threshold(50_000)  # imports make many objects and no garbage: looking for it takes a sixth of their time
     try:
+        check_platform()
         from .cli import main as command
+    except UsageError as error:
+        _refuse(error)
     except ValueError as error:  # of Dask, which reads its configuration when it is imported
         _refuse_configuration(error)
     try:
@@ -20,14 +26,18 @@ def main() -> None:
 
 def _refuse_configuration(error: ValueError) -> NoReturn:
     """Say what is wrong with a YAML file of Dask's configuration, and end; whatever else it is, raise it again."""
-    from .errors import UsageError
-
     if "config file" not in str(error):
         raise error
-    wrong = UsageError(
-        f"Dask's configuration cannot be read: {' '.join(str(error).split())}",
-        "Correct this YAML file, or set DASK_CONFIG to another folder.",
+    _refuse(
+        UsageError(
+            f"Dask's configuration cannot be read: {' '.join(str(error).split())}",
+            "Correct this YAML file, or set DASK_CONFIG to another folder.",
+        )
     )
+
+
+def _refuse(wrong: UsageError) -> NoReturn:
+    """What the command itself would print, before there is one."""
     sys.stderr.write(f"Error: {wrong.message}\nHint: {wrong.hint}\n")
     sys.exit(wrong.exit_code)
 

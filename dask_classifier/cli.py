@@ -13,6 +13,7 @@ import dask.config
 from click.core import ParameterSource
 
 from . import __version__
+from .completion import CLUSTER, FILE, FOLDER, SAVED, OneOf, OptionsOfDefault
 from .configuration import configured
 from .errors import DaskClassifyError, Interrupted, UsageError
 from .options import MACHINE_OPTIONS, Grouped, machine_options, plan_options
@@ -22,7 +23,7 @@ SETTINGS = {"context_settings": {"help_option_names": ["-h", "--help"], "max_con
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class RunByDefault(click.Group):
+class RunByDefault(OptionsOfDefault):
     """A group in which options without a command are those of `run`, and whose defaults come from Dask's
     configuration.
     """
@@ -90,6 +91,7 @@ def workers_option(command):
     "--cluster",
     default="local",
     show_default=True,
+    type=CLUSTER,
     metavar="local|inline|ec2|NAME|ADDRESS",
     help="Where to run. inline: without Dask; ec2: on machines that are started for this run and cost money; "
     "NAME: a cluster of `up`.",
@@ -197,7 +199,7 @@ def _settle_source(ctx: click.Context, options: dict) -> dict:
 @app.command(cls=Grouped, short_help="Show what a run would be; touch nothing.")
 @plan_options
 @workers_option
-@click.option("--cluster", default="local", show_default=True, metavar="local|ec2", help="Where it would run.")
+@click.option("--cluster", type=OneOf("local", "ec2"), default="local", show_default=True, help="Where it would run.")
 @click.option("--measure", is_flag=True, help="Try the classifier here on the first rows, for time and cost.")
 @machine_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -218,7 +220,7 @@ def plan(ctx, workers, cluster, measure, as_json, **options):
 @click.option("--rows", required=True, metavar="N", help="How many: 250k, 10M.")
 @click.option("--seed", metavar="N", default=0, show_default=True, help="Another seed gives other rows.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
-@click.argument("file")
+@click.argument("file", type=FILE)
 def generate(rows, seed, overwrite, file):
     """Write the rows that --rows classifies as a CSV file; - is standard output.
 
@@ -230,7 +232,7 @@ def generate(rows, seed, overwrite, file):
 
 
 @app.command(short_help="Read every part again and prove the manifest.")
-@click.argument("run_url", metavar="RUN")
+@click.argument("run_url", metavar="RUN", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def verify(run_url, as_json):
     """Read every part of a run again and prove its manifest.
@@ -244,8 +246,8 @@ def verify(run_url, as_json):
 
 
 @app.command(short_help="Show what a run was.")
-@click.argument("run_url", metavar="RUN")
-@click.option("--html", "file", metavar="FILE", help="Write the page to FILE instead of the run's folder.")
+@click.argument("run_url", metavar="RUN", type=FOLDER)
+@click.option("--html", "file", type=FILE, metavar="FILE", help="Write the page to FILE instead of the run's folder.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def report(run_url, file, overwrite, as_json):
@@ -259,8 +261,8 @@ def report(run_url, file, overwrite, as_json):
 
 
 @app.command(short_help="Write all rows of a run to one file.")
-@click.argument("run_url", metavar="RUN")
-@click.argument("file")
+@click.argument("run_url", metavar="RUN", type=FOLDER)
+@click.argument("file", type=FILE)
 @click.option(
     "--header/--no-header",
     default=None,
@@ -283,9 +285,9 @@ def fetch(run_url, file, header, overwrite, quiet):
 
 def name_option(command):
     """The name of a cluster that stays."""
-    return click.option("--name", metavar="NAME", required=True, help="Of the cluster: letters, digits, - and _.")(
-        command
-    )
+    return click.option(
+        "--name", type=SAVED, metavar="NAME", required=True, help="Of the cluster: letters, digits, - and _."
+    )(command)
 
 
 @app.command(cls=Grouped, short_help="Start a cluster on EC2 that stays.")

@@ -2,21 +2,32 @@
 
 import click
 
+from .completion import CLASSIFIER, FILE, FOLDER, FORMAT
+
 
 def plan_options(command):
     """The options that say what to do, common to `run` and `plan`."""
     options = [
         click.option("--rows", metavar="N", help="Classify N generated rows: 250k, 10M."),
-        click.option("--input", metavar="URL", multiple=True, help="A CSV file or a glob, local or s3://; repeatable."),
-        click.option("--output", metavar="URL", help="Folder of the run, local or s3://.  [default: runs/RUN-ID]"),
+        click.option(
+            "--input", type=FILE, metavar="URL", multiple=True, help="A CSV file or a glob, local or s3://; repeatable."
+        ),
+        click.option(
+            "--output", type=FOLDER, metavar="URL", help="Folder of the run, local or s3://.  [default: runs/RUN-ID]"
+        ),
         click.option(
             "--classifier",
+            type=CLASSIFIER,
             metavar="NAME",
             help="path/to/file.py:name, module:name, or blackbox, the demo's. It gets every value as text; a missing "
             "one is the empty text, never NaN.  [required with --input]",
         ),
         click.option(
-            "--with-file", metavar="FILE", multiple=True, help="A file that the classifier reads; repeatable."
+            "--with-file",
+            type=FILE,
+            metavar="FILE",
+            multiple=True,
+            help="A file that the classifier reads; repeatable.",
         ),
         click.option(
             "--slowness",
@@ -46,7 +57,9 @@ def plan_options(command):
             metavar="N",
             help="Rows of a task and of a part, in whole chunks; auto: about 20 seconds of work, as measured.",
         ),
-        click.option("--output-format", default="csv.gz", show_default=True, metavar="csv.gz|csv.zst|parquet"),
+        click.option(
+            "--output-format", type=FORMAT, default="csv.gz", show_default=True, metavar="csv.gz|csv.zst|parquet"
+        ),
         click.option(
             "--header/--no-header",
             default=False,

@@ -52,6 +52,11 @@ def path(name: str) -> Path:
     return _folder() / f"{check_name(name)}.json"
 
 
+def names() -> list[str]:
+    """The names of all clusters that are kept here."""
+    return sorted(file.stem for file in _folder().glob("*.json"))
+
+
 def _make_folder() -> None:
     _folder().mkdir(parents=True, exist_ok=True, mode=0o700)
 

@@ -25,7 +25,8 @@ eval "$(_DASK_CLASSIFY_COMPLETE=bash_source dask-classify)"
 
 In `~/.zshrc` with `zsh_source` instead of `bash_source`; in fish,
 `_DASK_CLASSIFY_COMPLETE=fish_source dask-classify | source`.
-Then the tabulator key completes commands and options. bash must be 4.4 or later.
+Then the Tab key completes commands, options (also those of `run`, without a command), files, runs, functions in a file
+(`--classifier mine.py:classify`), output formats and the names of clusters. bash must be 4.4 or later.
 """
 
 

@@ -8,7 +8,7 @@ import dask_classifier
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dask_classifier"
-PRINTING = {"cli", "commands", "machine_commands", "options", "display"}
+PRINTING = {"completion", "cli", "commands", "machine_commands", "options", "display"}
 SPEAKING_TO_AWS = {"storage", "aws", "reaper", "fleet", "costs", "doctor"}
 
 

@@ -64,7 +64,7 @@ def test_10m_rows_on_16_workers_is_accepted_word_for_word(tmp_path):
 def test_plain_lines_and_quiet(command, tmp_path, classifiers):
     args = ["--rows", 20_000, "--workers", 1, "--classifier", classifiers("slow")]
     talk = command(*args, "--output", "a", check=0).stderr
-    lines = [line for line in talk.splitlines() if line.endswith("  classifying")]
+    lines = [line for line in talk.splitlines() if " rows/s" in line and line.endswith(" blocks")]
     assert lines and re.match(
         r"\d\d:\d\d:\d\d  \d+%  [\d,]+/20,000 rows  [\d,]+ rows/s  .* left  \d+/\d+ blocks", lines[-1]
     )

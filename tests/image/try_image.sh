@@ -279,6 +279,7 @@ check_image() {
     grep -q '^# code object from .*site-packages/dask_classifier' "$work/imports" || fail "what python -v says has changed"
     ! grep '^# could not create .*site-packages' "$work/imports" >&2 ||
         fail "the user can neither use nor write the bytecode: every start compiles it anew"
+    inside python -c "$(<tests/import_all.py)" | grep -q '^all [0-9]* modules' || fail "a module cannot be imported in the image"
     quietly inside --user 4321:4321 sh -c 'dask-classify --rows 200 --slowness 1 --cluster inline --output as-nobody' ||
         fail "the image does not work for docker run --user"
 }
