@@ -4,15 +4,13 @@ when needed.
 
 import os
 import re
-import signal
 import sys
-import threading
 
 import click
 import dask.config
 from click.core import ParameterSource
 
-from . import __version__
+from . import __version__, interrupts
 from .completion import CLUSTER, FILE, FOLDER, SAVED, OneOf, OptionsOfDefault
 from .configuration import configured
 from .errors import DaskClassifyError, Interrupted, UsageError
@@ -20,7 +18,6 @@ from .options import MACHINE_OPTIONS, Grouped, machine_options, plan_options
 from .processes import start_forkserver
 
 SETTINGS = {"context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100}}
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RunByDefault(OptionsOfDefault):
@@ -363,10 +360,7 @@ def doctor(workers, output, policy, **options):
 
 def main() -> None:
     """The entry point: runs the command, and turns failures into a sentence, a hint and an exit code."""
-    sys.unraisablehook = _again_if_dropped
-    for number in _INTERRUPTS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _interrupt)
+    interrupts.listen()
     try:
         sys.exit(app(standalone_mode=False))
     except click.exceptions.Exit as error:
@@ -384,19 +378,3 @@ def main() -> None:
         if error.hint:
             click.echo(f"Hint: {error.hint}", err=True)
         sys.exit(error.exit_code)
-
-
-def _interrupt(number, frame):
-    """One clean-up, which a second signal does not disturb."""
-    for each in _INTERRUPTS:
-        signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _again_if_dropped(told):
-    """Python drops what is raised within a destructor: an interrupt comes again, a moment later."""
-    if not issubclass(told.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(told)
-        return
-    signal.signal(signal.SIGINT, _interrupt)
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
