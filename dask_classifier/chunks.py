@@ -32,6 +32,7 @@ class BadRow:
     reason: str
     raw: str  # the row's text, without its line break; bytes that are no text in the encoding appear as \\xNN
     traceback: str = ""  # of what the classifier raised
+    kind: str = "malformed"  # or the type of what the classifier raised
 
 
 @dataclass(frozen=True)
@@ -165,4 +166,4 @@ def bad_row(rows: Rows, place: int, first_row: int, raised: Raised, encoding: st
     """The bad row at a place in a block whose first row is number `first_row` (from 0) of its source."""
     raw = rows.text[rows.starts[place] : rows.starts[place + 1]].rstrip(b"\r\n")
     text = raw.decode(encoding, "backslashreplace")
-    return BadRow(first_row + place + 1, raised.reason, text, raised.traceback)
+    return BadRow(first_row + place + 1, raised.reason, text, raised.traceback, raised.kind)

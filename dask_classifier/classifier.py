@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import WrongAnswer
-from .raised import Raised, is_ctrl_c
+from .raised import Raised, in_classifier_process, is_ctrl_c
 
 COLUMN = "CLASSIFICATION"
 Values = np.ndarray | pd.api.extensions.ExtensionArray  # one for each row
@@ -61,11 +61,11 @@ def classify_chunk(
         answer = classify(chunk.copy(deep=False))
     except WrongAnswer:
         raise
-    except bdb.BdbQuit as error:  # somebody left the debugger
-        raise KeyboardInterrupt from error
     except BaseException as error:
         if is_ctrl_c(error):
             raise
+        if isinstance(error, bdb.BdbQuit) and not in_classifier_process():  # somebody left the debugger
+            raise KeyboardInterrupt from error
         if len(chunk) == 1:
             return [], [(0, Raised.of(error, folder))]
     else:

@@ -88,8 +88,16 @@ def with_types(frame: pd.DataFrame, convert: bool, dtype: Mapping[str, object]) 
         if name in types:
             frame[name] = _as_type(frame[name], types[name])
         elif convert and frame[name].str.fullmatch(_NUMBER).all():
-            frame[name] = pd.to_numeric(frame[name])
+            frame[name] = _exact_numbers(frame[name])
     return frame.astype({name: wanted for name, wanted in types.items() if name not in texts})
+
+
+def _exact_numbers(text: pd.Series) -> pd.Series:
+    """Return text as numbers; but as it is where these would be other numbers, as long integers among missing ones."""
+    numbers = pd.to_numeric(text)
+    whole = not text.str.contains(r"[.eE]").any()
+    too_long = numbers.dtype.kind == "f" and (numbers.abs() >= 2**53).any()
+    return text if numbers.dtype.kind == "O" or (whole and too_long) else numbers
 
 
 def _as_type(text: pd.Series, wanted: object) -> pd.Series:

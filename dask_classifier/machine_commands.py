@@ -12,7 +12,7 @@ from . import costs, manifest, owners, reaper, saved, storage
 from .aws import Aws
 from .cluster import EC2Cluster
 from .doctor import examine
-from .errors import DaskClassifyError, InstancesLeft, UsageError
+from .errors import ClusterError, DaskClassifyError, InstancesLeft, UsageError
 from .machines import ClusterSpec, spec_of
 from .policies import policies
 from .saved import Saved
@@ -57,6 +57,12 @@ def _resize(kept: Saved, typed: dict) -> None:
     with EC2Cluster.attach(kept, say=_say) as cluster:
         if workers:
             cluster.resize(workers)
+        if not saved.path(kept.name).exists():
+            _end(kept)
+            raise ClusterError(
+                f"The cluster {kept.name} was terminated by another command while its size changed.",
+                f"Start it again: dask-classify up --name {kept.name}.",
+            )
         count = len(cluster.worker_spec)
         smaller = dataclasses.replace(kept.spec, workers=count, min_workers=min(kept.spec.min_workers, count))
         saved.save(dataclasses.replace(kept, spec=smaller))
@@ -75,10 +81,16 @@ def _describe(cluster: EC2Cluster, name: str) -> None:
 def down(name: str) -> None:
     """End a named cluster."""
     kept = saved.load(name)
-    ending = reaper.end(Aws(kept.spec.region), kept.id, limit=kept.spec.teardown_limit, say=_say)
-    reaper.refuse_leftovers(ending, kept.spec.region, kept.deadline, kept.id)
+    ending = _end(kept)
     saved.forget(name, kept.id)
     _say(f"Cluster {name}: {ending.terminated} instances terminated, nothing is left.")
+
+
+def _end(kept: Saved) -> reaper.Ending:
+    """Terminate all that has the cluster's tag. Raises InstancesLeft."""
+    ending = reaper.end(Aws(kept.spec.region), kept.id, limit=kept.spec.teardown_limit, say=_say)
+    reaper.refuse_leftovers(ending, kept.spec.region, kept.deadline, kept.id)
+    return ending
 
 
 def status(region: str | None, *, as_json: bool) -> None:

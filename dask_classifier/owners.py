@@ -29,7 +29,7 @@ def this_client() -> str:
     machine, boot = _machine(), _boot()
     _remember(boot)
     place = "/".join(each or "-" for each in (machine, boot, _namespaces()))
-    return f"{socket.gethostname()[:80]} {os.getpid()} {place} {_start(os.getpid()) or '-'}"
+    return f"{_host()} {os.getpid()} {place} {_start(os.getpid()) or '-'}"
 
 
 def process_and_host(tag: str) -> tuple[str, str]:
@@ -43,15 +43,20 @@ def alive(tag: str) -> bool | None:
     words = tag.split()
     if len(words) != _WORDS or words[2].count("/") != 2 or not words[1].isdigit():
         return None
-    _, pid, place, began = words
+    host, pid, place, began = words
     machine, boot, namespaces = place.split("/")
     if not boot or boot == "-":
         return None
     if boot != _boot():
-        return False if _rebooted_since(machine, boot) else None
+        same_host = host == _host()  # a copy of this machine's disk has its marks, too
+        return False if same_host and _rebooted_since(machine, boot) else None
     if namespaces != _namespaces() or began == "-":
         return None  # another container: its process ids are not ours
     return _same_process(int(pid), began)
+
+
+def _host() -> str:
+    return socket.gethostname()[:80]
 
 
 def _same_process(pid: int, began: str) -> bool | None:
@@ -132,7 +137,11 @@ def _rebooted_since(machine: str, boot: str) -> bool:
     Copies of a virtual machine, and containers of one image, may share the machine's id. So the boot must also
     have left its mark on this machine's own disk.
     """
-    return bool(machine) and machine == _machine() and bool(_boot()) and _mark(boot).is_file() and _is_mine(_marks())
+    if not machine or machine != _machine() or not _boot():
+        return False
+    with contextlib.suppress(OSError):
+        return _is_mine(_marks()) and _mark(boot).is_file()
+    return False
 
 
 def _marks() -> Path:

@@ -107,6 +107,7 @@ class PartWriter:
             kinds=common_kinds([_kinds(frame) for frame in frames]),
             first_bad_row=describe_bad_row(*self.bad_rows[0]) if self.bad_rows else "",
             first_traceback=self.bad_rows[0][1].traceback if self.bad_rows else "",
+            first_kind=self.bad_rows[0][1].kind if self.bad_rows else "",
             started=self.started,
             seconds=time.time() - self.started,
             worker=self.worker,

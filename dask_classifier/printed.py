@@ -4,6 +4,7 @@ import threading
 
 MOST_LINES = 50  # kept between two `take`s; the others are counted
 _MOST_CHARACTERS = 500  # of a line
+_MOST_BYTES = 4 * _MOST_CHARACTERS  # of a line without an end
 
 
 class Printed:
@@ -11,18 +12,22 @@ class Printed:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._unfinished: dict[int, str] = {}  # process ID to the beginning of a line
+        self._unfinished: dict[int, bytes] = {}  # process ID to the beginning of a line
         self._lines: list[str] = []
         self._dropped = 0
 
     def add(self, pid: int, text: bytes) -> None:
-        """Add what a process has printed. Of a line that is printed over, as a progress bar is, keep the last state."""
+        """Add what a process has printed; no text means that its task is done, so that its line ends here.
+
+        Of a line that is printed over, as a progress bar is, the last state is kept.
+        """
         with self._lock:
-            *lines, rest = (self._unfinished.pop(pid, "") + text.decode(errors="backslashreplace")).split("\n")
+            text = text or (b"\n" if pid in self._unfinished else b"")
+            *lines, rest = (self._unfinished.pop(pid, b"") + text).split(b"\n")
             for line in lines:
-                self._keep(line)
-            if rest := rest.rpartition("\r")[2]:
-                self._unfinished[pid] = rest[-_MOST_CHARACTERS:]
+                self._keep(line.decode(errors="backslashreplace"))
+            if shown := rest.rstrip(b"\r"):
+                self._unfinished[pid] = (shown.rpartition(b"\r")[2] + rest[len(shown) :])[-_MOST_BYTES:]
 
     def _keep(self, line: str) -> None:
         line = line.rstrip().rpartition("\r")[2]

@@ -28,6 +28,7 @@ from pathlib import Path
 import psutil
 
 from .errors import DaskClassifyError
+from .raised import CLASSIFIER
 from .serving import Report, Site, serve
 from .units import Renewal
 
@@ -70,9 +71,15 @@ def _ensure_forkserver() -> None:
 
 def _start_forkserver_anew() -> None:
     """Replace a forkserver that cannot be reached: something that cleans TMPDIR has removed its socket."""
-    with contextlib.suppress(OSError):  # the socket that it would remove
-        multiprocessing.forkserver._forkserver._stop()
-    multiprocessing.current_process()._config.pop("tempdir", None)  # the folder of the socket, made once in a process
+    server = multiprocessing.forkserver._forkserver
+    with server._lock:  # forgotten, not stopped: it would have to be waited for, and lives as long as its children
+        if server._forkserver_pid is not None:
+            os.close(server._forkserver_alive_fd)
+            server._forkserver_alive_fd = server._forkserver_pid = server._forkserver_address = None
+    # the folder of the socket, made once in a process; at its end, multiprocessing complains where it is missing
+    if folder := multiprocessing.current_process()._config.pop("tempdir", None):
+        with contextlib.suppress(OSError):
+            Path(folder).mkdir(mode=0o700, parents=True)
     Path(tempfile.gettempdir()).mkdir(parents=True, exist_ok=True)
     _ensure_forkserver()
 
@@ -139,12 +146,13 @@ class Child:
 
     def _start(self, context, args: tuple):
         """A daemon, so that an interpreter that ends, however hurriedly, ends it and does not wait for it."""
-        process = context.Process(target=serve, args=args, name="classifier", daemon=True)
+        _ensure_forkserver()  # one that was killed would start again without the limits on threads
+        process = context.Process(target=serve, args=args, name=CLASSIFIER, daemon=True)
         try:
             process.start()
         except FileNotFoundError:
             _start_forkserver_anew()
-            process = context.Process(target=serve, args=args, name="classifier", daemon=True)
+            process = context.Process(target=serve, args=args, name=CLASSIFIER, daemon=True)
             process.start()
         return process
 
@@ -161,9 +169,8 @@ class Child:
             self.process.join()
             raise ProcessDied(f"took longer than {timeout:g} s and was ended") from None
         finally:
-            self._read_output(on_output)
+            self._read_rest(on_output)
             if not self.process.is_alive():
-                on_output(self.process.pid, b"\n")  # its last line may lack an end
                 self._close_pipes()
 
     def _call(self, task: str, args: tuple, on_report: Report, on_output: Output, deadline: float | None) -> object:
@@ -186,7 +193,8 @@ class Child:
         ready = []
         while ready in ([], [self.output]):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not (ready := wait(watched, left)):
+            ready = wait(watched, left)
+            if not ready or (left == 0.0 and ready == [self.output]):
                 raise TimeoutExpired
             if self.output in ready and not self._read_output(on_output):
                 watched.remove(self.output)  # the child has closed it
@@ -195,28 +203,32 @@ class Child:
         return self.pipe.recv()
 
     def _read_output(self, on_output: Output) -> bool:
-        """Pass on what the child has printed; whether it may print more."""
-        while True:
-            try:
-                text = os.read(self.output.fileno(), _MOST_OUTPUT)
-            except BlockingIOError:
-                return True
-            except OSError:  # closed
-                return False
-            if not text:
-                return False
+        """Pass on some of what the child has printed; whether it may print more."""
+        try:
+            text = os.read(self.output.fileno(), _MOST_OUTPUT)
+        except BlockingIOError:
+            return True
+        except OSError:  # closed
+            return False
+        if text:
             on_output(self.process.pid, text)
-            if len(text) < _MOST_OUTPUT:
-                return True
+        return bool(text)
+
+    def _read_rest(self, on_output: Output) -> None:
+        """Pass on what the child printed before it was done: a pipe holds no more than one reading."""
+        self._read_output(on_output)
+        on_output(self.process.pid, b"")  # a line that has no end may be its last one
 
     def memory(self) -> int:
         """Return the bytes of memory of the child and its own children, as the system counts them for each."""
-        try:
+        size, family = 0, []
+        with contextlib.suppress(psutil.Error, OSError):
             family = [psutil.Process(self.process.pid)]
             family += family[0].children(recursive=True)
-            return sum(process.memory_info().rss for process in family)
-        except psutil.Error:
-            return 0
+        for process in family:
+            with contextlib.suppress(psutil.Error, OSError):  # it may just have ended
+                size += process.memory_info().rss
+        return size
 
     def kill_family(self) -> None:
         """Send SIGKILL to the child and to its own children."""
@@ -282,7 +294,10 @@ class ClassifierProcesses:
             child = None
             raise
         finally:
-            self._idle.put(self._unless_worn(child))
+            try:
+                child = self._unless_worn(child)
+            finally:
+                self._idle.put(child)
 
     def _unless_worn(self, child: Child | None) -> Child | None:
         """The child, or None in place of one that is to be renewed."""

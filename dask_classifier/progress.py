@@ -1,6 +1,5 @@
 """How far a run is, for whoever shows it: counts, speed and time left; prints nothing."""
 
-import re
 import sys
 import threading
 import time
@@ -17,7 +16,6 @@ from .units import format_share
 CLASSIFYING = "classifying"  # the stage whose rows/s are a run's speed
 Place = tuple[str, str, int]  # worker, host, process ID
 _WINDOW_SECONDS = 60.0  # speed is measured over the last minute
-_RAISED = re.compile(r"row [\d,]+ of .*?: ([A-Za-z_][\w.]*): ")  # of a receipt's first bad row
 
 
 @dataclass(frozen=True)
@@ -90,19 +88,14 @@ class Finished(NamedTuple):
     @classmethod
     def of(cls, receipt: Receipt) -> "Finished":
         """From its receipt."""
-        kind = _kind(receipt.first_bad_row) if receipt.bad_rows else ""
-        return cls(receipt.index, receipt.rows, receipt.bad_rows, receipt.worker, receipt.host, receipt.pid, kind)
+        return cls(
+            receipt.index, receipt.rows, receipt.bad_rows, receipt.worker, receipt.host, receipt.pid, receipt.first_kind
+        )
 
     @property
     def place(self) -> Place:
         """The process that did it."""
         return self.worker, self.host, self.pid
-
-
-def _kind(first_bad_row: str) -> str:
-    """The kind of a bad row, without a word of its text or of the exception's message."""
-    raised = _RAISED.match(first_bad_row)
-    return raised[1] if raised else "malformed"
 
 
 class Beginning(NamedTuple):

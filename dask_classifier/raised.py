@@ -1,14 +1,17 @@
 """What a classifier raises, for people: what it was, where in the user's own code, and the whole traceback."""
 
+import functools
 import linecache
+import multiprocessing
+import os
 import re
-import signal
 import site
 import sysconfig
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+CLASSIFIER = "classifier"  # the name of a process that only classifies
 _PACKAGE = str(Path(__file__).parent)
 _MOST_CODE = 100  # characters of a line of code
 _MOST_TRACEBACK = 8_000  # characters of a traceback, of which the end is kept
@@ -22,16 +25,17 @@ class Raised:
 
     reason: str  # one line: type, text, place
     traceback: str = ""  # "" where nothing was raised, as for a row that cannot be parsed
+    kind: str = "malformed"  # the exception's type
 
     @classmethod
     def of(cls, error: BaseException, folder: str = "") -> "Raised":
         """Describe an exception that comes from a call of the classifier, whose files are in `folder`."""
-        frames = [
-            frame for frame in traceback.extract_tb(error.__traceback__) if not _is_in(frame.filename, [_PACKAGE])
-        ]
-        what = f"{type(error).__name__}: {said(error)}"
-        text = "".join(traceback.format_list(frames)) + what
-        return cls(what + _place(frames), _without(folder, text)[-_MOST_TRACEBACK:])
+        ours = _PACKAGE + os.sep
+        frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(ours)]
+        name, words = type(error).__name__, said(error)
+        text = "".join(traceback.format_list(frames)) + f"{name}: {words}"
+        reason = f"{name}: {' '.join(words.split())}{_place(frames)}"
+        return cls(reason, _without(folder, text)[-_MOST_TRACEBACK:], name)
 
 
 def own_frames(error: BaseException) -> list[str]:
@@ -49,7 +53,12 @@ def own_lines(details: str) -> list[str]:
 
 def is_ctrl_c(error: BaseException) -> bool:
     """Whether a person has interrupted: classifier processes ignore Ctrl-C, so there it is the classifier's own."""
-    return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    return isinstance(error, KeyboardInterrupt) and not in_classifier_process()
+
+
+def in_classifier_process() -> bool:
+    """Whether this is a process that only classifies, and no person sits at it."""
+    return multiprocessing.current_process().name == CLASSIFIER
 
 
 def said(error: BaseException) -> str:
@@ -80,18 +89,17 @@ def _without(folder: str, text: str) -> str:
     return text.replace(f"{folder}/", "") if folder else text
 
 
+@functools.cache
 def is_installed(filename: str) -> bool:
     """Whether a file belongs to the environment, as opposed to the user."""
     if filename.startswith("<frozen") or {"site-packages", "dist-packages"} & set(Path(filename).parts):
         return True
-    return _is_in(filename, _environment())
-
-
-def _environment() -> list[str]:
-    folders = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return [*folders, *site.getsitepackages(), site.getusersitepackages(), _PACKAGE]
-
-
-def _is_in(filename: str, folders: list[str]) -> bool:
     path = Path(filename).resolve()
-    return any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
+    return any(path.is_relative_to(folder) for folder in _environment())
+
+
+@functools.cache
+def _environment() -> list[Path]:
+    folders = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += [*site.getsitepackages(), site.getusersitepackages(), _PACKAGE]
+    return [Path(folder).resolve() for folder in folders]

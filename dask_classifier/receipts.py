@@ -44,6 +44,7 @@ class Receipt:
     host: str
     pid: int
     first_traceback: str = ""  #: of the first bad row, where the classifier raised
+    first_kind: str = ""  #: of the first bad row: the type of what the classifier raised, or "malformed"
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> "Receipt":

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from modulefinder import ModuleFinder
@@ -47,11 +48,15 @@ class Package:
         return [".".join(path.parts[:-1] if path.name == "__init__" else path.parts) for path in paths]
 
     def unpack(self, folder: Path) -> None:
-        """Lay the files down below `folder`."""
+        """Lay the files down below `folder`, whole, those that are not there."""
         for name, content in self.files.items():
             path = folder / name
+            if path.exists():
+                continue  # others may be reading it
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            unfinished = path.with_name(f"{path.name}.{threading.get_ident()}.tmp")
+            unfinished.write_bytes(content)
+            unfinished.replace(path)
 
 
 def pack(classifier: str | Callable, extra_files: tuple[str, ...] = (), slowness: int = 10) -> Package:
@@ -150,7 +155,8 @@ def _is_local(file: str | None) -> bool:
 @functools.cache
 def _distributed_in(folder: str) -> frozenset[str]:
     """The files and folders right below a folder of sys.path that belong to distributions installed in it."""
-    installed = importlib.metadata.distributions(path=[folder])
+    found = importlib.metadata.distributions(path=[folder])
+    installed = [each for each in found if each.read_text("RECORD") or each.read_text("installed-files.txt")]
     return frozenset(file.parts[0] for distribution in installed for file in distribution.files or ())
 
 

@@ -148,6 +148,7 @@ class ClassifierPlugin(WorkerPlugin):
         self.pool.rest()
         self._tell_printed()
         now = time.monotonic()
+        self.usage.keep({at.pid for at in self.blocks.copy().values()})
         tasks = [
             (number, at.rows, at.bad_rows, at.pid, round(now - at.began, 1), *self.usage.of(at.pid))
             for number, at in self.blocks.copy().items()
@@ -174,6 +175,10 @@ class Usage:
 
     def __init__(self):
         self._known: dict[int, psutil.Process] = {}
+
+    def keep(self, pids: set[int]) -> None:
+        """Forget processes that are at work no more."""
+        self._known = {pid: process for pid, process in self._known.items() if pid in pids}
 
     def of(self, pid: int) -> tuple[float, int]:
         """Return percent of one core since the last look, and bytes of memory; zeros for a process that is gone."""

@@ -100,12 +100,14 @@ def test_after_a_reboot_the_commands_of_before_are_dead(a_machine):
     assert "one" not in tag and "first" not in tag, "tags are no secret"
 
 
-@pytest.mark.parametrize("change", ["another machine", "a copy of the machine", "no id"])
-def test_of_another_machine_nothing_is_known(a_machine, change):
+@pytest.mark.parametrize("change", ["another machine", "a copy of the machine", "a copy of its disk", "no id"])
+def test_of_another_machine_nothing_is_known(a_machine, monkeypatch, change):
     tag = owners.this_client()
     (a_machine / "boot-id").write_text("second\n")
     if change == "another machine":
         (a_machine / "machine-id").write_text("two\n")
+    elif change == "a copy of its disk":
+        monkeypatch.setattr(owners, "_host", lambda: "the-copy")
     elif change == "no id":
         (a_machine / "machine-id").unlink()
     else:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import multiprocessing.forkserver
+import multiprocessing.process
 import os
 import shutil
 import signal
@@ -22,7 +23,9 @@ from reference import reference
 import dask_classifier as dc
 from dask_classifier import generate, processes
 from dask_classifier.errors import ClusterError, DamagedRun, UsageError
+from dask_classifier.printed import Printed
 from dask_classifier.serving import Site
+from dask_classifier.units import Renewal
 
 COMMAND = Path(sys.executable).parent / "dask-classify"
 
@@ -72,6 +75,16 @@ def test_the_last_words_of_a_process_are_shown(tmp_path, command):
     done = command("--rows", 20, "--classifier", "mine.py:f", "--output", "run", check=1)
     assert "0: out of luck" in done.stderr.splitlines()
     assert "ended with exit code 9" in done.stderr
+
+
+def test_lines_are_whole_whatever_the_reads_are():
+    """A character cut in two, a line end cut in two, a bar whose read ends in a CR, a line without an end."""
+    printed = Printed()
+    for text in (b"d\xc3", b"\xa9j\xc3\xa0 vu\r", b"\n50%\r60%\r", b"", b"last words"):
+        printed.add(1, text)
+    assert printed.take() == ["d\u00e9j\u00e0 vu", "60%"]
+    printed.add(1, b"")
+    assert printed.take() == ["last words"]
 
 
 # --- renewal -----------------------------------------------------------------------------------------
@@ -133,6 +146,44 @@ def test_a_forkserver_killed_while_it_starts_a_process_costs_a_try(tmp_path):
     child.kill()
 
 
+def test_a_lost_socket_is_made_again_while_other_processes_live(tmp_path):
+    """The old forkserver lives as long as they do, so nobody may wait for its end."""
+    site = Site("here", str(tmp_path))
+    first = processes.Child(site, {})
+    shutil.rmtree(multiprocessing.process.current_process()._config["tempdir"])
+    second = processes.Child(site, {})
+    assert first.process.is_alive() and second.process.is_alive()
+    for child in (first, second):
+        child.kill()
+
+
+def test_a_forkserver_that_starts_again_keeps_the_limits_on_threads(tmp_path):
+    processes.start_forkserver()
+    server = multiprocessing.forkserver._forkserver._forkserver_pid
+    os.kill(server, signal.SIGKILL)
+    os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
+    pool = processes.ClassifierProcesses(1, Site("here", str(tmp_path)))
+    limit = pool.call("test_processes:limit_of_threads")
+    pool.close()
+    assert limit == os.environ.get("POLARS_MAX_THREADS", "1")
+
+
+def limit_of_threads(site, report):
+    return os.environ.get("POLARS_MAX_THREADS")
+
+
+def test_a_renewal_that_fails_loses_no_place_in_the_pool(tmp_path, monkeypatch):
+    def fails(self):
+        raise OSError("no more files")
+
+    monkeypatch.setattr(processes.Child, "memory", fails)
+    pool = processes.ClassifierProcesses(1, Site("here", str(tmp_path)), renewal=Renewal.parse("1GiB"))
+    for _ in range(2):
+        with pytest.raises(OSError, match="no more files"):
+            pool.call("test_processes:limit_of_threads")
+    pool.close()
+
+
 def waits_in(thread):
     frame, names = sys._current_frames().get(thread.ident), []
     while frame:
@@ -160,6 +211,7 @@ def test_temporary_folders_cleaned_in_mid_run_and_then_killed_processes(tmp_path
     _, said = run.communicate(timeout=120)
     assert run.returncode == 0, said
     assert killed and "it is tried again" in said
+    assert "Traceback" not in said
     shutil.rmtree(temporary)
     assert run_bytes(tmp_path / "run") == reference(csv_of(2000), known.slow)
 

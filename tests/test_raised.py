@@ -1,13 +1,16 @@
 """Whatever a classifier raises makes a bad row, and the message shows where in the user's own code."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 import dask_classifier as dc
 from dask_classifier.errors import TooManyBadRows, WrongAnswer
+from dask_classifier.progress import Finished
 
 RAISE = {
     "PanicException": "raise type('PanicException', (BaseException,), {})('index out of bounds')",
@@ -35,6 +38,50 @@ def test_whatever_a_classifier_raises_makes_a_bad_row(cluster, tmp_path, name, i
     (reason,) = result.quarantined().reason
     assert reason.startswith(f"{name}: ") and "(mine.py:3, in f: " in reason
     assert (result.rows, result.bad_rows) == (199, 1)
+
+
+def test_an_interrupt_of_an_inline_run_is_no_bad_row(tmp_path):
+    """A real signal, while the classifier is at work."""
+    (tmp_path / "mine.py").write_text(
+        "import pathlib, time\ndef f(chunk):\n    pathlib.Path('begun').touch()\n    time.sleep(600)\n"
+    )
+    options = ["--rows", "50", "--classifier", "mine.py:f", "--cluster", "inline", "--max-bad", "50", "--output", "run"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "dask_classifier", *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "begun").exists():
+        assert run.poll() is None
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 130 and "Interrupted" in said
+
+
+def test_a_debugger_without_a_person_makes_a_bad_row(cluster, tmp_path):
+    code = raising(tmp_path, "breakpoint()")
+    result = dc.run(dc.plan(rows=200, output=tmp_path / "run", classifier=code, max_bad=1), cluster)
+    assert result.quarantined().reason[0].startswith("BdbQuit: ")
+
+
+def test_no_word_of_a_row_is_its_kind(cluster, tmp_path):
+    """The dashboard's page shows kinds, and no text of the user's."""
+    (tmp_path / "in.csv").write_text("id,a\n1,x\n2,x,y,note: JohnSmith: ill\n3,x\n4,Jane: Doe: x\n")
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "def f(chunk):\n    assert '4' not in chunk.index, 'Jane: Doe\\nMary: ill'\n    return [1] * len(chunk)\n"
+    )
+    made = dc.plan(
+        input=tmp_path / "in.csv",
+        output=tmp_path / "run",
+        classifier=f"{code}:f",
+        max_bad=2,
+        block_rows=2,
+        chunk_rows=1,
+    )
+    result = dc.run(made, cluster)
+    assert [receipt.first_kind for receipt in result.receipts] == ["malformed", "AssertionError"]
+    assert [Finished.of(receipt).kind for receipt in result.receipts] == ["malformed", "AssertionError"]
+    assert "\n" not in "".join(result.quarantined().reason)
 
 
 @pytest.mark.parametrize("name", ["PanicException", "CancelledError"])

@@ -253,3 +253,11 @@ def test_the_heads_of_many_files_are_read_at_the_same_time(tmp_path, monkeypatch
     monkeypatch.setattr(sources, "_head", head)
     made = dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run", classifier="blackbox")
     assert [file.url.rpartition("/")[2] for file in made.source.files] == [f"{n}.csv" for n in range(8)]
+
+
+def test_numbers_on_demand_are_the_numbers_of_the_text(cluster, tmp_path):
+    (tmp_path / "in.csv").write_text(f"id,long,huge,plain\n1,{LARGE},{2**70},{LARGE}\n2,,1,1\n")
+    made = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier=lambda chunk: chunk)
+    frame = dc.run(made, cluster).to_pandas(convert=True)
+    assert frame.long.tolist() == [str(LARGE), ""] and frame.huge.tolist() == [str(2**70), "1"]
+    assert frame.plain.tolist() == [LARGE, 1]
