@@ -270,7 +270,8 @@ def report(run_url, file, overwrite, as_json):
 def fetch(run_url, file, header, overwrite, quiet):
     """Write all rows of a run, in order, to one FILE; - is standard output.
 
-    The suffix sets the format: .gz and .zst are compressed CSV, .parquet is Parquet, anything else is plain CSV.
+    The suffix sets the format: .gz and .zst are compressed CSV, .parquet is Parquet. Suffixes of other
+    formats are refused; any other name is plain CSV.
     """
     from . import commands
 

@@ -25,6 +25,7 @@ from .units import format_seconds
 PLAIN_SECONDS = 5.0  # between plain lines, at first; a tenth of the time so far later
 _MOST_PLAIN_SECONDS = 60.0
 _PLAIN_WIDTH = 70  # of a plain line, behind the time
+_MOST_OF_A_LINE = 80
 _ENDING = 30  # characters of a long line that are shown of its end
 _BETWEEN = "  "  # words of a line
 _MOST_WORKERS = 16  # in a table that must fit a screen
@@ -168,12 +169,15 @@ def next_steps(output: str) -> str:
     """What to type after a run."""
     run = shlex.quote(output)
     steps = {
-        f"dask-classify report {run}": f"figures; or open {output}/{REPORT}",
-        f"dask-classify fetch {run} all.csv": "all rows in one file, with a header",
+        f"dask-classify report {run}": f"figures; {REPORT} is in the run",
+        f"dask-classify fetch {run} all.csv": "all rows, with a header",
         f"dask-classify verify {run}": "check every part",
     }
     width = max(map(len, steps))
-    return "\n".join(["Next:", *(f"  {call:<{width}}  {what}" for call, what in steps.items())])
+    lines = [f"  {call:<{width}}  {what}" for call, what in steps.items()]
+    if max(map(len, lines)) > _MOST_OF_A_LINE:
+        lines = [f"  {call}" for call in steps]
+    return "\n".join(["Next:", *lines])
 
 
 def described(figures: Figures) -> RenderableType:

@@ -271,7 +271,7 @@ def totals(run: Figures) -> dict[str, str]:
     """The run's figures in names and words."""
     words = dict(run.words)
     if run.bad_rows:
-        for name, rows in (("rows out", run.rows_out), ("rows set aside", run.bad_rows)):
+        for name, rows in (("rows out", run.rows_out), ("rows quarantined", run.bad_rows)):
             words[name] = f"{rows:,} ({format_share(rows / run.rows_in)})"
     words["time"] = format_seconds(run.seconds)
     if run.rows_a_second is not None:

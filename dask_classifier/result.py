@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import pages, storage
 from .borders import count_rows, scan_part
-from .errors import DamagedRun, UsageError
+from .errors import DamagedRun, StorageError, UsageError
 from .manifest import MANIFEST, PLAN, REPORT, Manifest, is_ours, read_json
 from .packing import gzip_member, unpacked, zstd_frame
 from .receipts import Receipt, part_name, quarantine_name, receipt_name
@@ -174,7 +174,7 @@ class Result:
         lines = [self._header_line()]
         for receipt in self.receipts:
             if receipt.rows:
-                text = unpacked(storage.read(self._url(part_name(receipt.index, self._format))), self._format)
+                text = unpacked(self._stored(receipt), self._format)
                 starts = [*scan_part(text).tolist(), len(text)]
                 header = self._has_header(receipt)
                 stop = min(header + rows, len(starts) - 1)
@@ -197,7 +197,7 @@ class Result:
 
     def part(self, receipt: Receipt) -> "pd.DataFrame":
         """The rows of one part."""
-        data = storage.read(self._url(part_name(receipt.index, self._format)))
+        data = self._stored(receipt)
         return self._shape().read(data, header=self._has_header(receipt))
 
     def _concat(self, frames: list["pd.DataFrame"]) -> "pd.DataFrame":
@@ -220,8 +220,8 @@ class Result:
         Parameters
         ----------
         file : str or Path
-            Path or URL. The suffix sets the format: .gz and .zst are compressed CSV, .parquet is Parquet, anything else
-            is plain CSV.
+            Path or URL. The suffix sets the format: .gz and .zst are compressed CSV, .parquet is Parquet. Suffixes of
+            other formats are refused; any other name is plain CSV.
         header : bool
             Whether CSV begins with a line of the columns' names.
 
@@ -281,7 +281,19 @@ class Result:
 
     def _parts(self) -> Iterator[bytes]:
         """The stored bytes of each part, in order, read some ahead."""
-        yield from _ahead(storage.read, self.urls())
+        yield from _ahead(self._stored, self.receipts)
+
+    def _stored(self, receipt: Receipt) -> bytes:
+        """The bytes of a part as its receipt has them. Raises DamagedRun where they are others, or not there."""
+        name = part_name(receipt.index, self._format)
+        try:
+            data = storage.read(self._url(name))
+        except StorageError as error:
+            if storage.exists(self._url(name)):
+                raise
+            raise _missing(name, self.output) from error
+        _verify_bytes(data, receipt.bytes, receipt.sha256, name)
+        return data
 
     # verifying
 
@@ -319,7 +331,7 @@ class Result:
         wrong = sorted(found ^ expected)
         if wrong:
             if wrong[0] in expected:
-                raise DamagedRun(f"{wrong[0]} of {self.output} is missing.", "Give the run's command with --resume.")
+                raise _missing(wrong[0], self.output)
             raise DamagedRun(f"{wrong[0]} of {self.output} does not belong to it.", "Delete that file.")
 
     def _names(self, receipt: Receipt) -> list[str]:
@@ -328,8 +340,7 @@ class Result:
 
     def _verified_text(self, receipt: Receipt) -> bytes:
         """The text of a part that is what its receipt says. Raises DamagedRun."""
-        data = storage.read(self._url(part_name(receipt.index, self._format)))
-        _verify_bytes(data, receipt.bytes, receipt.sha256, part_name(receipt.index, self._format))
+        data = self._stored(receipt)
         if receipt.bad_rows:
             bad, name = storage.read(self._url(quarantine_name(receipt.index))), quarantine_name(receipt.index)
             _verify_bytes(bad, receipt.quarantine_bytes, receipt.quarantine_sha256, name)
@@ -364,9 +375,13 @@ def _ahead(read, items: list) -> Iterator:
             yield from pool.map(read, items[first : first + _AT_ONCE])
 
 
+def _missing(name: str, output: str) -> DamagedRun:
+    return DamagedRun(f"{name} of {output} is missing.", "Give the run's command with --resume.")
+
+
 def _verify_bytes(data: bytes, size: int, sha256: str, name: str) -> None:
     if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedRun(f"{name} has changed: its receipt says other bytes.", _DO_IT_AGAIN)
+        raise DamagedRun(f"{name} does not match its receipt (size or SHA-256).", _DO_IT_AGAIN)
 
 
 def _verify_rows(found: int, expected: int, name: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import storage
 from .borders import scan_part
+from .errors import DamagedRun, DaskClassifyError
 from .packing import unpacked_beginning
 from .receipts import NUMBERS, QUARANTINE_COLUMNS, Receipt, part_name, quarantine_name
 from .result import Result
@@ -96,7 +97,7 @@ def _sample(result: Result, places: list[int]) -> dict[int, list[str]]:
     rows_each = -(-_ROWS // len(receipts))
     read = _of_parquet if result.manifest["output_format"] == "parquet" else _of_csv
     with ThreadPoolExecutor(_PARTS) as pool:
-        parts = list(pool.map(lambda receipt: read(result, receipt, places, rows_each), receipts))
+        parts = list(pool.map(lambda receipt: _read(read, result, receipt, places, rows_each), receipts))
     return {place: [text for part in parts for text in part[place]] for place in places}
 
 
@@ -105,6 +106,19 @@ def _evenly(receipts: list[Receipt]) -> list[Receipt]:
     if len(receipts) <= _PARTS:
         return receipts
     return [receipts[place * (len(receipts) - 1) // (_PARTS - 1)] for place in range(_PARTS)]
+
+
+def _read(read, result: Result, receipt: Receipt, places: list[int], most: int) -> dict[int, list[str]]:
+    """The sample of one part. Raises DamagedRun where it cannot be read; each library has errors of its own."""
+    try:
+        return read(result, receipt, places, most)
+    except DaskClassifyError:
+        raise
+    except Exception as error:
+        name = part_name(receipt.index, result.manifest["output_format"])
+        raise DamagedRun(
+            f"{name} of {result.output} is damaged: {error}.", "`dask-classify verify` shows what to do."
+        ) from error
 
 
 def _of_parquet(result: Result, receipt: Receipt, places: list[int], most: int) -> dict[int, list[str]]:

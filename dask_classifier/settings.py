@@ -51,7 +51,7 @@ def too_many(first: str, allowed: int, traceback: str) -> TooManyBadRows:
         check, fix = number_hint(traceback), "fix the classifier"
     else:
         check, fix = "Check --delimiter and --encoding.", "fix the input"
-    allow = "Allow some bad rows with --max-bad 10 or --max-bad 0.1% and --resume"
+    allow = "Allow more bad rows, such as --max-bad 10, with --resume"
     error = TooManyBadRows(
         f"Stopped at a bad row, where {limit} allowed: {first}.", f"{check} {allow}, or {fix} and start again.".strip()
     )
@@ -63,6 +63,6 @@ def number_hint(traceback: str) -> str:
     last = traceback.rpartition("\n")[2]
     if last.startswith(("ValueError: could not convert string to float", "ValueError: invalid literal for int()")):
         return 'A missing value is the empty text: convert with pd.to_numeric(column, errors="coerce").'
-    if last.startswith("TypeError"):
-        return 'All values are text: convert numbers with pd.to_numeric(column, errors="coerce").'
+    if last.startswith("TypeError") and "argument" not in last:
+        return 'Values are text: convert numbers with pd.to_numeric(column, errors="coerce").'
     return ""

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import dask_classifier as dc
+from dask_classifier import report
 from dask_classifier.errors import DamagedRun, UsageError
 
 
@@ -261,3 +262,27 @@ def test_numbers_on_demand_are_the_numbers_of_the_text(cluster, tmp_path):
     frame = dc.run(made, cluster).to_pandas(convert=True)
     assert frame.long.tolist() == [str(LARGE), ""] and frame.huge.tolist() == [str(2**70), "1"]
     assert frame.plain.tolist() == [LARGE, 1]
+
+
+@pytest.mark.parametrize("part_format", ["csv.gz", "csv.zst", "parquet"])
+@pytest.mark.parametrize("damage", ["cut", "longer", "garbage", "missing"])
+def test_a_damaged_part_is_neither_fetched_nor_read(cluster, tmp_path, part_format, damage):
+    made = dc.plan(rows=400, output=tmp_path / "run", slowness=1, block_rows=100, output_format=part_format)
+    result = dc.run(made, cluster)
+    part = tmp_path / f"run/parts/part-00001.{part_format}"
+    data = part.read_bytes()
+    part.unlink()
+    if damage != "missing":
+        part.write_bytes({"cut": data[:-20], "longer": data + b"x", "garbage": b"g" * len(data)}[damage])
+    says = "is missing" if damage == "missing" else "does not match its receipt"
+    for name in ("all.csv", "all.csv.gz", "all.csv.zst", "all.parquet"):
+        with pytest.raises(DamagedRun, match=says):
+            result.fetch(tmp_path / name)
+        assert not (tmp_path / name).exists()
+    with pytest.raises(DamagedRun, match=says):
+        result.to_pandas()
+    with pytest.raises(DamagedRun, match=says):
+        result.verify()
+    if damage == "garbage":
+        with pytest.raises(DamagedRun, match=r"part-00001.* is damaged: "):
+            report.figures(result)
