@@ -25,9 +25,18 @@ warnings.simplefilter("always")
 real = vmcluster.warn_on_duration
 vmcluster.warn_on_duration = lambda duration, message: real("1 ms", message)  # any start is slow
 cluster._PATIENCE_SECONDS = 0.0
+
+
+class Asked(executors.Client):
+    def __init__(self, *args, timeout, **options):
+        print("limit", timeout)
+        super().__init__(*args, timeout=timeout, **options)
+
+
+executors.Client = Asked
 with dc.EC2Cluster(workers=1, bring_up_limit="9m", say=print) as machines:
     with executors._client(machines) as client:
-        print("limit", client._timeout)
+        print("lost after", client._timeout)
 """
 
 
@@ -38,6 +47,7 @@ def test_a_slow_start_says_what_it_waits_for_and_shows_no_warning_of_others(ec2)
         r"The scheduler at 127\.\S+:8786 does not answer yet, after \d+\.\ds of at most 9m00s", done.stdout_text
     )
     assert "limit 540" in done.stdout_text, "a busy scheduler has as long as --bring-up-limit"
+    assert "lost after 10.0" in done.stdout_text, "and one that is lost is not waited for"
 
 
 def test_json_of_a_run_says_what_became_of_the_machines(ec2):

@@ -553,8 +553,8 @@ def test_damage_is_found_by_verify(cluster, tmp_path, classifiers):
     part = tmp_path / "run/parts/part-00001.csv.gz"
     whole = part.read_bytes()
     for damage, match in [
-        (lambda: part.write_bytes(whole[:-1]), "has changed"),
-        (lambda: part.write_bytes(whole[:-9] + bytes(9)), "has changed"),
+        (lambda: part.write_bytes(whole[:-1]), "does not match its receipt"),
+        (lambda: part.write_bytes(whole[:-9] + bytes(9)), "does not match its receipt"),
         (part.unlink, "is missing"),
         (lambda: (tmp_path / "run/parts/part-00009.csv.gz").write_bytes(whole), "does not belong"),
     ]:
