@@ -7,11 +7,11 @@ import platform
 import sys
 import time
 
-from dask_classifier import sources
-from dask_classifier.executors import connect
-from dask_classifier.planning import plan
-from dask_classifier.progress import Progress
-from dask_classifier.settings import SURVEY
+from dask_classifier.classifier.job import SURVEY
+from dask_classifier.engine.executors import connect
+from dask_classifier.rows import sources
+from dask_classifier.runs.planning import plan
+from dask_classifier.runs.progress import Progress
 
 
 def main(file):

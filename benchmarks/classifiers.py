@@ -8,7 +8,7 @@ import struct
 import time
 from pathlib import Path
 
-from dask_classifier.blackbox import BlackBox
+from dask_classifier.classifier.blackbox import BlackBox
 
 _black_box = BlackBox(10)
 _notes = {}  # process ID: its open file

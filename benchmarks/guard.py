@@ -23,10 +23,10 @@ from pathlib import Path
 import pandas as pd
 
 from dask_classifier import generate, tasks
-from dask_classifier.layouts import READ_TEXT, Layout
-from dask_classifier.planning import plan
-from dask_classifier.processes import Site
-from dask_classifier.sources import Block
+from dask_classifier.engine.processes import Site
+from dask_classifier.rows.layouts import READ_TEXT, Layout
+from dask_classifier.rows.sources import Block
+from dask_classifier.runs.planning import plan
 
 ROWS = 2_000
 

@@ -65,9 +65,10 @@ def run_workers(plan):
     import dask
     from distributed import Client, LocalCluster, wait
 
-    from dask_classifier import sources, tasks
-    from dask_classifier.local import DASK_SETTINGS
-    from dask_classifier.serving import Site
+    from dask_classifier import tasks
+    from dask_classifier.engine.local import DASK_SETTINGS
+    from dask_classifier.engine.serving import Site
+    from dask_classifier.rows import sources
 
     settings = plan.settings(0)
     blocks = sources.cut(sources.marks(plan.source, []), lambda left: plan.block_rows)

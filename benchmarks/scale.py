@@ -42,7 +42,7 @@ class SleepingProcesses:
         self.site, self.own = site, threading.local()
 
     def call(self, task, *args, on_report, timeout=None):
-        from dask_classifier.settings import TRY_OUT, Trial
+        from dask_classifier.classifier.job import TRY_OUT, Trial
 
         if task == TRY_OUT:
             _, _, text = args
@@ -52,9 +52,9 @@ class SleepingProcesses:
 
     def _block(self, settings, file, block, report):
         """Sleeps, and tells how far it is as a classifier process does; then commits an empty part."""
-        from dask_classifier.chunks import Parsed
-        from dask_classifier.parts import PartWriter
-        from dask_classifier.sources import Rows
+        from dask_classifier.parts.writer import PartWriter
+        from dask_classifier.rows.chunks import Parsed
+        from dask_classifier.rows.sources import Rows
 
         if not hasattr(self.own, "slowness"):
             self.own.slowness = random.Random().gauss(1, SPREAD)
@@ -90,9 +90,9 @@ def workers(address, first, count):
     import dask
     from distributed import Worker
 
-    from dask_classifier import parts  # noqa: F401  imports pandas, as a forkserver does
-    from dask_classifier import workers as ours
-    from dask_classifier.local import DASK_SETTINGS
+    from dask_classifier.engine import worker_plugin as ours
+    from dask_classifier.engine.local import DASK_SETTINGS
+    from dask_classifier.parts.writer import writer  # noqa: F401  imports pandas, as a forkserver does
 
     ours.ClassifierProcesses, ours.start_forkserver = SleepingProcesses, lambda: None
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import errors
     from .cluster import EC2Cluster
-    from .local import LocalCluster
-    from .machines import ClusterSpec
-    from .manifest import Manifest
+    from .ec2.spec import ClusterSpec
+    from .engine.local import LocalCluster
     from .pipeline import run
-    from .planning import Plan, plan
-    from .progress import Progress
-    from .result import Result, open_run
+    from .runs.planning import Plan, plan
+    from .runs.progress import Progress
+    from .runs.result import Result, open_run
+    from .runs.run_folder import Manifest
 
 __version__ = version("dask-classify")
 __all__ = [
@@ -40,15 +40,15 @@ __all__ = [
 ]
 
 _HOME = {
-    "ClusterSpec": "machines",
-    "Manifest": "manifest",
+    "ClusterSpec": "ec2.spec",
+    "Manifest": "runs.run_folder",
     "EC2Cluster": "cluster",
-    "LocalCluster": "local",
-    "Plan": "planning",
-    "Progress": "progress",
-    "Result": "result",
-    "open_run": "result",
-    "plan": "planning",
+    "LocalCluster": "engine.local",
+    "Plan": "runs.planning",
+    "Progress": "runs.progress",
+    "Result": "runs.result",
+    "open_run": "runs.result",
+    "plan": "runs.planning",
     "run": "pipeline",
 }
 

@@ -13,7 +13,7 @@ def main() -> None:
     gc.set_threshold(50_000)  # imports make many objects and no garbage: looking for it takes a sixth of their time
     try:
         check_platform()
-        from .cli import main as command
+        from .cli.app import main as command
     except UsageError as error:
         _refuse(error)
     except ValueError as error:  # of Dask, which reads its configuration when it is imported

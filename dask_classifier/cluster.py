@@ -20,16 +20,16 @@ from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
 
-from . import bootstrap, costs, ground, reaper, saved
-from .aws import Aws
+from .ec2 import boot, named_clusters, placement, prices, teardown
+from .ec2.aws import Aws
+from .ec2.launcher import Fleet
+from .ec2.named_clusters import Saved
+from .ec2.nodes import GRACE_SECONDS, Scheduler, Worker
+from .ec2.placement import Ground
+from .ec2.roles import user_data
+from .ec2.signals import endings_as_exceptions, never_failing, uninterrupted
+from .ec2.spec import ClusterSpec, spec_of
 from .errors import ClusterError, DaskClassifyError
-from .fleet import Fleet
-from .ground import Ground
-from .machines import ClusterSpec, spec_of
-from .nodes import GRACE_SECONDS, Scheduler, Worker
-from .protection import endings_as_exceptions, never_failing, uninterrupted
-from .roles import user_data
-from .saved import Saved
 from .units import format_seconds
 
 _WATCH_SECONDS = 5.0
@@ -60,16 +60,16 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     stays: bool  # when it is closed
     ground: Ground
     id: str
-    tls: bootstrap.Tls
+    tls: boot.Tls
     fleet: Fleet
-    ending: reaper.Ending | None  # what became of the machines
+    ending: teardown.Ending | None  # what became of the machines
 
     def __init__(self, workers: int | None = None, *, say: Callable[[str], None] = _log.info, **options: Any):
         self._begin(spec_of(workers, options), say)
         self._announce()
         try:
             if self.spec.name:
-                saved.save(self.saved(), new=True)  # first of all, so that `down` finds it from now on
+                named_clusters.save(self.saved(), new=True)  # first of all, so that `down` finds it from now on
             self.fleet.open_group()
             self._start_dask(self.spec.workers)
             self._up = time.time()
@@ -98,7 +98,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         self.spec = dataclasses.replace(spec, region=self.aws.region)
         self.say, self.stays = never_failing(say), bool(kept)
         self.ending = None
-        self._when_gone: list[Callable[[reaper.Ending], None]] = []
+        self._when_gone: list[Callable[[teardown.Ending], None]] = []
         self._machines: dict[str, Future] = {}  # by name: launches that no node has asked for yet
         self._refused: ClusterError | None = None
         # one that stays has an owner who may be making it smaller
@@ -108,9 +108,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         self._began, self._up = time.monotonic(), time.time()
         self._talk_at = self._began + _PATIENCE_SECONDS
         self._asked = None if kept else self._up
-        self.ground = ground.look(self.aws, spec)
+        self.ground = placement.look(self.aws, spec)
         self.id = kept.id if kept else uuid.uuid4().hex[:12]
-        self.tls = kept.tls if kept else bootstrap.tls(days=2 + math.ceil(spec.deadline / 86_400))
+        self.tls = kept.tls if kept else boot.tls(days=2 + math.ceil(spec.deadline / 86_400))
         self.fleet = Fleet(self.aws, self.spec, self.ground, self.id, self.say)
         self._undo_signals = endings_as_exceptions()
 
@@ -121,7 +121,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     def _announce(self) -> None:
         """Say what will be started, before it is."""
         spec, count = self.spec, self.spec.workers
-        price = costs.hourly(self.aws, spec, self.ground, count)
+        price = prices.hourly(self.aws, spec, self.ground, count)
         self.say(f"Starting {self.ground.words(spec, count)}, in {self.aws.region}: {price}")
         end, latest = "`down`" if spec.name else "this run", _clock(self.fleet.deadline)
         self.say(f"Cluster {self.id} ends with {end}, and by {latest} at the latest.")
@@ -139,7 +139,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     def _start_dask(self, workers: int) -> None:
         """Dask's own start, which has the machines started; its global configuration stays as it is."""
         # with encryption "not required", VMCluster leaves the global configuration alone; see `_start`
-        security = bootstrap.security(self.tls, require_encryption=False)
+        security = boot.security(self.tls, require_encryption=False)
         super().__init__(
             n_workers=workers,
             region=self.aws.region,
@@ -323,7 +323,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         """For classifier processes: temporary credentials of the caller's, unless machines have their own."""
         return {} if self.spec.instance_profile else self.aws.temporary_credentials(self.fleet.deadline - time.time())
 
-    def when_gone(self, tell: Callable[[reaper.Ending], None]) -> None:
+    def when_gone(self, tell: Callable[[teardown.Ending], None]) -> None:
         """Have `tell` called once the machines are gone."""
         self._when_gone.append(tell)
 
@@ -350,7 +350,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
             if self.ending and not self.stays:
                 words = str(self.ending)
                 self.say(words[0].upper() + words[1:])
-                reaper.refuse_leftovers(self.ending, self.aws.region, self.fleet.deadline, self.id)
+                teardown.refuse_leftovers(self.ending, self.aws.region, self.fleet.deadline, self.id)
 
     def _end_now(self) -> None:
         if self.fleet.started and not self.stays:
@@ -361,11 +361,11 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         with contextlib.suppress(Exception):
             self._loop_runner.stop()
         if self.stays:
-            self.ending = reaper.Ending(0, 0)
+            self.ending = teardown.Ending(0, 0)
             return
         self.ending = self.fleet.end()
         if self.spec.name and not self.ending.left:
-            saved.forget(self.spec.name, self.id)
+            named_clusters.forget(self.spec.name, self.id)
         for tell in self._when_gone:
             with contextlib.suppress(DaskClassifyError):  # what is told matters less than the end
                 tell(self.ending)

@@ -9,17 +9,20 @@ from dataclasses import asdict
 from distributed import Client
 from distributed.deploy.cluster import Cluster
 
-from . import manifest, notebook, report, sources, storage
+from . import storage
+from .classifier.job import CLASSIFY_BLOCK, SURVEY, TRY_OUT, UNPACK, Settings, Trial, too_many
+from .engine.executors import DaskExecutor, InlineExecutor, connect
+from .engine.processes import ProcessDied
 from .errors import BlocksFailed, DaskClassifyError, SourceError
-from .executors import DaskExecutor, InlineExecutor, connect
-from .manifest import REPORT, Cut, Found, Stage
-from .planning import MOST_BLOCKS, Plan, new_run_id, rows_of_next, shrink, too_many_blocks
-from .processes import ProcessDied
-from .progress import CLASSIFYING, Beginning, Progress
-from .receipts import Receipt
-from .result import Result, open_run
-from .settings import CLASSIFY_BLOCK, SURVEY, TRY_OUT, UNPACK, Settings, Trial, too_many
-from .sources import Block, CsvFile, GeneratedRows, Marks, Source
+from .parts.receipts import Receipt
+from .rows import sources
+from .rows.sources import Block, CsvFile, GeneratedRows, Marks, Source
+from .runs import run_folder
+from .runs.planning import MOST_BLOCKS, Plan, new_run_id, rows_of_next, shrink, too_many_blocks
+from .runs.progress import CLASSIFYING, Beginning, Progress
+from .runs.result import Result, open_run
+from .runs.run_folder import REPORT, Cut, Found, Stage
+from .show import notebook, report
 
 Executor = InlineExecutor | DaskExecutor
 _TRIAL_CHUNKS = 20
@@ -42,7 +45,7 @@ def run(
     finished blocks are kept, and a plan with `resume=True` goes on from there.
     """
     progress = progress or notebook.following()
-    found = manifest.look(plan)
+    found = run_folder.look(plan)
     if found.complete:
         progress.stage("complete already")
         return open_run(plan.output)
@@ -63,7 +66,7 @@ def _run(plan: Plan, found: Found, cluster, progress: Progress, worker_timeout: 
             stages.enter(CLASSIFYING)
             receipts = _classify(plan, cut, found.receipts, executor, progress)
             stages.enter("publishing")
-            manifest.save_manifest(
+            run_folder.save_manifest(
                 plan, cut, receipts, stages=stages.spent, resumed=[receipt.index for receipt in found.receipts]
             )
     for _, file in cut.source.packed_files:
@@ -136,7 +139,7 @@ def _record_the_end(cluster, result: Result, progress: Progress) -> None:
     """Machines end after the run: their cluster adds to manifest and report what became of them."""
 
     def record(ending) -> None:
-        manifest.add_machines(result.output, asdict(ending))
+        run_folder.add_machines(result.output, asdict(ending))
         _report(open_run(result.output), progress)
 
     owner = getattr(cluster, "cluster", cluster)  # of a Client
@@ -167,8 +170,8 @@ def _prepare(plan: Plan, executor: Executor, stages: _Stages) -> Cut:
         raise too_many_blocks(plan, rows)
     cut = Cut(source, blocks, trial.seconds_a_row)
     if plan.overwrite:
-        manifest.clear(plan)  # now nothing can be wrong with the new one
-    manifest.save_plan(plan, cut)
+        run_folder.clear(plan)  # now nothing can be wrong with the new one
+    run_folder.save_plan(plan, cut)
     return cut
 
 
@@ -209,7 +212,7 @@ def _sizes_of_copies(
 
 def _restore_copies(plan: Plan, found: Found, executor: Executor, stages: _Stages) -> None:
     """Unpack again what the missing blocks read, and is no longer there: a complete run has no copies."""
-    there, needed = storage.sizes(plan.output), {block.file for block in manifest.missing(found.cut, found.receipts)}
+    there, needed = storage.sizes(plan.output), {block.file for block in run_folder.missing(found.cut, found.receipts)}
     lost = [
         (number, file)
         for number, file in found.cut.source.packed_files
@@ -256,7 +259,7 @@ def _classify(
     settings = plan.settings(plan.max_bad.of(cut.rows), cut.fingerprint(plan))
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}
     bad_rows = _Budget(settings.max_bad_rows, done)
-    arguments = [(settings, cut.source.files[block.file], block) for block in manifest.missing(cut, done)]
+    arguments = [(settings, cut.source.files[block.file], block) for block in run_folder.missing(cut, done)]
     with closing(executor.each(CLASSIFY_BLOCK, arguments, plan.block_timeout)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome.error, ProcessDied):

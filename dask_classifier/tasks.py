@@ -14,17 +14,18 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from . import shipping, sources
-from .borders import Piece
-from .chunks import Chunk, bad_row, cut, parse
-from .classifier import Classify, classify_chunk
+from .classifier import bundle
+from .classifier.contract import Classify, classify_chunk
+from .classifier.job import Settings, Trial, number_hint, too_many
+from .engine.serving import Report, Site
 from .errors import DaskClassifyError, WrongAnswer
-from .parts import PartWriter, describe_bad_row
+from .parts.receipts import Receipt
+from .parts.writer import PartWriter, describe_bad_row
 from .raised import Raised
-from .receipts import Receipt
-from .serving import Report, Site
-from .settings import Settings, Trial, number_hint, too_many
-from .sources import Block, CsvFile, GeneratedRows
+from .rows import sources
+from .rows.borders import Piece
+from .rows.chunks import Chunk, bad_row, cut, parse
+from .rows.sources import Block, CsvFile, GeneratedRows
 
 TRIAL_SECONDS = 0.25  # a trial that has taken this long is enough: its work is done again in the first block
 _MOST_NAMES = 12  # of columns, in a hint
@@ -34,7 +35,7 @@ _WARM_UP_ROWS, _MEASURED_ROWS = 10, 30  # where the trial's first pieces end
 @functools.cache
 def _classifier(entry: str, folder: str, slowness: int | None) -> Classify:
     """The classifier, made once in each process."""
-    return shipping.load(entry, folder, slowness)
+    return bundle.load(entry, folder, slowness)
 
 
 def forget_classifiers() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from dask_classifier.cli import app
+from dask_classifier.cli.app import app
 
 PAGE = Path(__file__).with_name("commands.md")
 HEAD = """# Commands

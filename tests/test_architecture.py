@@ -2,29 +2,42 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import dask_classifier
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "dask_classifier"
-PRINTING = {"completion", "cli", "commands", "machine_commands", "options", "display"}
-SPEAKING_TO_AWS = {"storage", "aws", "reaper", "fleet", "costs", "doctor"}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+    if path.parent != PACKAGE or not path.stem.startswith("__")
+}
+PRINTING = {"cli.app", "cli.cluster_commands", "cli.completion", "cli.options", "cli.run_commands", "show.terminal"}
+SPEAKING_TO_AWS = {"storage", "ec2.aws", "ec2.teardown", "ec2.launcher", "ec2.prices", "ec2.doctor"}
 
 
-def table():
-    """The files in ARCHITECTURE.md, top layer first."""
-    section = (ROOT / "ARCHITECTURE.md").read_text().split("## Files")[1].split("\n## ")[0]
-    return re.findall(r"^\| (\w+)\.py \|", section, re.MULTILINE)
+def rooms():
+    """The rooms and the files at the door in ARCHITECTURE.md, the lowest first."""
+    section = (ROOT / "ARCHITECTURE.md").read_text().split("## Rooms")[1].split("\n## ")[0]
+    return re.findall(r"^\| (\w+)(?:/|\.py) \|", section, re.MULTILINE)
 
 
-def imports(path):
-    """The modules of this package that a file imports, at any depth."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-    return found
+def room_of(module):
+    return module.split(".")[0]
+
+
+def imports(module):
+    """The modules of this package that a module imports, at any depth."""
+    package = [] if "." not in module and MODULES[module].stem != "__init__" else [room_of(module)]
+    imported = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) + 1 - node.level] + (node.module.split(".") if node.module else [])
+            inside = [".".join([*base, alias.name]) for alias in node.names]
+            imported |= {name if name in MODULES else ".".join(base) for name in inside} - {""}
+    return imported
 
 
 def foreign_imports(path):
@@ -35,29 +48,46 @@ def foreign_imports(path):
             yield node.module.split(".")[0]
 
 
-def test_the_table_lists_each_module_and_imports_go_up_only():
-    order = table()
-    assert sorted(order) == sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__"))
-    for number, name in enumerate(order):
-        assert imports(PACKAGE / f"{name}.py") - {"__version__"} <= set(order[:number]), f"{name}.py imports from below"
+def test_there_are_as_many_modules_as_files():
+    assert len(MODULES) > 70 and {"rows", "cli.app", "tasks"} <= set(MODULES)
+
+
+def test_no_room_imports_a_room_above_it():
+    order = rooms()
+    assert sorted(order) == sorted({room_of(module) for module in MODULES})
+    for module in MODULES:
+        for other in imports(module):
+            assert order.index(room_of(other)) <= order.index(room_of(module)), f"{module} imports {other}"
+
+
+def test_no_imports_go_in_a_circle():
+    TopologicalSorter({module: imports(module) for module in MODULES}).prepare()
+
+
+def test_each_room_says_in_two_sentences_what_it_is_for_and_imports_nothing():
+    for module, path in MODULES.items():
+        if path.stem == "__init__":
+            tree = ast.parse(path.read_text())
+            first, second = ast.get_docstring(tree).split("\n\n")
+            assert len(tree.body) == 1 and first.endswith(".") and second.startswith("May import"), module
 
 
 def test_one_door_each():
-    for path in PACKAGE.glob("*.py"):
+    for module, path in MODULES.items():
         foreign = set(foreign_imports(path))
-        assert path.stem == "storage" or ("fsspec" not in foreign and "s3fs" not in foreign), path
-        assert path.stem in PRINTING or not foreign & {"click", "rich"}, path
-        assert path.stem in SPEAKING_TO_AWS or "botocore" not in foreign, path
+        assert module == "storage" or ("fsspec" not in foreign and "s3fs" not in foreign), path
+        assert module in PRINTING or not foreign & {"click", "rich"}, path
+        assert module in SPEAKING_TO_AWS or "botocore" not in foreign, path
         calls = {
             node.func.id
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
-        assert path.stem in PRINTING or "print" not in calls, path
+        assert module in PRINTING or "print" not in calls, path
 
 
 def test_each_module_says_its_reason_and_is_short():
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), path
         assert len(path.read_text().splitlines()) <= 400, path
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dask_classifier as dc
-from dask_classifier.borders import marks_of, scan, survey
-from dask_classifier.layouts import READ_TEXT
+from dask_classifier.rows.borders import marks_of, scan, survey
+from dask_classifier.rows.layouts import READ_TEXT
 
 # CR alone ends a row too, but pandas loses empty fields after it (a row "\\r," gives no row): it has a known text below
 SOUP = st.lists(st.sampled_from(["a", ",", '"', '""', "\n", "\r\n", " ", "\t", ";", "é"]), max_size=30).map("".join)

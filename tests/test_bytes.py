@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from reference import black_box, reference
 
 import dask_classifier as dc
-from dask_classifier import generate, report
+from dask_classifier import generate
+from dask_classifier.show import report
 
 
 def csv_of(rows, seed=0):
@@ -225,7 +226,7 @@ def test_any_csv_in_any_blocks_and_pieces(
     tmp_path_factory, rows, line_break, block_rows, chunk_rows, piece_bytes, final
 ):
     """The survey's pieces and marks are made tiny, so that their borders fall everywhere."""
-    from dask_classifier import sources
+    from dask_classifier.rows import sources
 
     text = line_break.join(["id,b,c", *map(",".join, rows)]) + (line_break if final else "")
     folder = tmp_path_factory.mktemp("any")

@@ -9,7 +9,8 @@ import pytest
 from reference import reference
 
 import dask_classifier as dc
-from dask_classifier import generate, shipping
+from dask_classifier import generate
+from dask_classifier.classifier import bundle
 from dask_classifier.errors import WrongAnswer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -145,10 +146,10 @@ def test_a_script_without_a_main_guard_and_a_function_of_its_own(tmp_path):
 
 
 def test_the_digest_follows_the_code():
-    first = shipping.pack(f"{known.__file__}:lengths")
-    assert first.digest == shipping.pack(f"{known.__file__}:series").digest
-    assert first.digest != shipping.pack("blackbox").digest
-    assert first.digest != shipping.pack(f"{known.__file__}:lengths", (__file__,)).digest
+    first = bundle.pack(f"{known.__file__}:lengths")
+    assert first.digest == bundle.pack(f"{known.__file__}:series").digest
+    assert first.digest != bundle.pack("blackbox").digest
+    assert first.digest != bundle.pack(f"{known.__file__}:lengths", (__file__,)).digest
 
 
 def test_the_example_with_scikit_learn(tmp_path, command):

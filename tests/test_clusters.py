@@ -152,7 +152,7 @@ def test_a_cluster_without_workers_is_no_cluster(dask_cluster, tmp_path):
 
 
 def test_workers_with_other_versions_are_refused_before_work(cluster, tmp_path, monkeypatch):
-    from dask_classifier import executors
+    from dask_classifier.engine import executors
 
     real = executors.versions()
     monkeypatch.setattr(executors, "versions", lambda: real | {"pandas": "3.0.0"})

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
-from dask_classifier.cli import app
+from dask_classifier.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

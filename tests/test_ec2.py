@@ -8,10 +8,11 @@ import pytest
 from botocore.exceptions import ClientError
 from rehearse import IMAGE, REGION
 
-from dask_classifier import bootstrap, ground, machines, reaper
+from dask_classifier.ec2 import boot, placement, teardown
+from dask_classifier.ec2.launcher import Fleet
+from dask_classifier.ec2.placement import Ground, Offer
+from dask_classifier.ec2.spec import ClusterSpec
 from dask_classifier.errors import ClusterError, UsageError
-from dask_classifier.fleet import Fleet
-from dask_classifier.ground import Ground, Offer
 
 PRIVATE_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dask-classify:1"
 
@@ -25,7 +26,7 @@ def profile(region):
 
 
 def spec(**options):
-    return machines.ClusterSpec.of(**{"image": IMAGE} | options)
+    return ClusterSpec.of(**{"image": IMAGE} | options)
 
 
 # --- a run -------------------------------------------------------------------------------------------
@@ -230,10 +231,10 @@ def test_a_default_type_that_the_region_lacks_is_passed_over():
                 {"InstanceType": name, "ProcessorInfo": x86, "VCpuInfo": {"DefaultVCpus": 2}} for name in names
             ]}]  # fmt: skip
 
-    vcpus, architecture = ground._types(Region(), spec())
+    vcpus, architecture = placement._types(Region(), spec())
     assert sorted(vcpus) == ["c5.large", "c6i.large"] and architecture == "x86_64"
     with pytest.raises(ClusterError, match=r"c7i\.4xlarge cannot be had"):
-        ground._types(Region(), spec(instance_type="c7i.4xlarge,c6i.4xlarge"))
+        placement._types(Region(), spec(instance_type="c7i.4xlarge,c6i.4xlarge"))
 
 
 class NoAws:
@@ -261,7 +262,7 @@ def test_each_machine_is_encrypted_has_imdsv2_and_ends_when_it_shuts_down():
     assert asked["NetworkInterfaces"][0]["AssociatePublicIpAddress"] is True
     assert asked["KeyName"] == "mine" and asked["IamInstanceProfile"] == {"Name": "classify"} and asked["ClientToken"]
     tags = {each["Key"]: each["Value"] for each in asked["TagSpecifications"][0]["Tags"]}
-    assert tags["team"] == "data" and tags[reaper.CLUSTER] == "an-id" and reaper.CLIENT in tags
+    assert tags["team"] == "data" and tags[teardown.CLUSTER] == "an-id" and teardown.CLIENT in tags
 
 
 def test_private_addresses_spot_and_profiles_by_arn():
@@ -276,17 +277,17 @@ def test_private_addresses_spot_and_profiles_by_arn():
 
 
 def test_user_data_quotes_words_and_stays_far_under_the_limit():
-    own = bootstrap.tls(days=1)
-    config = bootstrap.config(own, "worker", {})
+    own = boot.tls(days=1)
+    config = boot.config(own, "worker", {})
     assert "scheduler" not in config["distributed"]["comm"]["tls"]  # the worker's role alone
-    text = bootstrap.user_data(
+    text = boot.user_data(
         title="t", minutes=3, image="a/b:1", command=["x", "a b; rm", "$(nproc)"], config=config,
         environment={"E": "it's"}, region=REGION,
     )  # fmt: skip
     assert "shutdown -h +3" in text and "'a b; rm' \"$(nproc)\"" in text and "E=it" in text
-    assert len(text.encode()) < bootstrap.USER_DATA_LIMIT / 4
+    assert len(text.encode()) < boot.USER_DATA_LIMIT / 4
     with pytest.raises(UsageError, match="EC2 allows 16,384"):
-        bootstrap.user_data(
+        boot.user_data(
             title="t" * 17_000, minutes=3, image="a/b:1", command=[], config=config, environment={}, region=REGION
         )
 
@@ -324,19 +325,19 @@ def test_options_are_words_as_people_type_them():
 
 FLEET = """
 import json
-import dask_classifier.fleet
-from dask_classifier import ground
-from dask_classifier.aws import Aws
+import dask_classifier.ec2.launcher
+from dask_classifier.ec2 import placement
+from dask_classifier.ec2.aws import Aws
 from dask_classifier.errors import ClusterError
-from dask_classifier.fleet import Fleet
-from dask_classifier.machines import ClusterSpec
+from dask_classifier.ec2.launcher import Fleet
+from dask_classifier.ec2.spec import ClusterSpec
 
 options = json.load(open("fleet.json"))
 name, fleets = options.pop("name"), options.pop("fleets", 1)
-dask_classifier.fleet._TRIES = options.pop("tries", 8)
+dask_classifier.ec2.launcher._TRIES = options.pop("tries", 8)
 spec = ClusterSpec.of(image="a/b:1", teardown_limit=30, **options)
 aws = Aws()
-here = ground.look(aws, spec)
+here = placement.look(aws, spec)
 for number in range(fleets):
     fleet = Fleet(aws, spec, here, f"{name}-{number}", print)
     fleet.open_group()

@@ -8,18 +8,19 @@ import pytest
 from iam import Recorder
 from rehearse import IMAGE, finish, wait_for
 
-from dask_classifier import ground, saved
-from dask_classifier.aws import Aws
+from dask_classifier.ec2 import named_clusters, placement
+from dask_classifier.ec2.aws import Aws
+from dask_classifier.ec2.launcher import Fleet
+from dask_classifier.ec2.spec import ClusterSpec
 from dask_classifier.errors import UsageError
-from dask_classifier.fleet import Fleet
-from dask_classifier.machines import ClusterSpec
 
 SLOW_START = """
 import warnings
 from dask.utils import parse_timedelta
 import dask_cloudprovider.generic.vmcluster as vmcluster
 import dask_classifier as dc
-from dask_classifier import cluster, executors
+from dask_classifier import cluster
+from dask_classifier.engine import executors
 
 warnings.simplefilter("always")
 real = vmcluster.warn_on_duration
@@ -83,9 +84,9 @@ def test_a_killed_command_leaves_no_lock(ec2):
 def test_a_cluster_is_locked_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     said = []
-    with saved.locked("one", said.append), saved.locked("two", said.append):
+    with named_clusters.locked("one", said.append), named_clusters.locked("two", said.append):
         assert not said
-    with saved.locked("one", said.append):
+    with named_clusters.locked("one", said.append):
         assert not said
 
 
@@ -109,7 +110,7 @@ def test_a_disk_is_at_least_as_large_as_the_image(ec2, monkeypatch):
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
     aws, wanted = Aws(), ClusterSpec.of(image=IMAGE, security_group="sg-1")
-    fleet = Fleet(aws, wanted, ground.look(aws, wanted), "an-id", print)
+    fleet = Fleet(aws, wanted, placement.look(aws, wanted), "an-id", print)
     offer = fleet.ground.offers["worker"][0]
     (disk,) = fleet.request("worker", "worker-0", "#!/bin/sh", offer, "t")["BlockDeviceMappings"]
     assert disk["Ebs"]["VolumeSize"] == 64

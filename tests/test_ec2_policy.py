@@ -6,7 +6,7 @@ import pytest
 from iam import TAG, Need, Recorder, allows
 from rehearse import IMAGE
 
-from dask_classifier.policies import policies
+from dask_classifier.ec2.policies import policies
 
 OUTPUT = "s3://bucket/policy"
 EC2 = "arn:aws:ec2:us-east-1:123456789012"

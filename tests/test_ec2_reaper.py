@@ -9,17 +9,17 @@ import time
 
 import pytest
 
-from dask_classifier import owners, reaper
-from dask_classifier.aws import Aws
+from dask_classifier.ec2 import owners, teardown
+from dask_classifier.ec2.aws import Aws
 from dask_classifier.errors import ClusterError, InstancesLeft
 
 CLIENT = """
 import time
-from dask_classifier.owners import this_client
+from dask_classifier.ec2.owners import this_client
 print(this_client(), flush=True)
 time.sleep(600)
 """
-ALIVE = "import sys\nfrom dask_classifier.owners import alive\nprint(alive(sys.argv[1]))\n"
+ALIVE = "import sys\nfrom dask_classifier.ec2.owners import alive\nprint(alive(sys.argv[1]))\n"
 IS_ROOT = pytest.mark.skipif(
     os.getuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv", "mount"))), reason="needs root and util-linux"
 )
@@ -135,9 +135,9 @@ def test_more_ids_than_a_filter_takes(ec2, aws):
     """EC2 takes 200 values; 205 processes are too many for a test, so that these instances never were."""
     ids = [f"i-{number:017x}" for number in range(205)]
     with pytest.raises(ClusterError, match="maximum number of filter values is 200"):
-        reaper._described(aws, [{"Name": "instance-id", "Values": ids}])
-    assert reaper.states(aws, ids) == {}
-    reaper.terminate(aws, ids)
+        teardown._described(aws, [{"Name": "instance-id", "Values": ids}])
+    assert teardown.states(aws, ids) == {}
+    teardown.terminate(aws, ids)
     told = [event["ids"] for event in ec2.events("call", call="TerminateInstances")]
     assert max(map(len, told)) <= 200 and {each for some in told for each in some} == set(ids)
 
@@ -155,9 +155,9 @@ def a_group(ec2, name, **tags):
 def test_a_cluster_that_is_starting_is_not_old(ec2):
     """Its group is there before its first instance, and EC2 tells no age of groups."""
     now = time.time()
-    young = a_group(ec2, "young", created=reaper.moment(now - 1))
+    young = a_group(ec2, "young", created=teardown.moment(now - 1))
     unknown = a_group(ec2, "unknown")
-    old = a_group(ec2, "old", created=reaper.moment(now - 4 * 3600))
+    old = a_group(ec2, "old", created=teardown.moment(now - 4 * 3600))
     done = ec2.command("reap", "--older-than", "3h", "--yes", check=0)
     said = done.stdout_text + done.stderr_text
     assert old in said and young not in said and unknown not in said
@@ -204,10 +204,10 @@ def test_what_may_have_been_started_is_said(ec2):
 def test_what_is_left_names_the_security_group_too(ec2, aws):
     group = a_group(ec2, "kept")
     ec2.settings(faults=[{"call": "DeleteSecurityGroup", "code": "DependencyViolation"}])
-    ending = reaper.end(aws, "kept", group_ids=[group], sure=True, limit=1)
+    ending = teardown.end(aws, "kept", group_ids=[group], sure=True, limit=1)
     assert ec2.events("fault", call="DeleteSecurityGroup") and ending.left == (group,)
     with pytest.raises(InstancesLeft, match=group):
-        reaper.refuse_leftovers(ending, "us-east-1", 0, "kept")
+        teardown.refuse_leftovers(ending, "us-east-1", 0, "kept")
     ec2.settings()
     ec2.wipe()
 
@@ -216,8 +216,8 @@ def test_a_command_that_was_stopped_in_teardown_looks_once_more(ec2, aws, monkey
     """As a laptop that sleeps: the time is over when it wakes, and all may have ended in the meantime."""
     group, moments = a_group(ec2, "asleep"), iter([0.0, 0.0, 999.0])
     ec2.settings(faults=[{"call": "DeleteSecurityGroup", "code": "DependencyViolation", "to": 1}])
-    monkeypatch.setattr(reaper.time, "monotonic", lambda: next(moments, 999.0))
-    ending = reaper.end(aws, "asleep", group_ids=[group], sure=True, limit=30)
+    monkeypatch.setattr(teardown.time, "monotonic", lambda: next(moments, 999.0))
+    ending = teardown.end(aws, "asleep", group_ids=[group], sure=True, limit=30)
     assert len(ec2.events("fault", call="DeleteSecurityGroup")) == 1
     assert ending.left == () and ec2.remains() == []
 

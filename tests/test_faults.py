@@ -16,7 +16,7 @@ import pytest
 from reference import reference
 
 import dask_classifier as dc
-from dask_classifier import generate, pipeline, planning
+from dask_classifier import generate, pipeline
 from dask_classifier.errors import (
     BlocksFailed,
     DamagedRun,
@@ -27,6 +27,7 @@ from dask_classifier.errors import (
     UsageError,
     WrongAnswer,
 )
+from dask_classifier.runs import planning
 
 COMMAND = Path(sys.executable).parent / "dask-classify"
 

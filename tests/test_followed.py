@@ -13,10 +13,10 @@ from distributed import Client, Scheduler, Worker
 from distributed.utils_test import gen_test
 from tornado.ioloop import IOLoop
 
-from dask_classifier import followed, page
-from dask_classifier.followed import PAGE_TOPIC, FollowedRun, topic
-from dask_classifier.progress import Beginning, Finished
-from dask_classifier.schedulers import RunsPlugin, page_path
+from dask_classifier.dashboard.events import PAGE_TOPIC, FollowedRun, topic
+from dask_classifier.dashboard.lazy import events, page
+from dask_classifier.dashboard.scheduler_plugin import RunsPlugin, page_path
+from dask_classifier.runs.progress import Beginning, Finished
 
 
 def wait_until(condition, seconds=60):
@@ -38,7 +38,7 @@ def begun(run, title="a run", client="c"):
 def clock(monkeypatch):
     """Time that passes when it is told to."""
     now = [1000.0]
-    monkeypatch.setattr(followed.time, "time", lambda: now[0])
+    monkeypatch.setattr(events.time, "time", lambda: now[0])
     return now
 
 

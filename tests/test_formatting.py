@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dask_classifier import chunks, formatting, sources
-from dask_classifier.classifier import check_answer
+from dask_classifier.classifier.contract import check_answer
 from dask_classifier.errors import WrongAnswer
-from dask_classifier.layouts import READ_TEXT, Layout, read_header
+from dask_classifier.parts.writer import csv_text
+from dask_classifier.rows import chunks, sources
+from dask_classifier.rows.layouts import READ_TEXT, Layout, read_header
 
 LAYOUT = Layout(columns=("ID", "NAME", "TEXT"))
 TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=6) | st.sampled_from(
@@ -89,8 +90,8 @@ def test_answers_are_written_as_to_csv_writes_them_chunk_by_chunk(data):
             frame = chunk.frame.assign(CLASSIFICATION=answer)
         answers.append(check_answer(chunk.frame, answer))
         expected += frame.to_csv(header=header and number == 0, lineterminator="\n")
-    frames = formatting.as_frames(answers, block)
-    assert formatting.to_csv(frames, block, header=header) == expected.encode()
+    frames = csv_text.as_frames(answers, block)
+    assert csv_text.to_csv(frames, block, header=header) == expected.encode()
 
 
 BUFFER, FRAME = np.empty(4), pd.DataFrame({"C": np.empty(4)})
@@ -136,7 +137,7 @@ def test_whatever_a_classifier_does_with_its_answer_afterwards(classify):
         answers.append(check_answer(chunk.frame, answer))
         frame = answer if isinstance(answer, pd.DataFrame) else chunk.frame.assign(CLASSIFICATION=answer)
         expected += frame.to_csv(header=False, lineterminator="\n")
-    written = formatting.to_csv(formatting.as_frames(answers, block), block, header=False)
+    written = csv_text.to_csv(csv_text.as_frames(answers, block), block, header=False)
     assert written.decode() == expected
 
 
@@ -145,7 +146,7 @@ def test_text_that_is_not_unicode_is_a_wrong_answer():
     surrogates = pd.array(["\ud800"] * 2, dtype=pd.StringDtype("python", na_value=np.nan))
     for answer in (surrogates, block.frame.assign(C=pd.Series(surrogates, index=block.frame.index))):
         with pytest.raises(WrongAnswer, match="not Unicode"):
-            formatting.to_csv(formatting.as_frames([check_answer(block.frame, answer)], block), block, header=False)
+            csv_text.to_csv(csv_text.as_frames([check_answer(block.frame, answer)], block), block, header=False)
 
 
 @pytest.mark.parametrize("change", ["other text", "a column less", "another order", "no new column", "index renamed"])
@@ -159,18 +160,18 @@ def test_a_frame_that_is_not_the_rows_with_more_columns_is_not_taken_for_them(ch
         "no new column": lambda: frame[["NAME", "TEXT"]],
         "index renamed": lambda: frame.rename_axis("KEY"),
     }[change]()
-    assert formatting.to_csv([changed], block, header=True).decode() == changed.to_csv(lineterminator="\n")
+    assert csv_text.to_csv([changed], block, header=True).decode() == changed.to_csv(lineterminator="\n")
 
 
 def test_the_short_cut_is_taken_where_it_can_be(monkeypatch):
     """And only there: a row with quotes goes through `to_csv`."""
     called = []
-    monkeypatch.setattr(formatting, "_csv", lambda frame, **options: called.append(len(frame)) or b"")
+    monkeypatch.setattr(csv_text, "_csv", lambda frame, **options: called.append(len(frame)) or b"")
     for rows, by_pandas in ((plain_rows(6), []), ([("1", '"a,b"', "x")], [1])):
         block = parsed(rows)
         answers = [check_answer(chunk.frame, [0.5] * len(chunk.frame)) for chunk in chunks.cut(block, 4)]
         called.clear()
-        formatting.to_csv(formatting.as_frames(answers, block), block, header=False)
+        csv_text.to_csv(csv_text.as_frames(answers, block), block, header=False)
         assert called == by_pandas
 
 
@@ -180,7 +181,7 @@ def test_the_short_cut_is_taken_where_it_can_be(monkeypatch):
 def test_rows_whose_text_is_not_what_to_csv_writes_are_not_copied(text):
     block = chunks.parse(sources.rows_of(text.encode(), ","), LAYOUT)
     answers = [check_answer(block.frame, [0.5] * len(block.frame))]
-    written = formatting.to_csv(formatting.as_frames(answers, block), block, header=False)
+    written = csv_text.to_csv(csv_text.as_frames(answers, block), block, header=False)
     assert written.decode() == block.frame.assign(CLASSIFICATION=0.5).to_csv(header=False, lineterminator="\n")
 
 
@@ -230,7 +231,7 @@ def test_a_run_imports_neither_pandas_nor_bokeh_in_the_commands_process(tmp_path
     """
     code = (
         "import sys\n"
-        "from dask_classifier.cli import app\n"
+        "from dask_classifier.cli.app import app\n"
         f"app(['--rows', '300', '--workers', '1', '--output', {str(tmp_path / 'run')!r}], standalone_mode=False)\n"
         "print([name for name in ('pandas', 'pyarrow', 'bokeh', 'distributed') if name in sys.modules])\n"
     )

@@ -11,7 +11,7 @@ import nbclient
 import nbformat
 import pytest
 
-from dask_classifier.notebook import CellProgress
+from dask_classifier.show.notebook import CellProgress
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 LINK = re.compile(r'<a href="(http://127.0.0.1:\d+/classify)" target="_blank">\1</a>')

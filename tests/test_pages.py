@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 import dask_classifier as dc
-from dask_classifier import report
-from dask_classifier.manifest import Manifest
+from dask_classifier.runs.run_folder import Manifest
+from dask_classifier.show import report
 
 DATA = """names => {
     const found = {}

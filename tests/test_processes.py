@@ -21,10 +21,11 @@ from distributed import Client, LocalCluster
 from reference import reference
 
 import dask_classifier as dc
-from dask_classifier import generate, processes
+from dask_classifier import generate
+from dask_classifier.engine import processes
+from dask_classifier.engine.printed import Printed
+from dask_classifier.engine.serving import Site
 from dask_classifier.errors import ClusterError, DamagedRun, UsageError
-from dask_classifier.printed import Printed
-from dask_classifier.serving import Site
 from dask_classifier.units import Renewal
 
 COMMAND = Path(sys.executable).parent / "dask-classify"

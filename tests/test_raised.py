@@ -10,7 +10,7 @@ import pytest
 
 import dask_classifier as dc
 from dask_classifier.errors import TooManyBadRows, WrongAnswer
-from dask_classifier.progress import Finished
+from dask_classifier.runs.progress import Finished
 
 RAISE = {
     "PanicException": "raise type('PanicException', (BaseException,), {})('index out of bounds')",
@@ -151,7 +151,7 @@ shell.run_cell("def late(chunk):\\n    return chunk['dep_dely']")
 for call in (
     "dc.run(dc.plan(rows=10, output='run', classifier=late))",
     "dc.plan(input='none.csv', classifier=late)",
-    "from dask_classifier.notebook import CellProgress\\nwith CellProgress().shown(): raise KeyboardInterrupt",
+    "from dask_classifier.show.notebook import CellProgress\\nwith CellProgress().shown(): raise KeyboardInterrupt",
 ):
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):

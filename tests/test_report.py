@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import dask_classifier as dc
-from dask_classifier import report, samples
-from dask_classifier.followed import PLUGIN
-from dask_classifier.manifest import Manifest
-from dask_classifier.progress import classifying_speed
+from dask_classifier.dashboard.events import PLUGIN
+from dask_classifier.runs.progress import classifying_speed
+from dask_classifier.runs.run_folder import Manifest
+from dask_classifier.show import report, samples
 from dask_classifier.units import format_share
 
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 import dask_classifier as dc
-from dask_classifier import report
 from dask_classifier.errors import DamagedRun, UsageError
+from dask_classifier.show import report
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,8 @@ def test_a_dataframe_as_input_is_a_type_error_that_says_what_to_do(tmp_path):
 
 
 def test_more_files_than_parts_can_be_numbered(cluster, tmp_path, monkeypatch):
-    from dask_classifier import pipeline, planning
+    from dask_classifier import pipeline
+    from dask_classifier.runs import planning
 
     for module in (pipeline, planning):
         monkeypatch.setattr(module, "MOST_BLOCKS", 9)
@@ -203,9 +204,9 @@ def test_more_files_than_parts_can_be_numbered(cluster, tmp_path, monkeypatch):
 
 def test_many_files_are_joined_in_linear_time():
     """Counted, not timed: each piece is taken once."""
-    from dask_classifier import sources
-    from dask_classifier.borders import survey
-    from dask_classifier.layouts import Layout
+    from dask_classifier.rows import sources
+    from dask_classifier.rows.borders import survey
+    from dask_classifier.rows.layouts import Layout
 
     class Counted(list):
         taken = 0
@@ -241,7 +242,7 @@ def test_types_on_demand(cluster, tmp_path):
 
 def test_the_heads_of_many_files_are_read_at_the_same_time(tmp_path, monkeypatch):
     """Each waits for another one: one after the other, none would come back."""
-    from dask_classifier import sources
+    from dask_classifier.rows import sources
 
     for number in range(8):
         (tmp_path / f"{number}.csv").write_text(f"id,a\n{number},x\n")

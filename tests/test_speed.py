@@ -15,11 +15,12 @@ import pyarrow.csv
 import pytest
 
 import dask_classifier
-from dask_classifier import generate, sources, tasks
-from dask_classifier.layouts import READ_TEXT, Layout
-from dask_classifier.planning import plan
-from dask_classifier.serving import Site
-from dask_classifier.sources import Block
+from dask_classifier import generate, tasks
+from dask_classifier.engine.serving import Site
+from dask_classifier.rows import sources
+from dask_classifier.rows.layouts import READ_TEXT, Layout
+from dask_classifier.rows.sources import Block
+from dask_classifier.runs.planning import plan
 
 ROWS = 10_000
 CHUNKS = ROWS // 100

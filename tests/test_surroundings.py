@@ -9,7 +9,7 @@ import pytest
 from distributed import Client, LocalCluster, as_completed
 
 import dask_classifier as dc
-from dask_classifier import executors
+from dask_classifier.engine import executors
 from dask_classifier.errors import ClusterError, DaskClassifyError
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TREES = [ast.parse(path.read_text()) for path in sorted((ROOT / "dask_classifier").glob("*.py"))]
+TREES = [ast.parse(path.read_text()) for path in sorted((ROOT / "dask_classifier").rglob("*.py"))]
 # functions that make a message of their first argument
 MADE = dict.fromkeys(["explain", "explained"], "{}: …")
 MADE |= {"_explained": "Cannot {} …: ….", "check_bring_up": "{} after … seconds."}

@@ -72,7 +72,7 @@ def test_each_public_signature_has_types(tmp_path):
         for home in homes
         if each["name"] == home or (each["name"].startswith(f"{home}.") and each["name"][len(home) + 1] != "_")
     }
-    assert {f"{home}.{name}" for home, name in [("dask_classifier.result.Result", "head")]} < set(seen) and len(
+    assert {f"{home}.{name}" for home, name in [("dask_classifier.runs.result.Result", "head")]} < set(seen) and len(
         seen
     ) > 80
     assert {name for name, known in seen.items() if not known} <= UNTYPED

@@ -38,7 +38,7 @@ answers() {
 }
 
 aws=(--region us-east-1)
-for name in $(env/bin/python -c 'from dask_classifier.cli import app; print(*app.commands)'); do
+for name in $(env/bin/python -c 'from dask_classifier.cli.app import app; print(*app.commands)'); do
     answers 0 "$name" --help
     tried=" ${tried:-} $name "
 done

@@ -1,0 +1,4 @@
+"""The command: words to calls.
+
+May import everything; nothing imports it.
+"""

@@ -1,0 +1,391 @@
+"""Where tasks run: in this process, or in the classifier processes of a Dask cluster. The pipeline does not
+know which.
+
+Both offer `each`: run a task, named as "module:function", for each of many arguments, a window of them at a
+time, and give outcomes as they come. A failure is an outcome like another, so that Dask neither repeats nor
+logs it; a task whose process died is given to another one, three times.
+"""
+
+import contextlib
+import itertools
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import NamedTuple
+
+import dask
+from distributed import Client, Future, as_completed
+from distributed.deploy.cluster import Cluster
+from distributed.scheduler import KilledWorker
+
+from ..classifier.bundle import Package
+from ..classifier.job import versions
+from ..config import configured
+from ..dashboard import events
+from ..dashboard.scheduler_plugin import RunsPlugin, page_path
+from ..errors import ClusterError, DaskClassifyError, UsageError
+from ..rows.sources import Block
+from ..runs.progress import Progress
+from ..units import Renewal, format_seconds, parse_seconds
+from .processes import ProcessDied
+from .serving import Site
+from .worker_plugin import ClassifierPlugin, Died, in_classifier_process
+
+TRIES = 3  # processes that a task may kill before it is given up
+_TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
+_WINDOW_SECONDS = 5  # between two looks at the cluster's size
+_LOST_SECONDS = 10.0  # how long a client looks for a scheduler that it has lost
+_TELL_SECONDS = 2  # at most, to wait until the scheduler has heard
+WORKER_TIMEOUT = "5m"  # to wait for a first worker
+_QUIET_SECONDS = 5.0  # of that, before it is said
+
+
+class Outcome(NamedTuple):
+    """What became of the task for one argument."""
+
+    number: int  # of the argument, from 0, or its `index`
+    value: object = None
+    error: DaskClassifyError | None = None
+
+
+class Machines:
+    """What a run may ask of a Dask cluster that knows more of its machines than Dask does."""
+
+    expected_processes = 0  # when all have come
+    connect_seconds: float | None = None  # to wait for the scheduler's answer; None for Dask's own setting
+    deadline: float | None = None  # when they end themselves, in seconds since 1970
+
+    def __init__(self, worker_seconds: float = 0.0, progress: Progress | None = None):
+        self.worker_seconds, self.progress = worker_seconds, progress or Progress()
+
+    def environment(self) -> dict[str, str]:
+        """Variables for the classifier processes."""
+        return {}
+
+    def take_began(self) -> float | None:
+        """When they were asked for, in seconds since 1970, where they were started for this run."""
+        return None
+
+    def wait_for_first_workers(self, client: Client) -> None:
+        """Raises ClusterError when none comes.
+
+        Waits for a task, and not only for a worker: a cluster that adapts starts its first one for a task.
+        """
+        if client.nthreads():
+            return
+        probe = client.submit(int, pure=False)
+        if _is_done(probe, quiet := min(self.worker_seconds, _QUIET_SECONDS)):
+            return
+        limit = format_seconds(self.worker_seconds)
+        self.progress.note(f"the cluster has no worker yet; waiting up to {limit} for the first one")
+        if not _is_done(probe, self.worker_seconds - quiet):
+            raise ClusterError(
+                f"No worker has joined the cluster within {limit}.",
+                "Start its workers, or wait longer with --worker-timeout.",
+            )
+
+
+def _is_done(future: Future, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        future.exception(timeout=seconds)
+    return future.status != "pending"
+
+
+class InlineExecutor:
+    """Runs tasks in this process, one after the other, without Dask: for a debugger."""
+
+    processes = 1
+    dashboard = None
+    machines = Machines()
+    client_name = ""
+
+    def __init__(self, package: Package, progress: Progress):
+        self.progress = progress
+        self._package = package
+        self._folder = tempfile.mkdtemp(prefix="dask-classify-")
+        package.unpack(Path(self._folder))
+        by_value = package.entry.endswith(".pickle")
+        # modules are imported from where they are, so that a debugger shows the user's own file
+        self.site = Site("inline", self._folder if by_value else package.home)
+        self._path = list(sys.path)
+        self._forget_code()
+
+    def _forget_code(self) -> None:
+        """An earlier run in this process may have imported an earlier version of the classifier."""
+        from ..tasks import forget_classifiers  # only here: elsewhere, this process needs no pandas
+
+        forget_classifiers()
+        for name in self._package.modules:
+            sys.modules.pop(name, None)
+
+    def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
+        """Run the task for each tuple of arguments, when the outcome is asked for."""
+        if timeout:
+            raise UsageError(
+                "A block that runs inline cannot be ended.", "Leave --block-timeout out, or --cluster inline."
+            )
+        function = resolve_name(task)
+        for number, args in _numbered(arguments):
+
+            def report(rows: int, bad: int, number: int = number) -> None:
+                self.progress.under_way("inline", {number: (rows, bad)})
+
+            try:
+                yield Outcome(number, function(self.site, report, *args))
+            except DaskClassifyError as error:
+                yield Outcome(number, error=error)
+            self.progress.under_way("inline", {})
+
+    def tell(self, **told: object) -> None:
+        """There is no page to be told."""
+
+    def close(self) -> None:
+        """Remove what was laid down, and imported, for the run."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._forget_code()
+        sys.path[:] = self._path
+
+
+class DaskExecutor:
+    """Runs tasks in the classifier processes of a Dask cluster's workers."""
+
+    def __init__(
+        self,
+        client: Client,
+        machines: Machines,
+        run_id: str,
+        package: Package,
+        progress: Progress,
+        renewal: Renewal | None = None,
+    ):
+        self.client, self.machines, self.progress = client, machines, progress
+        self.topic = self.plugin = events.topic(run_id)
+        self._page_listens = False
+        self.client_name = client.id
+        self.dashboard = self._page()
+        self._tries = itertools.count()
+        self.tell(client=client.id)  # first: the scheduler clears the workers when this client is killed
+        client.subscribe_topic(self.topic, self._hear)
+        try:
+            plugin = ClassifierPlugin(self.plugin, package, versions(), machines.environment(), renewal)
+            client.register_plugin(plugin)
+        except BaseException as error:
+            self.close()  # else every worker that joins the cluster later would load the plugin, and fail to start
+            if not isinstance(error, Exception) or isinstance(error, DaskClassifyError):
+                raise
+            raise ClusterError(
+                f"The cluster's workers cannot be prepared: {type(error).__name__}: {error}.",
+                "They need this version of dask-classify: install it where they run.",
+            ) from error
+
+    def _page(self) -> str | None:
+        """The address of our page of the dashboard; of Dask's own, where the scheduler lacks this package."""
+        link = self.client.dashboard_link
+        try:
+            self.client.register_plugin(RunsPlugin())
+            path = self.client.run_on_scheduler(page_path)
+        except Exception as error:
+            self.progress.note(
+                f"the dashboard will not show this run: its scheduler says {type(error).__name__}: {error}"
+            )
+            return link
+        self._page_listens = True
+        return link and path and link.replace("/status", path)
+
+    def tell(self, **told: object) -> None:
+        """Tell our page of the dashboard what only the client knows. The run neither depends on it nor waits for it."""
+        if not self._page_listens:
+            return
+        message = {"run": events.run_of(self.topic)} | told
+        try:
+            self.client.sync(
+                self.client.scheduler.log_event, topic=events.PAGE_TOPIC, msg=message, callback_timeout=_TELL_SECONDS
+            )
+        except Exception:
+            self._page_listens = False
+
+    @property
+    def processes(self) -> int:
+        """Classifier processes in the cluster: one for each thread of each worker, also of one still to come."""
+        return max(1, sum(self.client.nthreads().values()), self.machines.expected_processes)
+
+    def _hear(self, event: tuple[float, dict]) -> None:
+        told = event[1]
+        if "leaving" in told:
+            self.progress.leaving(told["name"], told["leaving"])  # Dask overwrites "worker" with its address
+            return
+        if "printed" in told:
+            self.progress.printed(told["name"], told["printed"])
+            return
+        self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad, *_ in told["tasks"]})
+
+    def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
+        """Run the task for each tuple of arguments; outcomes in the order in which they come."""
+        left = _numbered(arguments)
+        flight = _Flight(self, task, timeout)
+        try:
+            flight.submit(itertools.islice(left, flight.room()))
+            for outcome in flight.landed():
+                if outcome:
+                    yield outcome
+                if flight.is_low():
+                    flight.submit(itertools.islice(left, flight.room()))
+        finally:
+            flight.cancel()
+
+    def close(self) -> None:
+        """Take the classifier processes away from the cluster."""
+        with contextlib.suppress(Exception):  # the cluster may be gone already, and then so are they
+            self.client.unsubscribe_topic(self.topic)
+            self.client.unregister_worker_plugin(self.plugin)
+
+
+@dataclass
+class _Flight:
+    """The tasks of one `each` that are under way."""
+
+    executor: DaskExecutor
+    task: str
+    timeout: float | None
+    under_way: dict = field(default_factory=dict)  # future to (number, args, tries)
+    _window: tuple[float, int] = (0.0, 0)  # asked when, tasks
+
+    def __post_init__(self):
+        self.completed = as_completed([], loop=self.executor.client.loop, with_results=True, raise_errors=False)
+
+    def room(self) -> int:
+        """How many more tasks may be under way; asks for the cluster's size every few seconds, since workers
+        come and go.
+        """
+        if self._window_is_old():
+            self._window = (time.monotonic(), self.executor.processes * _TASKS_A_PROCESS)
+        return max(0, self._window[1] - len(self.under_way))
+
+    def _window_is_old(self) -> bool:
+        return time.monotonic() - self._window[0] > _WINDOW_SECONDS
+
+    def is_low(self) -> bool:
+        """Whether it is time for more tasks. Many at a time cost the client a third of one by one; until then, more
+        than one waits for each process.
+        """
+        return len(self.under_way) <= self._window[1] * 5 // 6 or self._window_is_old()
+
+    def submit(self, tasks: Iterable[tuple[int, tuple]], tries: int = 1) -> None:
+        """Start tasks: (number, arguments)."""
+        tasks = list(tasks)
+        if not tasks:
+            return
+        executor = self.executor
+        call = {"plugin": executor.plugin, "task": self.task, "timeout": self.timeout, "pure": False}
+        name = f"{self.task.rpartition(':')[2]}-{executor.plugin}"
+        keys = [(name, number, next(executor._tries)) for number, _ in tasks]
+        futures = executor.client.map(in_classifier_process, *zip(*tasks, strict=True), key=keys, **call)
+        self.under_way |= {future: (number, args, tries) for future, (number, args) in zip(futures, tasks, strict=True)}
+        self.completed.update(futures)
+
+    def landed(self) -> Iterator[Outcome | None]:
+        """Outcomes as they come, until nothing is under way; None where a task starts again."""
+        while self.under_way:
+            future, result = next(self.completed)
+            number, args, tries = self.under_way.pop(future)
+            yield self._outcome(number, args, tries, result, future.status)
+
+    def _outcome(self, number: int, args: tuple, tries: int, result: object, status: str) -> Outcome | None:
+        if status != "finished" and _is_failure(result):
+            return Outcome(number, error=_cluster_failure(result))
+        if isinstance(result, DaskClassifyError):
+            return Outcome(number, error=result)
+        if not isinstance(result, Died):
+            return Outcome(number, result)
+        self.executor.progress.died(number, result.manner, tries < TRIES)
+        if tries < TRIES:
+            self.submit([(number, args)], tries + 1)
+            return None
+        return Outcome(number, error=ProcessDied(f"{result.manner}, {TRIES} times"))
+
+    def cancel(self) -> None:
+        """Let go of what is still under way."""
+        with contextlib.suppress(Exception):  # the cluster may be gone
+            self.executor.client.cancel(list(self.under_way), force=True)
+
+
+def _is_failure(result: object) -> bool:
+    """Whether Dask says why there is no result. A result that came may belong to a task that was given up since."""
+    return isinstance(result[1] if isinstance(result, tuple) and len(result) == 3 else result, BaseException)
+
+
+_REASONS = {"scheduler-connection-lost": "the connection to its scheduler broke"}
+
+
+def _cluster_failure(result: object) -> DaskClassifyError:
+    """What Dask says of a task that never came to its end."""
+    error = result[1] if isinstance(result, tuple) else result
+    if isinstance(error, KilledWorker):
+        return ProcessDied(f"took its Dask worker along, {error.allowed_failures + 1} times")
+    if isinstance(error, DaskClassifyError):
+        return error
+    why = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"  # Dask's reasons are words-with-hyphens
+    return ClusterError(
+        f"The cluster was lost: {_REASONS.get(why, why.replace('-', ' '))}.",
+        "What is done is kept: go on with --resume on another cluster.",
+    )
+
+
+def _numbered(arguments: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
+    """Number the tasks: by the block that is their last argument, else by their order."""
+    for number, args in enumerate(arguments):
+        yield args[-1].index if isinstance(args[-1], Block) else number, args
+
+
+# --- choosing --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def connect(
+    cluster,
+    run_id: str,
+    package: Package,
+    progress: Progress,
+    renewal: Renewal | None = None,
+    worker_timeout: str | float | None = None,
+) -> Iterator[InlineExecutor | DaskExecutor]:
+    """An executor on a cluster: None or "inline", an address, a Dask cluster, or a Client. Raises
+    ClusterError.
+    """
+    patience = parse_seconds(worker_timeout or configured().get("worker_timeout", WORKER_TIMEOUT), "worker timeout")
+    with contextlib.ExitStack() as stack:
+        if cluster is None or cluster == "inline":
+            if renewal:
+                raise UsageError(
+                    "A process that runs inline cannot be renewed.", "Leave --renew-after out, or --cluster inline."
+                )
+            executor = InlineExecutor(package, progress)
+        else:
+            client = cluster if isinstance(cluster, Client) else stack.enter_context(_client(cluster))
+            machines = (
+                client.cluster if hasattr(client.cluster, "wait_for_first_workers") else Machines(patience, progress)
+            )
+            machines.wait_for_first_workers(client)
+            executor = DaskExecutor(client, machines, run_id, package, progress, renewal)
+        stack.callback(executor.close)
+        yield executor
+
+
+def _client(cluster: str | Cluster) -> Client:
+    limit = getattr(cluster, "connect_seconds", None) or dask.config.get("distributed.comm.timeouts.connect")
+    try:
+        client = Client(cluster, set_as_default=False, timeout=limit)
+        client._timeout = _LOST_SECONDS  # Dask has one limit for both, and a lost scheduler does not come back
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ClusterError(
+            f"There is no Dask cluster at {cluster}: {error}.", "Is its scheduler running, and reachable from here?"
+        ) from error
+    return client
+
+
+__all__ = ["DaskExecutor", "InlineExecutor", "Outcome", "connect"]

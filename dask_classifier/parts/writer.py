@@ -1,0 +1,135 @@
+"""What one block leaves: a part, a quarantine file when it had bad rows, and a receipt, written in this
+order.
+
+Their bytes depend on the block and the settings alone, so doing a block twice, or on two workers at once, is
+harmless.
+"""
+
+import hashlib
+import io
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .. import storage
+from ..classifier.contract import Answer
+from ..errors import WrongAnswer
+from ..rows.chunks import BadRow, Parsed
+from .csv_text import as_frames, to_csv
+from .formats import PACKERS, gzip_member
+from .receipts import QUARANTINE_COLUMNS, Receipt, common_kinds, part_name, quarantine_name, receipt_name
+
+
+def describe_bad_row(source: str, bad: BadRow) -> str:
+    """One sentence for people."""
+    raw = bad.raw if len(bad.raw) <= 200 else bad.raw[:200] + "..."
+    return f"row {bad.row:,} of {source}: {bad.reason}: {raw!r}"
+
+
+class PartWriter:
+    """Collects a block's answers and bad rows; `commit` writes its files and returns the receipt."""
+
+    def __init__(
+        self, output: str, index: int, parsed: Parsed, *, part_format: str, header: bool, fingerprint: str, worker: str
+    ):
+        self.output, self.index, self.parsed = output, index, parsed
+        self.part_format, self.header, self.fingerprint, self.worker = part_format, header, fingerprint, worker
+        self.started = time.time()
+        self.answers: list[Answer] = []
+        self.bad_rows: list[tuple[str, BadRow]] = []
+        self.rows = 0
+
+    def write(self, answer: Answer) -> None:
+        """Add classified rows. Raises WrongAnswer where their columns are not those of the rows before."""
+        if self.answers and not answer.has_columns_of(self.answers[0]):
+            raise WrongAnswer(
+                f"its columns are {', '.join(_names(answer.frame))}, after {', '.join(_names(self.answers[0].frame))}",
+                "Return the same columns for each chunk.",
+            )
+        self.answers.append(answer)
+        self.rows += len(answer)
+
+    def quarantine(self, source: str, bad: BadRow) -> None:
+        """Set a bad row aside. Text that is not Unicode, as an exception may have it, cannot be written as it is."""
+        bad = replace(bad, reason=_unicode(bad.reason), raw=_unicode(bad.raw), traceback=_unicode(bad.traceback))
+        self.bad_rows.append((_unicode(source), bad))
+
+    def commit(self) -> Receipt:
+        """Write part, quarantine file and receipt."""
+        frames = as_frames(self.answers, self.parsed)
+        part, bad = self._part(frames), self._quarantined()
+        storage.write(storage.join(self.output, part_name(self.index, self.part_format)), part)
+        if bad:
+            storage.write(storage.join(self.output, quarantine_name(self.index)), bad)
+        receipt = self._receipt(frames, part, bad)
+        storage.write(storage.join(self.output, receipt_name(self.index)), json.dumps(asdict(receipt)).encode())
+        return receipt
+
+    def _part(self, frames: list[pd.DataFrame]) -> bytes:
+        if self.part_format != "parquet":
+            return PACKERS[self.part_format](to_csv(frames, self.parsed, header=self.header))
+        frame = pd.concat(frames) if frames else pd.DataFrame()
+        try:
+            table = pa.Table.from_pandas(frame.reset_index() if len(frame) else frame, preserve_index=False)
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise WrongAnswer(
+                f"it cannot be stored as Parquet: {error.args[0]}", "Return one type a column, or use csv.gz."
+            ) from error
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        return buffer.getvalue()
+
+    def _quarantined(self) -> bytes:
+        if not self.bad_rows:
+            return b""
+        rows = [(source, bad.row, bad.reason, bad.raw) for source, bad in self.bad_rows]
+        text = pd.DataFrame(rows, columns=QUARANTINE_COLUMNS).to_csv(index=False, header=False, lineterminator="\n")
+        return gzip_member(text.encode())
+
+    def _receipt(self, frames: list[pd.DataFrame], part: bytes, bad: bytes) -> Receipt:
+        return Receipt(
+            fingerprint=self.fingerprint,
+            index=self.index,
+            rows=self.rows,
+            bad_rows=len(self.bad_rows),
+            bytes=len(part),
+            sha256=hashlib.sha256(part).hexdigest(),
+            quarantine_bytes=len(bad),
+            quarantine_sha256=hashlib.sha256(bad).hexdigest() if bad else "",
+            columns=_names(frames[0]) if frames else (),
+            kinds=common_kinds([_kinds(frame) for frame in frames]),
+            first_bad_row=describe_bad_row(*self.bad_rows[0]) if self.bad_rows else "",
+            first_traceback=self.bad_rows[0][1].traceback if self.bad_rows else "",
+            first_kind=self.bad_rows[0][1].kind if self.bad_rows else "",
+            started=self.started,
+            seconds=time.time() - self.started,
+            worker=self.worker,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+
+
+def _unicode(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _names(frame: pd.DataFrame) -> tuple[str, ...]:
+    return (str(frame.index.name), *map(str, frame.columns))
+
+
+def _kinds(frame: pd.DataFrame) -> str:
+    return "".join(map(_kind, (frame.index.dtype, *frame.dtypes)))
+
+
+def _kind(dtype: np.dtype | pd.api.extensions.ExtensionDtype) -> str:
+    """Return the kind of a column: pandas' own types and Arrow's have missing integers and booleans, NumPy's do not."""
+    if dtype.kind not in "iufb":
+        return "O"
+    return dtype.kind if isinstance(dtype, np.dtype) or dtype.kind == "f" else dtype.kind.upper()

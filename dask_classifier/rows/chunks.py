@@ -1,0 +1,169 @@
+"""CSV text to DataFrames of at most 100 rows, and bad rows with reasons.
+
+A block's text is parsed once and cut in views, at a twentieth of the cost of parsing every chunk. Chunk k of
+a file always is its rows 100 k to 100 k + 99, however the file was cut into blocks; malformed rows are
+missing from it. Only where pandas refuses a text is it halved, until the rows that are to blame stand alone.
+
+Plain text, in which every line is a row and every comma a border, is parsed by pyarrow, in a tenth of the
+time, into the arrays that pandas would make of it.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+
+from ..raised import Raised
+from .layouts import READ_TEXT, Layout, is_utf8
+from .sources import Rows
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MOST_FOR_PYARROW = 2**31 - 1  # bytes of a block
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not be parsed, or on which the classifier failed."""
+
+    row: int  # number in its source, from 1: row 1 is the first below the header
+    reason: str
+    raw: str  # the row's text, without its line break; bytes that are no text in the encoding appear as \\xNN
+    traceback: str = ""  # of what the classifier raised
+    kind: str = "malformed"  # or the type of what the classifier raised
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """At most `chunk_rows` rows as a DataFrame (index: first column; all text), and the malformed rows
+    between them.
+    """
+
+    frame: pd.DataFrame
+    numbers: Sequence[int]  # of each row of the frame: its place in the block's rows, from 0
+    malformed: list[tuple[int, Raised]]  # place in the block's rows, reason
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A block's rows as pandas reads them."""
+
+    rows: Rows
+    layout: Layout
+    frame: pd.DataFrame | None  # all rows; None where some are malformed
+    plain: bool  # each line of the rows' text, its fields joined by the delimiter, is a row of the frame
+
+
+def parse(rows: Rows, layout: Layout) -> Parsed:
+    """Read a block's rows."""
+    if _is_plain(rows, layout.encoding):
+        try:
+            return Parsed(rows, layout, _parse_plain(rows.text, layout), plain=True)
+        except pa.ArrowInvalid:  # a row of another width, or bytes that are no text: pandas shall judge
+            pass
+    try:
+        return Parsed(rows, layout, _parse(rows, 0, len(rows), layout), plain=False)
+    except ValueError:  # ParserError and UnicodeError are ValueErrors
+        return Parsed(rows, layout, None, plain=False)
+
+
+def cut(parsed: Parsed, chunk_rows: int) -> Iterator[Chunk]:
+    """The chunks of one block."""
+    rows = len(parsed.rows)
+    for first in range(0, rows, chunk_rows):
+        stop = min(first + chunk_rows, rows)
+        if parsed.frame is not None:
+            yield Chunk(parsed.frame.iloc[first:stop], range(first, stop), [])
+        else:
+            frames, numbers, malformed = _salvage(parsed.rows, first, stop, parsed.layout)
+            yield Chunk(pd.concat(frames) if frames else _empty(parsed.layout), numbers, malformed)
+
+
+def _is_plain(rows: Rows, encoding: str) -> bool:
+    """Whether every line is a row, and no byte means anything but itself, a delimiter or a line feed."""
+    text = rows.text
+    return (
+        0 < len(rows) <= len(text) < _MOST_FOR_PYARROW
+        and text.count(b"\n") + (not text.endswith(b"\n")) == len(rows)
+        and not any(special in text for special in (b'"', b"\r", b"\0"))
+        and not text.startswith(_BYTE_ORDER_MARK)
+        and (text.isascii() or is_utf8(encoding))
+    )
+
+
+def _parse_plain(text: bytes, layout: Layout) -> pd.DataFrame:
+    """Plain text as pandas reads it. Raises ArrowInvalid for rows of another width, and for bytes that are not UTF-8.
+
+    The size of a pyarrow block is that of the text: of several, the arrays would be in pieces, and slower.
+    """
+    names = [str(number) for number in range(len(layout.columns))]
+    table = pyarrow.csv.read_csv(
+        pa.BufferReader(text),
+        pyarrow.csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
+        pyarrow.csv.ParseOptions(delimiter=layout.delimiter, quote_char=False),
+        pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.large_string()), strings_can_be_null=False),
+    )
+    frame = pd.DataFrame({number: pd.array(column, dtype="str") for number, column in enumerate(table.columns)})
+    frame.columns = list(layout.columns)
+    return frame.set_index(frame.columns[0])
+
+
+def _parse(rows: Rows, first: int, stop: int, layout: Layout) -> pd.DataFrame:
+    """Rows `first` to before `stop` as pandas reads them. Raises ValueError where it refuses.
+
+    A first line of the right width makes pandas refuse every wider row; without it, it would take a first
+    column for an index.
+    """
+    width = len(layout.columns)
+    text = layout.delimiter.join("0" * width).encode() + b"\n" + rows.text[rows.starts[first] : rows.starts[stop]]
+    frame = pd.read_csv(
+        io.BytesIO(text),
+        sep=layout.delimiter,
+        encoding=layout.encoding,
+        header=None,
+        names=list(layout.columns),
+        **READ_TEXT,
+    ).iloc[1:]
+    if len(frame) != stop - first:
+        raise ValueError(f"pandas reads {len(frame)} rows where {stop - first} were found")
+    return frame.set_index(frame.columns[0])
+
+
+def _empty(layout: Layout) -> pd.DataFrame:
+    frame = pd.DataFrame(columns=list(layout.columns), dtype=str)
+    return frame.set_index(frame.columns[0])
+
+
+def _salvage(
+    rows: Rows, first: int, stop: int, layout: Layout
+) -> tuple[list[pd.DataFrame], list[int], list[tuple[int, Raised]]]:
+    """The frames that can be read between two rows, the rows' places in the block, and what is malformed."""
+    try:
+        return [_parse(rows, first, stop, layout)], list(range(first, stop)), []
+    except ValueError as error:
+        if stop - first == 1:
+            return [], [], [(first, Raised(_reason(error, len(layout.columns))))]
+    middle = (first + stop) // 2
+    left, right = _salvage(rows, first, middle, layout), _salvage(rows, middle, stop, layout)
+    return left[0] + right[0], left[1] + right[1], left[2] + right[2]
+
+
+def _reason(error: ValueError, width: int) -> str:
+    """pandas' reason in our words: its line numbers count in a text that nobody has."""
+    text = str(error).strip()
+    if "Expected" in text and "saw" in text:
+        return f"{text.rsplit('saw', 1)[1].strip()} fields where the header has {width}"
+    if "EOF inside string" in text:
+        return "a quote is not closed"
+    if isinstance(error, UnicodeError):
+        return f"not {error.encoding}: {error.reason}"
+    return text.removeprefix("Error tokenizing data. C error: ")
+
+
+def bad_row(rows: Rows, place: int, first_row: int, raised: Raised, encoding: str) -> BadRow:
+    """The bad row at a place in a block whose first row is number `first_row` (from 0) of its source."""
+    raw = rows.text[rows.starts[place] : rows.starts[place + 1]].rstrip(b"\r\n")
+    text = raw.decode(encoding, "backslashreplace")
+    return BadRow(first_row + place + 1, raised.reason, text, raised.traceback, raised.kind)

@@ -1,0 +1,30 @@
+"""Recognizes input that is not CSV by its first bytes: parsed as CSV, it would be one long row of binary."""
+
+import re
+
+from ..errors import SourceError
+
+_RENAME = "Give the file's name the suffix of its compression: {}."
+# magic numbers as libmagic and the formats' own specifications have them
+_NOT_CSV = (
+    (b"PAR1", "a Parquet file", "Convert it: pandas.read_parquet(file).to_csv('in.csv', index=False)."),
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Extract the CSV file, or save the sheet as CSV."),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook", "Save the sheet as CSV."),
+    (b"ARROW1", "an Arrow or Feather file", "Convert it: pandas.read_feather(file).to_csv('in.csv', index=False)."),
+    (b"SQLite format 3", "an SQLite database", "Export the table as CSV."),
+    (b"ORC", "an ORC file", "Convert it: pandas.read_orc(file).to_csv('in.csv', index=False)."),
+    (b"Obj\x01", "an Avro file", "Convert it to CSV."),
+    (b"\x1f\x8b\x08", "compressed with gzip", _RENAME.format(".gz")),
+    (b"BZh", "compressed with bzip2", _RENAME.format(".bz2")),
+    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", _RENAME.format(".zst")),
+    (b"\xfd7zXZ", "compressed with xz", _RENAME.format(".xz")),
+)
+_BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")  # none of these stands in the header of a CSV file, ORCID,name or other
+_BEGINNING = 512  # bytes
+
+
+def refuse_what_is_not_csv(head: bytes, url: str) -> None:
+    """Raise SourceError where the first bytes are those of another format."""
+    for magic, what, instead in _NOT_CSV:
+        if head.startswith(magic) and _BINARY.search(head, 0, _BEGINNING):
+            raise SourceError(f"{url} is {what}, not CSV.", instead)

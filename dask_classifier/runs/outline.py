@@ -1,0 +1,83 @@
+"""What a run would be: rows, chunks and blocks of a plan, as numbers for programs and as words for people."""
+
+from dataclasses import dataclass
+
+from ..rows.sources import first_rows, rows_of
+from .planning import BLOCK_SECONDS, BLOCKS_A_PROCESS, Plan
+
+EXACT, ABOUT, AT_LEAST = "exact", "about", "at least"  # how precise a number is
+_SAMPLE_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Numbers of a plan, each followed by its precision where that may differ."""
+
+    source: list[str]
+    rows: int
+    rows_precision: str
+    chunk_rows: int
+    chunks: int
+    block_rows: int | None  # None: sized by measurement
+    blocks: int
+    blocks_precision: str
+    processes: int
+    classifier: str
+    output: str
+
+    @classmethod
+    def of(cls, plan: Plan, processes: int) -> "Outline":
+        """Outline a plan on so many processes; of files, only the beginning is read."""
+        rows, precision = estimated_rows(plan)
+        chunks = -(-rows // plan.chunk_rows)
+        if plan.block_rows:
+            blocks, blocks_precision = -(-rows // plan.block_rows), precision
+        else:
+            blocks, blocks_precision = min(chunks, BLOCKS_A_PROCESS * processes), AT_LEAST
+        return cls(
+            source=[file.url for file in plan.source.files],
+            rows=rows,
+            rows_precision=precision,
+            chunk_rows=plan.chunk_rows,
+            chunks=chunks,
+            block_rows=plan.block_rows,
+            blocks=blocks,
+            blocks_precision=blocks_precision if len(plan.source.files) == 1 or precision != EXACT else AT_LEAST,
+            processes=processes,
+            classifier=plan.package.reference,
+            output=plan.output,
+        )
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The same for people."""
+        sized = f"of {self.block_rows:,} rows" if self.block_rows else f"of about {BLOCK_SECONDS:.0f} s, as measured"
+        return {
+            "source": self.source[0] if len(self.source) == 1 else f"{len(self.source):,} files",
+            "rows": _said(self.rows, self.rows_precision),
+            "chunks": f"{_said(self.chunks, self.rows_precision)} of {self.chunk_rows:,} rows",
+            "blocks": f"{_said(self.blocks, self.blocks_precision)} {sized}",
+            "processes": f"{self.processes:,}",
+            "classifier": self.classifier,
+            "output": self.output,
+        }
+
+
+def _said(number: int, precision: str) -> str:
+    return f"{number:,}" if precision == EXACT else f"{precision} {number:,}"
+
+
+def estimated_rows(plan: Plan) -> tuple[int, str]:
+    """Return the rows of the source, from its size and the length of its first rows, and how precise that is.
+
+    Compressed files hold at least as many rows as their compressed size suggests.
+    """
+    files = [file for _, file in plan.source.csv_files]
+    if not files:
+        return sum(file.rows for file in plan.source.files), EXACT
+    precision = AT_LEAST if plan.source.packed_files else ABOUT
+    _, sample = first_rows(plan.source, _SAMPLE_ROWS)
+    if not sample:
+        return 0, precision if plan.source.packed_files else EXACT
+    row_bytes = len(sample) / len(rows_of(sample, plan.source.layout.delimiter))
+    return round(sum(file.size for file in files) / row_bytes), precision

@@ -1,0 +1,75 @@
+"""A run as a notebook's cell shows it while it goes on."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import Interrupted
+from ..runs.progress import Progress
+from ..units import format_seconds
+
+_UPDATE_SECONDS = 0.5
+
+
+def following() -> Progress:
+    """What follows a run when nobody says: in Jupyter, a cell that shows it."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return CellProgress() if hasattr(shell, "kernel") else Progress()
+
+
+class CellProgress(Progress):
+    """Shows a run below the cell that started it."""
+
+    def __init__(self):
+        super().__init__()
+        self._began = time.monotonic()
+        self._dashboard = ""
+        self._over = threading.Event()
+
+    def connected(self, dashboard: str | None, processes: int) -> None:
+        """Keep the dashboard's address."""
+        self._dashboard = dashboard or ""
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the run for as long as the block lasts, and how it was at the end."""
+        from IPython.display import HTML, display
+
+        handle = display(HTML(self._html()), display_id=True)
+        updates = threading.Thread(target=self._keep_showing, args=(handle,), daemon=True)
+        updates.start()
+        try:
+            yield
+            self.stage("complete")
+        except KeyboardInterrupt:
+            self.stage("interrupted")
+            now = self.snapshot()
+            raise Interrupted(
+                f"Interrupted: {now.blocks_done:,} of {now.blocks:,} blocks are done and kept.",
+                "Run the same plan with resume=True to go on.",
+            ) from None
+        except BaseException:
+            self.stage("failed")
+            raise
+        finally:
+            self._over.set()
+            updates.join()
+            handle.update(HTML(self._html()))
+
+    def _keep_showing(self, handle) -> None:
+        from IPython.display import HTML
+
+        while not self._over.wait(_UPDATE_SECONDS):
+            handle.update(HTML(self._html()))
+
+    def _html(self) -> str:
+        now, over = self.snapshot(), self._over.is_set()
+        times = {"so far" if not over else "time": format_seconds(time.monotonic() - self._began)}
+        if now.seconds_left and now.done < now.rows and not over:
+            times["left, about"] = format_seconds(now.seconds_left)
+        if over and self._dashboard:
+            return now.html("", times, notes={"dashboard while it ran": self._dashboard})
+        return now.html(self._dashboard, times, link=self._dashboard.startswith("http"))
