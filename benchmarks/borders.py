@@ -9,7 +9,6 @@ import time
 
 from dask_classifier.classifier.job import SURVEY
 from dask_classifier.engine.executors import connect
-from dask_classifier.rows import sources
 from dask_classifier.runs.planning import plan
 from dask_classifier.runs.progress import Progress
 
@@ -18,7 +17,7 @@ def main(file):
     import dask_classifier as dc
 
     made = plan(input=file, output="unused")
-    pieces = [(made.source.files[n], start, ",") for n, start in sources.pieces(made.source)]
+    pieces = [(made.source.files[n], start, ",") for n, start in made.source.pieces()]
     megabytes = made.source.files[0].size / 1e6
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}, {megabytes:,.0f} MB")
     for workers in (0, 2):
@@ -27,7 +26,7 @@ def main(file):
             list(executor.each(SURVEY, pieces[:workers]))  # starts the processes
             started = time.perf_counter()
             surveyed = sorted((outcome.number, outcome.value) for outcome in executor.each(SURVEY, pieces))
-            (found,) = sources.marks(made.source, [(0, piece) for _, piece in surveyed])
+            (found,) = made.source.marks([(0, piece) for _, piece in surveyed])
             seconds = time.perf_counter() - started
         where = f"{workers} processes" if workers else "one core"
         print(f"{found.rows[-1]:,} rows, {where}: {seconds:.2f} s, {megabytes / seconds:,.0f} MB/s")

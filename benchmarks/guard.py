@@ -23,9 +23,9 @@ from pathlib import Path
 import pandas as pd
 
 from dask_classifier import generate, tasks
-from dask_classifier.engine.processes import Site
+from dask_classifier.classifier.job import Site
 from dask_classifier.rows.layouts import READ_TEXT, Layout
-from dask_classifier.rows.sources import Block
+from dask_classifier.rows.source import Block
 from dask_classifier.runs.planning import plan
 
 ROWS = 2_000
@@ -48,8 +48,8 @@ def ours(folder):
     """The task of a block, ready to be called."""
     made = plan(rows=ROWS, output=folder, classifier=near_free)
     made.package.unpack(folder)
-    settings, file, block = made.settings(0), made.source.files[0], Block(0, ROWS, 0)
-    return lambda: tasks.classify_block(Site("here", str(folder)), lambda rows, bad: None, settings, file, block)
+    job, file, block = made.job(0), made.source.files[0], Block(0, ROWS, 0)
+    return lambda: tasks.classify_block(Site("here", str(folder)), lambda rows, bad: None, job, file, block)
 
 
 def cpu_seconds(function):

@@ -66,12 +66,12 @@ def run_workers(plan):
     from distributed import Client, LocalCluster, wait
 
     from dask_classifier import tasks
+    from dask_classifier.classifier.job import Site
     from dask_classifier.engine.local import DASK_SETTINGS
-    from dask_classifier.engine.serving import Site
-    from dask_classifier.rows import sources
+    from dask_classifier.rows.source import cut
 
-    settings = plan.settings(0)
-    blocks = sources.cut(sources.marks(plan.source, []), lambda left: plan.block_rows)
+    job = plan.job(0)
+    blocks = cut(plan.source.marks([]), lambda left: plan.block_rows)
     with dask.config.set(DASK_SETTINGS):
         with (
             LocalCluster(CORES, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0) as cluster,
@@ -79,7 +79,7 @@ def run_workers(plan):
         ):
             futures = [
                 client.submit(
-                    tasks.classify_block, Site("", plan.package.home), _silent, settings, plan.source.files[0], block
+                    tasks.classify_block, Site("", plan.package.home), _silent, job, plan.source.files[0], block
                 )
                 for block in blocks
             ]

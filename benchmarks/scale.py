@@ -45,28 +45,20 @@ class SleepingProcesses:
         from dask_classifier.classifier.job import TRY_OUT, Trial
 
         if task == TRY_OUT:
-            _, _, text = args
+            *_, text = args
             time.sleep(0.25)
             return Trial(text.count(b"\n"), SECONDS_A_ROW)
         return self._block(*args, on_report)
 
-    def _block(self, settings, file, block, report):
+    def _block(self, job, file, block, report):
         """Sleeps, and tells how far it is as a classifier process does; then commits an empty part."""
         from dask_classifier.parts.writer import PartWriter
+        from dask_classifier.rows.borders import Rows
         from dask_classifier.rows.chunks import Parsed
-        from dask_classifier.rows.sources import Rows
 
         if not hasattr(self.own, "slowness"):
             self.own.slowness = random.Random().gauss(1, SPREAD)
-        part = PartWriter(
-            settings.output,
-            block.index,
-            Parsed(Rows(b"", [0]), settings.layout, None, plain=False),
-            part_format=settings.part_format,
-            header=False,
-            fingerprint=settings.fingerprint,
-            worker=self.site.worker,
-        )
+        part = PartWriter(job, block.index, Parsed(Rows(b"", [0]), job.layout, None, plain=False), self.site.worker)
         for first in range(0, block.rows, 1000):
             time.sleep(min(1000, block.rows - first) * SECONDS_A_ROW * self.own.slowness)
             report(first, 0)
@@ -92,7 +84,7 @@ def workers(address, first, count):
 
     from dask_classifier.engine import worker_plugin as ours
     from dask_classifier.engine.local import DASK_SETTINGS
-    from dask_classifier.parts.writer import writer  # noqa: F401  imports pandas, as a forkserver does
+    from dask_classifier.parts import writer  # noqa: F401  imports pandas, as a forkserver does
 
     ours.ClassifierProcesses, ours.start_forkserver = SleepingProcesses, lambda: None
 

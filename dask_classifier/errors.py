@@ -8,10 +8,13 @@ Each has a message, a hint and an exit code::
     ├── StorageError         1   a file or an object cannot be read or written
     ├── SourceError          1   the source is not what the plan says, or cannot be cut into rows
     ├── WrongAnswer          1   the classifier's answer does not fit its chunk
+    ├── ProcessDied          1   a classifier process ended before its task was done
+    ├── TaskFailed           1   a defect of this package, with its traceback
     ├── BlocksFailed         1   blocks killed their processes again and again
     ├── DamagedRun           1   a run on disk is incomplete or does not match its manifest
     ├── TooManyBadRows       3   more bad rows than --max-bad allows
     ├── ClusterError         4   the cluster could not be had; nothing is left running
+    │   └── Stopped          4   a launch that did not happen, because the cluster shuts down
     ├── InstancesLeft        5   instances or security groups in EC2 could not be ended
     └── Interrupted        130   stopped by Ctrl-C or SIGTERM
 """
@@ -74,6 +77,14 @@ class WrongAnswer(DaskClassifyError):
     """The classifier's answer does not fit its chunk."""
 
 
+class ProcessDied(DaskClassifyError):
+    """A classifier process ended, or was ended, before its task was done."""
+
+
+class TaskFailed(DaskClassifyError):
+    """A task raised what no task should raise; the message holds the traceback."""
+
+
 class BlocksFailed(DaskClassifyError):
     """Blocks that killed a classifier process in each of their tries."""
 
@@ -87,11 +98,30 @@ class TooManyBadRows(DaskClassifyError):
 
     exit_code = 3
 
+    @classmethod
+    def of(cls, first: str, allowed: int, traceback: str) -> Self:
+        """Name the first bad row; `traceback` is that of the classifier, "" where it did not raise."""
+        limit = "no bad row is" if allowed == 0 else "1 bad row is" if allowed == 1 else f"{allowed:,} bad rows are"
+        if traceback:
+            check, fix = number_hint(traceback), "fix the classifier"
+        else:
+            check, fix = "Check --delimiter and --encoding.", "fix the input"
+        allow = "Allow more bad rows, such as --max-bad 10, with --resume"
+        error = cls(
+            f"Stopped at a bad row, where {limit} allowed: {first}.",
+            f"{check} {allow}, or {fix} and start again.".strip(),
+        )
+        return error.with_details(traceback)
+
 
 class ClusterError(DaskClassifyError):
     """The cluster could not be had, or cannot do this work."""
 
     exit_code = 4
+
+
+class Stopped(ClusterError):
+    """A launch that did not happen, because the cluster shuts down."""
 
 
 class InstancesLeft(DaskClassifyError):
@@ -104,3 +134,13 @@ class Interrupted(DaskClassifyError):
     """Stopped by Ctrl-C or SIGTERM."""
 
     exit_code = 130
+
+
+def number_hint(traceback: str) -> str:
+    """Return what to do where a classifier's traceback ends as that of text taken for a number or a missing value."""
+    last = traceback.rpartition("\n")[2]
+    if last.startswith(("ValueError: could not convert string to float", "ValueError: invalid literal for int()")):
+        return 'A missing value is the empty text: convert with pd.to_numeric(column, errors="coerce").'
+    if last.startswith("TypeError") and "argument" not in last:
+        return 'Values are text: convert numbers with pd.to_numeric(column, errors="coerce").'
+    return ""

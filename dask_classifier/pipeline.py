@@ -10,13 +10,13 @@ from distributed import Client
 from distributed.deploy.cluster import Cluster
 
 from . import storage
-from .classifier.job import CLASSIFY_BLOCK, SURVEY, TRY_OUT, UNPACK, Settings, Trial, too_many
+from .classifier.job import CLASSIFY_BLOCK, SURVEY, TRY_OUT, WRITE_COPY, Trial
 from .engine.executors import DaskExecutor, InlineExecutor, connect
-from .engine.processes import ProcessDied
-from .errors import BlocksFailed, DaskClassifyError, SourceError
+from .errors import BlocksFailed, DaskClassifyError, ProcessDied, SourceError, TooManyBadRows
 from .parts.receipts import Receipt
-from .rows import sources
-from .rows.sources import Block, CsvFile, GeneratedRows, Marks, Source
+from .rows.layouts import Layout
+from .rows.source import Block, InputFile, Marks, Source
+from .rows.source import cut as cut_source
 from .runs import run_folder
 from .runs.planning import MOST_BLOCKS, Plan, new_run_id, rows_of_next, shrink, too_many_blocks
 from .runs.progress import CLASSIFYING, Beginning, Progress
@@ -69,7 +69,7 @@ def _run(plan: Plan, found: Found, cluster, progress: Progress, worker_timeout: 
             run_folder.save_manifest(
                 plan, cut, receipts, stages=stages.spent, resumed=[receipt.index for receipt in found.receipts]
             )
-    for _, file in cut.source.packed_files:
+    for _, file in cut.source.copies:
         storage.delete(file.data_url)
     result = open_run(plan.output)
     _report(result, progress)
@@ -156,16 +156,15 @@ def _prepare(plan: Plan, executor: Executor, stages: _Stages) -> Cut:
     """
     stages.enter("trying the classifier")
     chunks = 1 if plan.block_rows else _TRIAL_CHUNKS  # with nothing to measure, one shows whether it works
-    name, sample = sources.first_rows(plan.source, chunks * plan.chunk_rows)
-    settings = plan.settings(plan.max_bad.of(10**9))  # a share of an unknown number of rows is no reason to stop here
-    trial = _try_out(executor, plan, settings, name, sample)
-    source = _unpack(plan.source, executor, stages)
+    name, layout, sample = plan.source.first_rows(chunks * plan.chunk_rows)
+    trial = _try_out(executor, plan, name, layout, sample)
+    source = plan.source.with_copies(_write_copies(plan.source.copies, plan.source.layout.encoding, executor, stages))
     stages.enter("finding rows")
     surveyed = _survey(source, executor)
-    rows = sum(found.rows[-1] for found in surveyed)
+    rows = sum(marks.rows[-1] for marks in surveyed)
     row_bytes = len(sample) / trial.rows if trial.rows else 0
     sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
-    blocks = tuple(itertools.islice(sources.cut(surveyed, sizes, shrink(plan)), MOST_BLOCKS + 1))
+    blocks = tuple(itertools.islice(cut_source(surveyed, sizes, shrink(plan)), MOST_BLOCKS + 1))
     if len(blocks) > MOST_BLOCKS:
         raise too_many_blocks(plan, rows)
     cut = Cut(source, blocks, trial.seconds_a_row)
@@ -175,11 +174,12 @@ def _prepare(plan: Plan, executor: Executor, stages: _Stages) -> Cut:
     return cut
 
 
-def _try_out(executor: Executor, plan: Plan, settings: Settings, name: str, sample: bytes) -> Trial:
+def _try_out(executor: Executor, plan: Plan, name: str, layout: Layout, sample: bytes) -> Trial:
     """The trial; without a row, it still loads the classifier. Rows that kill their process are left to their
     block.
     """
-    with closing(executor.each(TRY_OUT, [(settings, name, sample)], plan.block_timeout)) as outcomes:
+    job = plan.job(plan.max_bad.of(10**9))  # a share of an unknown number of rows is no reason to stop here
+    with closing(executor.each(TRY_OUT, [(job, name, layout, sample)], plan.block_timeout)) as outcomes:
         (outcome,) = outcomes
     if isinstance(outcome.error, ProcessDied):
         return Trial(0, 0.0)
@@ -190,45 +190,41 @@ def _try_out(executor: Executor, plan: Plan, settings: Settings, name: str, samp
 
 def measure(plan: Plan, cluster: Cluster | Client | str | None) -> Trial:
     """The trial alone: nothing is written. Raises what a run's trial raises."""
-    name, sample = sources.first_rows(plan.source, _TRIAL_CHUNKS * plan.chunk_rows)
+    name, layout, sample = plan.source.first_rows(_TRIAL_CHUNKS * plan.chunk_rows)
     with connect(cluster, new_run_id(), plan.package, Progress()) as executor:
-        return _try_out(executor, plan, plan.settings(plan.max_bad.of(10**9)), name, sample)
+        return _try_out(executor, plan, name, layout, sample)
 
 
-def _unpack(source: Source, executor: Executor, stages: _Stages) -> Source:
-    return source.unpacked(_sizes_of_copies(source.packed_files, source.layout.encoding, executor, stages))
-
-
-def _sizes_of_copies(
-    packed: list[tuple[int, CsvFile]], encoding: str, executor: Executor, stages: _Stages
+def _write_copies(
+    files: list[tuple[int, InputFile]], encoding: str, executor: Executor, stages: _Stages
 ) -> dict[int, int]:
-    """Unpack files of the source; by their numbers, the sizes of their copies."""
-    if not packed:
+    """Write the decompressed copies of numbered files; return their sizes by the files' numbers."""
+    if not files:
         return {}
-    stages.enter("unpacking")
-    outcomes = executor.each(UNPACK, [(file, encoding) for _, file in packed])
-    return {packed[number][0]: size for number, size in _all(outcomes)}
+    stages.enter("decompressing")
+    outcomes = executor.each(WRITE_COPY, [(file, encoding) for _, file in files])
+    return {files[number][0]: size for number, size in _all(outcomes)}
 
 
 def _restore_copies(plan: Plan, found: Found, executor: Executor, stages: _Stages) -> None:
-    """Unpack again what the missing blocks read, and is no longer there: a complete run has no copies."""
+    """Write the copies again that missing blocks read and that are gone: a complete run has none."""
     there, needed = storage.sizes(plan.output), {block.file for block in run_folder.missing(found.cut, found.receipts)}
     lost = [
         (number, file)
-        for number, file in found.cut.source.packed_files
+        for number, file in found.cut.source.copies
         if number in needed and there.get(file.data_url.removeprefix(f"{plan.output}/")) != file.data_size
     ]
-    sizes = _sizes_of_copies(lost, found.cut.source.layout.encoding, executor, stages)
+    sizes = _write_copies(lost, found.cut.source.layout.encoding, executor, stages)
     for number, file in lost:
         if sizes[number] != file.data_size:
             raise SourceError(f"{file.url} is not what it was when it was cut.", "Start again with --overwrite.")
 
 
 def _survey(source: Source, executor: Executor) -> list[Marks]:
-    pieces = sources.pieces(source)
+    pieces = source.pieces()
     arguments = [(source.files[file], start, source.layout.delimiter) for file, start in pieces]
     surveyed = sorted(_all(executor.each(SURVEY, arguments)))
-    return sources.marks(source, [(pieces[n][0], piece) for n, piece in surveyed])
+    return source.marks([(pieces[n][0], piece) for n, piece in surveyed])
 
 
 def _all(outcomes) -> Iterator[tuple[int, object]]:
@@ -256,10 +252,10 @@ def _classify(
     Stops at the first failure; but blocks that kill their processes are named at the end, when all others are
     done, unless the first few all do.
     """
-    settings = plan.settings(plan.max_bad.of(cut.rows), cut.fingerprint(plan))
+    job = plan.job(plan.max_bad.of(cut.rows), cut.fingerprint(plan))
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}
-    bad_rows = _Budget(settings.max_bad_rows, done)
-    arguments = [(settings, cut.source.files[block.file], block) for block in run_folder.missing(cut, done)]
+    bad_rows = _Budget(job.max_bad_rows, done)
+    arguments = [(job, cut.source.files[block.file], block) for block in run_folder.missing(cut, done)]
     with closing(executor.each(CLASSIFY_BLOCK, arguments, plan.block_timeout)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome.error, ProcessDied):
@@ -289,7 +285,7 @@ class _Budget:
         """Raises TooManyBadRows when the receipt's bad rows exceed what is left."""
         self.spent += receipt.bad_rows
         if receipt.bad_rows and self.spent > self.allowed:
-            raise too_many(receipt.first_bad_row, self.allowed, receipt.first_traceback)
+            raise TooManyBadRows.of(receipt.first_bad_row, self.allowed, receipt.first_traceback)
 
 
 def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError], done: int) -> BlocksFailed:
@@ -307,6 +303,5 @@ def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError], done: int) ->
 
 
 def _described(block: Block, source: Source) -> str:
-    file = source.files[block.file]
-    name = "the generated rows" if isinstance(file, GeneratedRows) else file.url
+    name = source.files[block.file].words
     return f"block {block.index} (rows {block.first_row + 1:,} to {block.first_row + block.rows:,} of {name})"

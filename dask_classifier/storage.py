@@ -142,7 +142,9 @@ def compression(url: str) -> str | None:
     """The compression that the suffix of `url` says, as fsspec names it: gzip, bz2, zstd, xz, or None."""
     kind = infer_compression(url)
     if kind not in {None, "gzip", "bz2", "zstd", "xz"}:
-        raise StorageError(f"Cannot unpack {url}: {kind} is not supported.", "Use .gz, .bz2, .zst, .xz, or plain CSV.")
+        raise StorageError(
+            f"Cannot decompress {url}: {kind} is not supported.", "Use .gz, .bz2, .zst, .xz, or plain CSV."
+        )
     return kind
 
 
@@ -225,16 +227,16 @@ def read_many(urls: list[str]) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def open_unpacked(url: str) -> Iterator["Unpacked"]:
+def open_decompressed(url: str) -> Iterator["Decompressed"]:
     """A stream of what `url` holds, decompressed by its suffix."""
     filesystem, path = _filesystem(url)
     kind = compression(url)
     with _explained("read", url), contextlib.ExitStack() as stack:
-        packed = stack.enter_context(filesystem.open(path, "rb"))
-        yield Unpacked(url, stack.enter_context(_unpacking(packed, kind)) if kind else packed)
+        stored = stack.enter_context(filesystem.open(path, "rb"))
+        yield Decompressed(url, stack.enter_context(_decompressing(stored, kind)) if kind else stored)
 
 
-class Unpacked:
+class Decompressed:
     """A stream whose `read` raises StorageError for an archive that is damaged or cut off."""
 
     def __init__(self, url: str, stream: BinaryIO):
@@ -246,17 +248,17 @@ class Unpacked:
             return self.stream.read(size)
         except (OSError, EOFError, zlib.error, lzma.LZMAError, isal_zlib.error) as error:
             raise StorageError(
-                f"Cannot unpack {self.url}: {error}.", "Is the file whole, and its suffix right?"
+                f"Cannot decompress {self.url}: {error}.", "Is the file whole, and its suffix right?"
             ) from error
 
 
-def _unpacking(packed: BinaryIO, kind: str) -> BinaryIO:
+def _decompressing(stored: BinaryIO, kind: str) -> BinaryIO:
     """A decompressing stream that joins members and notices a missing end (fsspec's zstd does neither)."""
     if kind == "zstd":
         import pyarrow as pa  # slow to import, and few need it
 
-        return pa.CompressedInputStream(packed, "zstd")
-    return igzip.IGzipFile(fileobj=packed) if kind == "gzip" else fsspec.compression.compr[kind](packed, mode="rb")
+        return pa.CompressedInputStream(stored, "zstd")
+    return igzip.IGzipFile(fileobj=stored) if kind == "gzip" else fsspec.compression.compr[kind](stored, mode="rb")
 
 
 def write(url: str, data: bytes) -> None:

@@ -226,13 +226,13 @@ def test_any_csv_in_any_blocks_and_pieces(
     tmp_path_factory, rows, line_break, block_rows, chunk_rows, piece_bytes, final
 ):
     """The survey's pieces and marks are made tiny, so that their borders fall everywhere."""
-    from dask_classifier.rows import sources
+    from dask_classifier.rows import csv_files
 
     text = line_break.join(["id,b,c", *map(",".join, rows)]) + (line_break if final else "")
     folder = tmp_path_factory.mktemp("any")
     (folder / "in.csv").write_bytes(text.encode())
-    before = sources.PIECE_BYTES, sources.MARK_SPACING
-    sources.PIECE_BYTES, sources.MARK_SPACING = piece_bytes, max(1, piece_bytes // 3)
+    before = csv_files.PIECE_BYTES, csv_files.MARK_SPACING
+    csv_files.PIECE_BYTES, csv_files.MARK_SPACING = piece_bytes, max(1, piece_bytes // 3)
     try:
         plan = dc.plan(
             input=folder / "in.csv",
@@ -243,7 +243,7 @@ def test_any_csv_in_any_blocks_and_pieces(
         )
         result = dc.run(plan)
     finally:
-        sources.PIECE_BYTES, sources.MARK_SPACING = before
+        csv_files.PIECE_BYTES, csv_files.MARK_SPACING = before
     parts = b"".join(gzip.decompress(part.read_bytes()) for part in sorted((folder / "run/parts").glob("*.gz")))
     assert parts == reference(text.encode(), known.lengths)
     assert result.rows == len(rows)

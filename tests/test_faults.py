@@ -417,7 +417,7 @@ def test_a_packed_file_cut_off(cluster, tmp_path, classifiers, suffix):
     file = tmp_path / f"in.csv.{suffix}"
     whole = pack(csv_of(30_000))
     file.write_bytes(whole[: len(whole) * 3 // 4])
-    with pytest.raises(StorageError, match="Cannot unpack"):
+    with pytest.raises(StorageError, match="Cannot decompress"):
         dc.run(dc.plan(input=file, output=tmp_path / "run", classifier=classifiers("lengths")), cluster)
     assert not (tmp_path / "run/manifest.json").exists()
     assert not list((tmp_path / "run").rglob("*.csv")), "no half-unpacked copy"
@@ -657,15 +657,15 @@ def test_resume_unpacks_only_what_missing_blocks_read(cluster, tmp_path, run_byt
     dc.run(dc.plan(**options, output=tmp_path / "run"), cluster)
     whole = run_bytes(tmp_path / "run")
     (tmp_path / "run/parts/part-00003.csv.gz").unlink()  # of b
-    unpacked, real = [], pipeline._sizes_of_copies
+    copied, real = [], pipeline._write_copies
 
-    def noting(packed, *args):
-        unpacked.extend(file.url.rpartition("/")[2] for _, file in packed)
-        return real(packed, *args)
+    def noting(files, *args):
+        copied.extend(file.url.rpartition("/")[2] for _, file in files)
+        return real(files, *args)
 
-    monkeypatch.setattr(pipeline, "_sizes_of_copies", noting)
+    monkeypatch.setattr(pipeline, "_write_copies", noting)
     dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster).verify()
-    assert unpacked == ["b.csv.gz"] and run_bytes(tmp_path / "run") == whole
+    assert copied == ["b.csv.gz"] and run_bytes(tmp_path / "run") == whole
 
 
 def test_overwrite_with_a_damaged_packed_file_gives_nothing_up(cluster, tmp_path, classifiers):
@@ -674,7 +674,7 @@ def test_overwrite_with_a_damaged_packed_file_gives_nothing_up(cluster, tmp_path
     options = {"input": tmp_path / "in.csv.gz", "output": tmp_path / "run", "classifier": classifiers("lengths")}
     done = dc.run(dc.plan(**options), cluster)
     (tmp_path / "in.csv.gz").write_bytes(packed[:-100])
-    with pytest.raises(StorageError, match="unpack"):
+    with pytest.raises(StorageError, match="decompress"):
         dc.run(dc.plan(**options, overwrite=True), cluster)
     done.verify()
     (tmp_path / "in.csv.gz").write_bytes(gzip.compress(csv_of(300)))

@@ -13,8 +13,8 @@ from distributed import Client, Scheduler, Worker
 from distributed.utils_test import gen_test
 from tornado.ioloop import IOLoop
 
+from dask_classifier.dashboard import events, page
 from dask_classifier.dashboard.events import PAGE_TOPIC, FollowedRun, topic
-from dask_classifier.dashboard.lazy import events, page
 from dask_classifier.dashboard.scheduler_plugin import RunsPlugin, page_path
 from dask_classifier.runs.progress import Beginning, Finished
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from dask_classifier.classifier.contract import check_answer
 from dask_classifier.errors import WrongAnswer
-from dask_classifier.parts.writer import csv_text
-from dask_classifier.rows import chunks, sources
+from dask_classifier.parts import csv_text
+from dask_classifier.rows import chunks
+from dask_classifier.rows.borders import Rows
 from dask_classifier.rows.layouts import READ_TEXT, Layout, read_header
 
 LAYOUT = Layout(columns=("ID", "NAME", "TEXT"))
@@ -61,7 +62,7 @@ VALUES = {
 
 def parsed(rows, layout=LAYOUT, end="\n"):
     text = end.join(layout.delimiter.join(row) for row in rows) + end
-    return chunks.parse(sources.rows_of(text.encode(layout.encoding), layout.delimiter), layout)
+    return chunks.parse(Rows.of(text.encode(layout.encoding), layout.delimiter), layout)
 
 
 def plain_rows(count):
@@ -179,7 +180,7 @@ def test_the_short_cut_is_taken_where_it_can_be(monkeypatch):
     "text", ['1,"a",b\n', "1,a,b\r\n", '1,"a\nb",c\n', "1,a,b\r2,c,d\n", "1,a,b\n\n2,c,d\n", "1,a,b"]
 )
 def test_rows_whose_text_is_not_what_to_csv_writes_are_not_copied(text):
-    block = chunks.parse(sources.rows_of(text.encode(), ","), LAYOUT)
+    block = chunks.parse(Rows.of(text.encode(), ","), LAYOUT)
     answers = [check_answer(block.frame, [0.5] * len(block.frame))]
     written = csv_text.to_csv(csv_text.as_frames(answers, block), block, header=False)
     assert written.decode() == block.frame.assign(CLASSIFICATION=0.5).to_csv(header=False, lineterminator="\n")
@@ -203,7 +204,7 @@ def test_plain_text_is_parsed_as_pandas_parses_it(rows, delimiter, end):
 
 
 def test_text_that_is_no_utf8_is_left_to_pandas():
-    rows = sources.rows_of(b"1,\xff,b\n", ",")
+    rows = Rows.of(b"1,\xff,b\n", ",")
     assert chunks.parse(rows, LAYOUT).frame is None
     latin = chunks.parse(rows, Layout(columns=LAYOUT.columns, encoding="latin-1"))
     assert latin.frame["NAME"].tolist() == ["ÿ"] and not latin.plain

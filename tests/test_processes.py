@@ -22,9 +22,9 @@ from reference import reference
 
 import dask_classifier as dc
 from dask_classifier import generate
+from dask_classifier.classifier.job import Site
 from dask_classifier.engine import processes
 from dask_classifier.engine.printed import Printed
-from dask_classifier.engine.serving import Site
 from dask_classifier.errors import ClusterError, DamagedRun, UsageError
 from dask_classifier.units import Renewal
 

@@ -204,9 +204,10 @@ def test_more_files_than_parts_can_be_numbered(cluster, tmp_path, monkeypatch):
 
 def test_many_files_are_joined_in_linear_time():
     """Counted, not timed: each piece is taken once."""
-    from dask_classifier.rows import sources
     from dask_classifier.rows.borders import survey
+    from dask_classifier.rows.csv_files import CsvFile
     from dask_classifier.rows.layouts import Layout
+    from dask_classifier.rows.source import Source
 
     class Counted(list):
         taken = 0
@@ -216,9 +217,9 @@ def test_many_files_are_joined_in_linear_time():
                 type(self).taken += 1
                 yield item
 
-    files = tuple(sources.CsvFile(f"{n}.csv", 4, "1", f"{n}.csv", 0, 4) for n in range(50))
+    files = tuple(CsvFile(f"{n}.csv", 4, "1", f"{n}.csv", 0, 4) for n in range(50))
     surveyed = Counted((n, survey(b"1,x\n", 0, ",", 10)) for n in range(50))
-    assert len(sources.marks(sources.Source(Layout(columns=("id", "a")), files), surveyed)) == 50
+    assert len(Source(Layout(columns=("id", "a")), files).marks(surveyed)) == 50
     assert Counted.taken == 50
 
 
@@ -242,17 +243,17 @@ def test_types_on_demand(cluster, tmp_path):
 
 def test_the_heads_of_many_files_are_read_at_the_same_time(tmp_path, monkeypatch):
     """Each waits for another one: one after the other, none would come back."""
-    from dask_classifier.rows import sources
+    from dask_classifier.rows.csv_files import CsvFile
 
     for number in range(8):
         (tmp_path / f"{number}.csv").write_text(f"id,a\n{number},x\n")
-    real, meeting = sources._head, threading.Barrier(2)
+    real, meeting = CsvFile._head, threading.Barrier(2)
 
     def head(file, encoding):
         meeting.wait(60)
         return real(file, encoding)
 
-    monkeypatch.setattr(sources, "_head", head)
+    monkeypatch.setattr(CsvFile, "_head", head)
     made = dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run", classifier="blackbox")
     assert [file.url.rpartition("/")[2] for file in made.source.files] == [f"{n}.csv" for n in range(8)]
 

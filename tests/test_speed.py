@@ -16,10 +16,10 @@ import pytest
 
 import dask_classifier
 from dask_classifier import generate, tasks
-from dask_classifier.engine.serving import Site
-from dask_classifier.rows import sources
+from dask_classifier.classifier import trial
+from dask_classifier.classifier.job import Site
 from dask_classifier.rows.layouts import READ_TEXT, Layout
-from dask_classifier.rows.sources import Block
+from dask_classifier.rows.source import Block
 from dask_classifier.runs.planning import plan
 
 ROWS = 10_000
@@ -48,9 +48,9 @@ def block(tmp_path):
     """The task of one block of 10,000 generated rows, ready to be called."""
     made = plan(rows=ROWS, output=tmp_path, classifier=near_free)
     made.package.unpack(tmp_path)
-    settings, file = made.settings(0), made.source.files[0]
+    job, file = made.job(0), made.source.files[0]
     return lambda: tasks.classify_block(
-        Site("here", str(tmp_path)), lambda rows, bad: None, settings, file, Block(0, ROWS, 0)
+        Site("here", str(tmp_path)), lambda rows, bad: None, job, file, Block(0, ROWS, 0)
     )
 
 
@@ -75,10 +75,10 @@ def test_nothing_of_the_hot_path_is_called_for_each_row(block):
     ours = {
         (Path(file).name, name): times
         for (file, name), times in calls_of(block).items()
-        if Path(file).parent == PACKAGE and Path(file).name != "generate.py"  # which makes rows one by one
+        if Path(file).is_relative_to(PACKAGE) and Path(file).name != "generate.py"  # which makes rows one by one
     }
     assert ours["tasks.py", "classify_block"] == 1
-    assert ours["classifier.py", "classify_chunk"] == CHUNKS
+    assert ours["contract.py", "classify_chunk"] == CHUNKS
     assert {key: times for key, times in ours.items() if times > 5 * CHUNKS} == {}
     once = {name: times for (_, name), times in ours.items() if name in ONCE_A_BLOCK}
     assert once == dict.fromkeys(ONCE_A_BLOCK, 1)
@@ -118,7 +118,7 @@ def test_a_costly_first_call_is_not_what_blocks_are_sized_by(tmp_path, monkeypat
     """A model that loads when it is first asked. The only clock is one that the classifier moves."""
     clock = types.SimpleNamespace(now=0.0)
     monkeypatch.setitem(sys.modules, "clock_of_the_test", clock)
-    monkeypatch.setattr(tasks, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(trial, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
     code = tmp_path / "mine.py"
     code.write_text(
         "import sys\n"
@@ -130,8 +130,8 @@ def test_a_costly_first_call_is_not_what_blocks_are_sized_by(tmp_path, monkeypat
         "    return [0] * len(chunk)\n"
     )
     made = plan(rows=1_000, output=tmp_path / "run", classifier=f"{code}:f")
-    name, text = sources.first_rows(made.source, 1_000)
-    trial = tasks.try_out(Site("here", str(tmp_path)), lambda rows, bad: None, made.settings(0), name, text)
-    assert trial.rows == 1_000
+    name, layout, text = made.source.first_rows(1_000)
+    measured = tasks.try_out(Site("here", str(tmp_path)), lambda rows, bad: None, made.job(0), name, layout, text)
+    assert measured.rows == 1_000
     assert clock.now > 0.5, "the first call was costly"
-    assert trial.seconds_a_row == pytest.approx(0.0001), "not 0.5 s for the ten rows of the first call"
+    assert measured.seconds_a_row == pytest.approx(0.0001), "not 0.5 s for the ten rows of the first call"

@@ -54,9 +54,10 @@ def heading(message):
 def messages():
     shapes, found = dict.fromkeys(error_classes() | {"warn", "note"}, "{}") | MADE, set()
     for tree in TREES:
+        made = shapes | ({"cls": "{}"} if error_classes() & {each.name for each in nodes(tree, ast.ClassDef)} else {})
         known = {ast.unparse(each.targets[0]): each.value for each in nodes(tree, ast.Assign)}
         for call in nodes(tree, ast.Call):
-            if call.args and (shape := shapes.get(ast.unparse(call.func).rpartition(".")[2])):
+            if call.args and (shape := made.get(ast.unparse(call.func).rpartition(".")[2])):
                 given = [text for each in first_arguments(call, tree) for text in texts(each, known)]
                 found |= {heading(shape.format(text)) for text in given}
     return {each for each in found if re.search(r"\w", each)} - {heading(each.format("…")) for each in MADE.values()}

@@ -10,13 +10,15 @@ and whose values all are text. It returns one of
 """
 
 import bdb
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from ..errors import WrongAnswer
 from ..raised import Raised, in_classifier_process, is_ctrl_c
+from ..rows.chunks import Chunk
 
 COLUMN = "CLASSIFICATION"
 Values = np.ndarray | pd.api.extensions.ExtensionArray  # one for each row
@@ -74,6 +76,16 @@ def classify_chunk(
     left, left_bad = classify_chunk(classify, chunk.iloc[:half], folder)
     right, right_bad = classify_chunk(classify, chunk.iloc[half:], folder)
     return left + right, left_bad + [(place + half, raised) for place, raised in right_bad]
+
+
+@contextlib.contextmanager
+def answering(what: str, chunk: Chunk | None = None) -> Iterator[None]:
+    """Name what a wrong answer was the answer to."""
+    try:
+        yield
+    except WrongAnswer as error:
+        first = f" (first row's index {chunk.frame.index[0]!r})" if chunk else ""
+        raise WrongAnswer(f"The classifier's answer to {what}{first} is wrong: {error.message}.", error.hint) from error
 
 
 def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:

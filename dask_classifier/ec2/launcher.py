@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..errors import ClusterError
+from ..errors import ClusterError, Stopped
 from . import owners, teardown
 from .aws import Aws, code_of, explain, explained, hint_for, is_passing, is_unanswered
 from .placement import Ground, Offer
@@ -43,10 +43,6 @@ _IMAGE_HINT = (
 _REASON_HINT = "AWS's documentation, 'Troubleshoot instance launch issues', explains the code."
 
 _ADDRESSES = {"PublicIpAddress": "public address", "PrivateIpAddress": "private address"}
-
-
-class Stopped(ClusterError):
-    """A launch that did not happen, because the cluster ends."""
 
 
 class Fleet:

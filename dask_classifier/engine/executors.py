@@ -24,16 +24,15 @@ from distributed.deploy.cluster import Cluster
 from distributed.scheduler import KilledWorker
 
 from ..classifier.bundle import Package
-from ..classifier.job import versions
+from ..classifier.job import Site
 from ..config import configured
 from ..dashboard import events
 from ..dashboard.scheduler_plugin import RunsPlugin, page_path
-from ..errors import ClusterError, DaskClassifyError, UsageError
-from ..rows.sources import Block
+from ..errors import ClusterError, DaskClassifyError, ProcessDied, UsageError
+from ..rows.source import Block
+from ..runs.planning import versions
 from ..runs.progress import Progress
 from ..units import Renewal, format_seconds, parse_seconds
-from .processes import ProcessDied
-from .serving import Site
 from .worker_plugin import ClassifierPlugin, Died, in_classifier_process
 
 TRIES = 3  # processes that a task may kill before it is given up

@@ -27,10 +27,11 @@ from pathlib import Path
 
 import psutil
 
-from ..errors import DaskClassifyError
+from ..classifier.job import Report, Site
+from ..errors import ProcessDied
 from ..raised import CLASSIFIER
 from ..units import Renewal
-from .serving import Report, Site, serve
+from .serving import serve
 
 Output = Callable[[int, bytes], None]  # a child's process ID, and what it has printed
 
@@ -44,10 +45,6 @@ _THREADS += ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 _SOCKET_FOLDER_BYTES = 60  # of the 103 (macOS) or 107 (Linux) of a socket's path; multiprocessing adds 32
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 _starting = threading.Lock()
-
-
-class ProcessDied(DaskClassifyError):
-    """A classifier process ended, or was ended, before its task was done."""
 
 
 class TimeoutExpired(Exception):

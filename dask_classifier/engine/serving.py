@@ -8,26 +8,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pkgutil import resolve_name
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
-from ..errors import DaskClassifyError
+from ..classifier.job import Report, Site
+from ..errors import DaskClassifyError, TaskFailed
 
-Report = Callable[[int, int], None]  # rows and bad rows so far, of the task at work
 REPORT_SECONDS = 0.2
-
-
-class Site(NamedTuple):
-    """Where a task runs."""
-
-    worker: str  # the Dask worker's name
-    folder: str  # where the classifier's files are
-
-
-class TaskFailed(DaskClassifyError):
-    """A task raised what no task should raise; the message holds the traceback."""
 
 
 def serve(pipe: Connection, output: Connection, site: Site, environment: dict[str, str]) -> None:

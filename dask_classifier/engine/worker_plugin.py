@@ -17,16 +17,16 @@ from distributed import WorkerPlugin, get_worker
 from tornado.ioloop import PeriodicCallback
 
 from ..classifier.bundle import Package
-from ..classifier.job import CLASSIFY_BLOCK, versions
+from ..classifier.job import CLASSIFY_BLOCK, Site
 from ..dashboard.events import PAGE_TOPIC, run_of
-from ..errors import ClusterError, DaskClassifyError
+from ..errors import ClusterError, DaskClassifyError, ProcessDied
 from ..parts.receipts import Receipt
+from ..runs.planning import versions
 from ..runs.progress import Finished
 from ..units import Renewal
 from . import spot
 from .printed import Printed
-from .processes import ClassifierProcesses, ProcessDied, start_forkserver
-from .serving import Site
+from .processes import ClassifierProcesses, start_forkserver
 
 _TELL_SECONDS = 0.5
 

@@ -20,27 +20,21 @@ import pyarrow.parquet as pq
 
 from .. import storage
 from ..classifier.contract import Answer
-from ..errors import WrongAnswer
+from ..classifier.job import Job
+from ..errors import DaskClassifyError, TooManyBadRows, WrongAnswer
 from ..rows.chunks import BadRow, Parsed
 from .csv_text import as_frames, to_csv
 from .formats import PACKERS, gzip_member
 from .receipts import QUARANTINE_COLUMNS, Receipt, common_kinds, part_name, quarantine_name, receipt_name
 
 
-def describe_bad_row(source: str, bad: BadRow) -> str:
-    """One sentence for people."""
-    raw = bad.raw if len(bad.raw) <= 200 else bad.raw[:200] + "..."
-    return f"row {bad.row:,} of {source}: {bad.reason}: {raw!r}"
-
-
 class PartWriter:
     """Collects a block's answers and bad rows; `commit` writes its files and returns the receipt."""
 
-    def __init__(
-        self, output: str, index: int, parsed: Parsed, *, part_format: str, header: bool, fingerprint: str, worker: str
-    ):
-        self.output, self.index, self.parsed = output, index, parsed
-        self.part_format, self.header, self.fingerprint, self.worker = part_format, header, fingerprint, worker
+    def __init__(self, job: Job, index: int, parsed: Parsed, worker: str):
+        self.output, self.index, self.parsed = job.output, index, parsed
+        self.part_format, self.fingerprint, self.worker = job.part_format, job.fingerprint, worker
+        self.header = job.header and index == 0
         self.started = time.time()
         self.answers: list[Answer] = []
         self.bad_rows: list[tuple[str, BadRow]] = []
@@ -60,6 +54,21 @@ class PartWriter:
         """Set a bad row aside. Text that is not Unicode, as an exception may have it, cannot be written as it is."""
         bad = replace(bad, reason=_unicode(bad.reason), raw=_unicode(bad.raw), traceback=_unicode(bad.traceback))
         self.bad_rows.append((_unicode(source), bad))
+
+    def check_bad_rows(self, allowed: int) -> None:
+        """Raise TooManyBadRows where the block alone has more than are allowed in all."""
+        if len(self.bad_rows) > allowed:
+            source, first = self.bad_rows[0]
+            raise TooManyBadRows.of(first.describe(source), allowed, first.traceback)
+
+    def check_rows(self, rows: int) -> None:
+        """Raise DaskClassifyError where a row of the block is neither classified nor quarantined, or is twice."""
+        if self.rows + len(self.bad_rows) != rows:
+            raise DaskClassifyError(
+                f"Block {self.index} has {rows} rows, but {self.rows} were classified "
+                f"and {len(self.bad_rows)} set aside.",
+                "This is a defect of dask-classify: please report it. Nothing of this block was written.",
+            )
 
     def commit(self) -> Receipt:
         """Write part, quarantine file and receipt."""
@@ -105,7 +114,7 @@ class PartWriter:
             quarantine_sha256=hashlib.sha256(bad).hexdigest() if bad else "",
             columns=_names(frames[0]) if frames else (),
             kinds=common_kinds([_kinds(frame) for frame in frames]),
-            first_bad_row=describe_bad_row(*self.bad_rows[0]) if self.bad_rows else "",
+            first_bad_row=self.bad_rows[0][1].describe(self.bad_rows[0][0]) if self.bad_rows else "",
             first_traceback=self.bad_rows[0][1].traceback if self.bad_rows else "",
             first_kind=self.bad_rows[0][1].kind if self.bad_rows else "",
             started=self.started,

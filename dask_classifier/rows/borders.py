@@ -21,6 +21,7 @@ CR, pandas swallows a delimiter (docs/decisions.md).
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -159,3 +160,19 @@ def marks_of(pieces: list[Piece]) -> Iterator[tuple[int, int]]:
         rows += piece.rows[inside]
         inside = piece.ends_inside[inside]
     yield -1, rows
+
+
+@dataclass(frozen=True)
+class Rows:
+    """CSV text without a header, and where in it each row begins."""
+
+    text: bytes
+    starts: list[int]  # one more than there are rows: the last is the end
+
+    def __len__(self):
+        return len(self.starts) - 1
+
+    @classmethod
+    def of(cls, text: bytes, delimiter: str) -> Self:
+        """Find the rows of CSV text that begins at a row's start."""
+        return cls(text, [*scan(text, delimiter).starts.tolist(), len(text)])

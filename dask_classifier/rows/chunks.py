@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.csv
 
 from ..raised import Raised
+from .borders import Rows
 from .layouts import READ_TEXT, Layout, is_utf8
-from .sources import Rows
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MOST_FOR_PYARROW = 2**31 - 1  # bytes of a block
+_MOST_SHOWN = 200  # characters of a bad row
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class BadRow:
     traceback: str = ""  # of what the classifier raised
     kind: str = "malformed"  # or the type of what the classifier raised
 
+    def describe(self, source: str) -> str:
+        """Return one sentence for people."""
+        raw = self.raw if len(self.raw) <= _MOST_SHOWN else f"{self.raw[:_MOST_SHOWN]}..."
+        return f"row {self.row:,} of {source}: {self.reason}: {raw!r}"
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -45,6 +51,11 @@ class Chunk:
     numbers: Sequence[int]  # of each row of the frame: its place in the block's rows, from 0
     malformed: list[tuple[int, Raised]]  # place in the block's rows, reason
 
+    def bad_rows(self, failed: list[tuple[int, Raised]]) -> list[tuple[int, Raised]]:
+        """Return all bad rows, (place in the block's rows, why), in order; `failed` has places in the frame."""
+        places = [(self.numbers[place], raised) for place, raised in failed]
+        return sorted(self.malformed + places, key=lambda bad: bad[0])
+
 
 @dataclass(frozen=True)
 class Parsed:
@@ -54,6 +65,12 @@ class Parsed:
     layout: Layout
     frame: pd.DataFrame | None  # all rows; None where some are malformed
     plain: bool  # each line of the rows' text, its fields joined by the delimiter, is a row of the frame
+
+    def bad_row(self, place: int, raised: Raised, first_row: int) -> BadRow:
+        """Return the bad row at a place in a block whose first row is number `first_row` (from 0) of its source."""
+        raw = self.rows.text[self.rows.starts[place] : self.rows.starts[place + 1]].rstrip(b"\r\n")
+        text = raw.decode(self.layout.encoding, "backslashreplace")
+        return BadRow(first_row + place + 1, raised.reason, text, raised.traceback, raised.kind)
 
 
 def parse(rows: Rows, layout: Layout) -> Parsed:
@@ -160,10 +177,3 @@ def _reason(error: ValueError, width: int) -> str:
     if isinstance(error, UnicodeError):
         return f"not {error.encoding}: {error.reason}"
     return text.removeprefix("Error tokenizing data. C error: ")
-
-
-def bad_row(rows: Rows, place: int, first_row: int, raised: Raised, encoding: str) -> BadRow:
-    """The bad row at a place in a block whose first row is number `first_row` (from 0) of its source."""
-    raw = rows.text[rows.starts[place] : rows.starts[place + 1]].rstrip(b"\r\n")
-    text = raw.decode(encoding, "backslashreplace")
-    return BadRow(first_row + place + 1, raised.reason, text, raised.traceback, raised.kind)

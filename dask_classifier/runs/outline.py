@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..rows.sources import first_rows, rows_of
+from ..rows.borders import Rows
 from .planning import BLOCK_SECONDS, BLOCKS_A_PROCESS, Plan
 
 EXACT, ABOUT, AT_LEAST = "exact", "about", "at least"  # how precise a number is
@@ -72,12 +72,12 @@ def estimated_rows(plan: Plan) -> tuple[int, str]:
 
     Compressed files hold at least as many rows as their compressed size suggests.
     """
-    files = [file for _, file in plan.source.csv_files]
-    if not files:
-        return sum(file.rows for file in plan.source.files), EXACT
-    precision = AT_LEAST if plan.source.packed_files else ABOUT
-    _, sample = first_rows(plan.source, _SAMPLE_ROWS)
+    source = plan.source
+    if source.known_rows is not None:
+        return source.known_rows, EXACT
+    precision = AT_LEAST if source.copies else ABOUT
+    _, layout, sample = source.first_rows(_SAMPLE_ROWS)
     if not sample:
-        return 0, precision if plan.source.packed_files else EXACT
-    row_bytes = len(sample) / len(rows_of(sample, plan.source.layout.delimiter))
-    return round(sum(file.size for file in files) / row_bytes), precision
+        return 0, precision if source.copies else EXACT
+    row_bytes = len(sample) / len(Rows.of(sample, layout.delimiter))
+    return round(source.size / row_bytes), precision

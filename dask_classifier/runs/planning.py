@@ -2,23 +2,28 @@
 is read.
 """
 
+import functools
 import hashlib
 import json
+import platform
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from .. import storage, templating
 from ..classifier import bundle
-from ..classifier.job import Settings, Trial, versions
+from ..classifier.job import Job, Trial
 from ..errors import UsageError
 from ..parts.formats import FORMATS
+from ..rows import inputs
+from ..rows.csv_files import MARK_SPACING
 from ..rows.layouts import Layout
-from ..rows.sources import MARK_SPACING, CsvFile, Source, csv_files, generated
-from ..units import Allowance, Renewal, count_of, format_bytes, parse_count, parse_seconds
+from ..rows.source import Source
+from ..units import Allowance, Renewal, count_of, parse_count, parse_seconds
 
 BLOCK_SECONDS = 20.0  # of work in a block: writing it to S3 takes a tenth of a second or two; and
 LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
@@ -58,13 +63,8 @@ class Plan:
     @property
     def words(self) -> dict[str, str]:
         """What is to be done, for people; without reading the source."""
-        files = self.source.files
-        source = files[0].url if len(files) == 1 else f"{len(files):,} files"
-        size = sum(file.size for _, file in self.source.csv_files)
         return {
-            "source": f"{files[0].rows:,} generated rows"
-            if source == "generated"
-            else f"{source}, {format_bytes(size)}",
+            "source": str(self.source),
             "classifier": self.package.reference,
             "output": self.output,
             "chunks": f"of {self.chunk_rows:,} rows",
@@ -78,7 +78,7 @@ class Plan:
         """All that shapes the bytes of the result, in names and values for people."""
         layout = self.source.layout
         return {
-            "source": [_identity_of(file) for file in self.source.files],
+            "source": [file.identity for file in self.source.files],
             "delimiter": layout.delimiter,
             "encoding": layout.encoding,
             "header row": layout.header_row,
@@ -98,12 +98,12 @@ class Plan:
         """SHA-256 of the identity, in hex."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 
-    def settings(self, max_bad_rows: int, fingerprint: str = "") -> Settings:
-        """What each task must know; the fingerprint is that of the receipts."""
-        return Settings(
+    def job(self, max_bad_rows: int, fingerprint: str = "") -> Job:
+        """Return what all blocks have in common; the fingerprint is that of the receipts."""
+        return Job(
             output=self.output,
             fingerprint=fingerprint,
-            layout=self.source.data_layout,
+            layout=self.source.layout,
             entry=self.package.entry,
             slowness=self.package.slowness,
             chunk_rows=self.chunk_rows,
@@ -113,8 +113,11 @@ class Plan:
         )
 
 
-def _identity_of(file: CsvFile | object) -> dict[str, object]:
-    return {name: value for name, value in asdict(file).items() if not name.startswith("data_")}
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the versions on which the bytes of a run depend."""
+    names = ("dask-classify", "pandas", "numpy", "pyarrow")
+    return {"python": ".".join(platform.python_version_tuple()[:2])} | {name: version(name) for name in names}
 
 
 def plan(
@@ -232,10 +235,10 @@ def plan(
     chunk_rows = _positive(chunk_rows, "number of rows")
     folder = storage.absolute(str(output)) if output is not None else str(Path("runs", new_run_id()).absolute())
     if rows is not None:
-        source = generated(parse_count(rows, "number of rows"), seed)
+        source = inputs.generated(parse_count(rows, "number of rows"), seed)
     else:
         patterns = [str(each) for each in ([input] if isinstance(input, str | Path) else input)]
-        source = csv_files(
+        source = inputs.look(
             patterns, Layout(_unescaped(delimiter), encoding, header_row), storage.join(folder, UNPACKED)
         )
     _refuse_own_input(source, folder)
@@ -256,7 +259,7 @@ def plan(
 
 
 def _refuse_own_input(source: Source, folder: str) -> None:
-    for _, file in source.csv_files:
+    for file in source.files:
         if file.url.startswith((f"{folder}/parts/", f"{folder}/quarantine/", f"{folder}/{UNPACKED}/")):
             raise UsageError(f"{file.url} is a part of the run in {folder}.", "Choose another --output.")
 

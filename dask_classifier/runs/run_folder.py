@@ -9,13 +9,12 @@ from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any, NamedTuple
 
 from .. import storage, templating
-from ..classifier.job import versions
 from ..errors import DamagedRun, OutputExists, StorageError
 from ..parts.formats import FORMATS
 from ..parts.receipts import Receipt, common_kinds, part_name, quarantine_name, receipt_name
-from ..rows.sources import Block, Source
+from ..rows.source import Block, Source
 from ..units import count_of, format_bytes
-from .planning import CODE, UNPACKED, Plan
+from .planning import CODE, UNPACKED, Plan, versions
 
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 FORMAT = 1  # of these files; a change that an older reader would misread makes it 2
@@ -29,7 +28,7 @@ _OURS = re.compile(
 class Cut:
     """How the source was cut: what plan.json adds to a plan."""
 
-    source: Source  # with the sizes of unpacked copies
+    source: Source  # with the sizes of decompressed copies
     blocks: tuple[Block, ...]
     seconds_a_row: float  # measured by the trial; 0 where there was none
 
@@ -217,9 +216,9 @@ def _missing_files(receipt: Receipt, part_format: str, sizes: dict[str, int]) ->
 
 def clear(plan: Plan) -> None:
     """Remove the run that `--overwrite` gives up, the manifest first; nothing that is not a run's, nor the copies that
-    the plan has unpacked.
+    the plan has decompressed.
     """
-    kept = {file.data_url for _, file in plan.source.packed_files}
+    kept = {file.data_url for _, file in plan.source.copies}
     names = [name for name in storage.sizes(plan.output) if is_ours(name)]
     names = [name for name in names if storage.join(plan.output, name) not in kept]
     for name in sorted(names, key=lambda name: (name != MANIFEST, name)):
@@ -244,7 +243,7 @@ def save_plan(plan: Plan, cut: Cut) -> None:
 
 
 def _cut_from_json(plan: Plan, stored: dict) -> Cut:
-    """The stored cut; the files are the plan's, since their identities are equal, with the unpacked copies'
+    """The stored cut; the files are the plan's, since their identities are equal, with the decompressed copies'
     sizes.
     """
     files = tuple(replace(file, **was) for file, was in zip(plan.source.files, stored["files"], strict=True))
