@@ -168,6 +168,17 @@ def test_packed_inputs(cluster, tmp_path, run_bytes, classifiers, suffix, pack):
     assert not list((tmp_path / "run").glob("unpacked/*")), "the unpacked copy goes when the run is complete"
 
 
+def test_plain_and_compressed_files_of_an_encoding_other_than_utf_8(cluster, tmp_path, run_bytes, classifiers):
+    """The compressed one is read from a copy, which is UTF-8; the plain one is not."""
+    text = "id,name\n1,Zoë\n2,Ñandú\n".encode("latin-1")
+    (tmp_path / "a.csv").write_bytes(text)
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(text))
+    options = {"input": [tmp_path / "a.csv", tmp_path / "b.csv.gz"], "encoding": "latin-1"}
+    dc.run(dc.plan(**options, output=tmp_path / "run", classifier=classifiers("lengths")), cluster)
+    rows = run_bytes(tmp_path / "run").decode().splitlines()
+    assert rows == ["1,Zoë,5,1|Zoë", "2,Ñandú,7,2|Ñandú"] * 2
+
+
 def test_several_files_and_globs_keep_their_order(cluster, tmp_path, run_bytes, classifiers):
     texts = {
         name: b"id,a\n" + b"".join(b"%s%d,x\n" % (name.encode(), i) for i in range(150)) for name in ("b", "a2", "a1")

@@ -1,6 +1,10 @@
 """Surroundings in which a local run must work all the same."""
 
+import os
+import shutil
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -20,6 +24,15 @@ def test_a_long_tmpdir(command, tmp_path):
     assert len(str(folder)) > 107
     command("--rows", "1k", "--slowness", "1", "--output", "run", check=0, env={"TMPDIR": str(folder)})
     assert len(list((tmp_path / "run" / "parts").glob("*.csv.gz"))) >= 1
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not all(map(shutil.which, ("unshare", "ip"))), reason="needs root and iproute2")
+def test_a_computer_that_is_offline(tmp_path):
+    """Dask looks for an address of its own, and warns where there is none."""
+    command = f"{sys.executable} -m dask_classifier --rows 100 --slowness 1 --output run --quiet"
+    offline = f"ip link set lo up && ! ip route get 8.8.8.8 >/dev/null 2>&1 && {command}"
+    done = subprocess.run(["unshare", "--net", "sh", "-c", offline], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_dashboard_is_no_way_to_other_machines(cluster):

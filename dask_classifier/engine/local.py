@@ -65,6 +65,8 @@ class LocalCluster(distributed.LocalCluster):
         settings = DASK_SETTINGS | SCHEDULER_PAGES | (PROFILED if profile else {})
         with dask.config.set(settings), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Port .* is already in use")
+            # of a computer that is offline: nothing here needs an address
+            warnings.filterwarnings("ignore", message="Couldn't detect a suitable IP address")
             super().__init__(
                 n_workers=1,
                 threads_per_worker=workers or CPU_COUNT,
