@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from .ec2.spec import ClusterSpec
     from .engine.local import LocalCluster
     from .pipeline import run
+    from .runs.manifest import Manifest
     from .runs.planning import Plan, plan
     from .runs.progress import Progress
     from .runs.result import Result, open_run
-    from .runs.run_folder import Manifest
 
 __version__ = version("dask-classify")
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
 
 _HOME = {
     "ClusterSpec": "ec2.spec",
-    "Manifest": "runs.run_folder",
+    "Manifest": "runs.manifest",
     "EC2Cluster": "cluster",
     "LocalCluster": "engine.local",
     "Plan": "runs.planning",

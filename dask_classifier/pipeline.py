@@ -14,14 +14,16 @@ from .classifier.job import CLASSIFY_BLOCK, SURVEY, TRY_OUT, WRITE_COPY, Trial
 from .engine.executors import DaskExecutor, InlineExecutor, connect
 from .errors import BlocksFailed, DaskClassifyError, ProcessDied, SourceError, TooManyBadRows
 from .parts.receipts import Receipt
+from .parts.run_folder import REPORT
 from .rows.layouts import Layout
 from .rows.source import Block, InputFile, Marks, Source
 from .rows.source import cut as cut_source
-from .runs import run_folder
+from .runs.cut import Cut
+from .runs.earlier import Earlier, clear, look
+from .runs.manifest import Stage, add_machines, save_manifest
 from .runs.planning import MOST_BLOCKS, Plan, new_run_id, rows_of_next, shrink, too_many_blocks
 from .runs.progress import CLASSIFYING, Beginning, Progress
 from .runs.result import Result, open_run
-from .runs.run_folder import REPORT, Cut, Found, Stage
 from .show import notebook, report
 
 Executor = InlineExecutor | DaskExecutor
@@ -45,29 +47,29 @@ def run(
     finished blocks are kept, and a plan with `resume=True` goes on from there.
     """
     progress = progress or notebook.following()
-    found = run_folder.look(plan)
-    if found.complete:
+    earlier = look(plan)
+    if earlier.complete:
         progress.stage("complete already")
         return open_run(plan.output)
     with progress.shown():
-        return _run(plan, found, cluster, progress, worker_timeout)
+        return _run(plan, earlier, cluster, progress, worker_timeout)
 
 
-def _run(plan: Plan, found: Found, cluster, progress: Progress, worker_timeout: str | float | None) -> Result:
+def _run(plan: Plan, earlier: Earlier, cluster, progress: Progress, worker_timeout: str | float | None) -> Result:
     stages = _Stages(progress)
     stages.enter("connecting")
     with connect(cluster, new_run_id(), plan.package, progress, plan.renew_after, worker_timeout) as executor:
         with _followed(plan, executor, stages):
-            cut = found.cut or _prepare(plan, executor, stages)
-            if found.cut:
-                _restore_copies(plan, found, executor, stages)
-            progress.begin(cut.rows, len(cut.blocks), found.receipts)
-            executor.tell(beginning=Beginning.of(cut.rows, len(cut.blocks), found.receipts))
+            cut = earlier.cut or _prepare(plan, executor, stages)
+            if earlier.cut:
+                _restore_copies(plan, earlier, executor, stages)
+            progress.begin(cut.rows, len(cut.blocks), earlier.receipts)
+            executor.tell(beginning=Beginning.of(cut.rows, len(cut.blocks), earlier.receipts))
             stages.enter(CLASSIFYING)
-            receipts = _classify(plan, cut, found.receipts, executor, progress)
+            receipts = _classify(plan, cut, earlier.receipts, executor, progress)
             stages.enter("publishing")
-            run_folder.save_manifest(
-                plan, cut, receipts, stages=stages.spent, resumed=[receipt.index for receipt in found.receipts]
+            save_manifest(
+                plan, cut, receipts, stages=stages.spent, resumed=[receipt.index for receipt in earlier.receipts]
             )
     for _, file in cut.source.copies:
         storage.delete(file.data_url)
@@ -111,7 +113,7 @@ def _followed(plan: Plan, executor: Executor, stages: _Stages) -> Iterator[None]
     executor.tell(
         title=plan.output,
         classifier=plan.package.reference,
-        report=storage.join(plan.output, REPORT),
+        report=plan.folder.path(REPORT),
         client=executor.client_name,
         deadline=machines.deadline,
         stage=stages.entered[-1][0],
@@ -139,7 +141,7 @@ def _record_the_end(cluster, result: Result, progress: Progress) -> None:
     """Machines end after the run: their cluster adds to manifest and report what became of them."""
 
     def record(ending) -> None:
-        run_folder.add_machines(result.output, asdict(ending))
+        add_machines(result.folder, asdict(ending))
         _report(open_run(result.output), progress)
 
     owner = getattr(cluster, "cluster", cluster)  # of a Client
@@ -169,8 +171,8 @@ def _prepare(plan: Plan, executor: Executor, stages: _Stages) -> Cut:
         raise too_many_blocks(plan, rows)
     cut = Cut(source, blocks, trial.seconds_a_row)
     if plan.overwrite:
-        run_folder.clear(plan)  # now nothing can be wrong with the new one
-    run_folder.save_plan(plan, cut)
+        clear(plan)  # now nothing can be wrong with the new one
+    cut.save(plan)
     return cut
 
 
@@ -206,15 +208,15 @@ def _write_copies(
     return {files[number][0]: size for number, size in _all(outcomes)}
 
 
-def _restore_copies(plan: Plan, found: Found, executor: Executor, stages: _Stages) -> None:
+def _restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: _Stages) -> None:
     """Write the copies again that missing blocks read and that are gone: a complete run has none."""
-    there, needed = storage.sizes(plan.output), {block.file for block in run_folder.missing(found.cut, found.receipts)}
+    there, needed = plan.folder.sizes(), {block.file for block in earlier.cut.missing(earlier.receipts)}
     lost = [
         (number, file)
-        for number, file in found.cut.source.copies
+        for number, file in earlier.cut.source.copies
         if number in needed and there.get(file.data_url.removeprefix(f"{plan.output}/")) != file.data_size
     ]
-    sizes = _write_copies(lost, found.cut.source.layout.encoding, executor, stages)
+    sizes = _write_copies(lost, earlier.cut.source.layout.encoding, executor, stages)
     for number, file in lost:
         if sizes[number] != file.data_size:
             raise SourceError(f"{file.url} is not what it was when it was cut.", "Start again with --overwrite.")
@@ -255,7 +257,7 @@ def _classify(
     job = plan.job(plan.max_bad.of(cut.rows), cut.fingerprint(plan))
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}
     bad_rows = _Budget(job.max_bad_rows, done)
-    arguments = [(job, cut.source.files[block.file], block) for block in run_folder.missing(cut, done)]
+    arguments = [(job, cut.source.files[block.file], block) for block in cut.missing(done)]
     with closing(executor.each(CLASSIFY_BLOCK, arguments, plan.block_timeout)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome.error, ProcessDied):

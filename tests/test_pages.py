@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 import dask_classifier as dc
-from dask_classifier.runs.run_folder import Manifest
+from dask_classifier.runs.manifest import Manifest
 from dask_classifier.show import report
 
 DATA = """names => {

@@ -13,8 +13,9 @@ import pytest
 
 import dask_classifier as dc
 from dask_classifier.dashboard.events import PLUGIN
+from dask_classifier.parts import csv_parts
+from dask_classifier.runs.manifest import Manifest
 from dask_classifier.runs.progress import classifying_speed
-from dask_classifier.runs.run_folder import Manifest
 from dask_classifier.show import report, samples
 from dask_classifier.units import format_share
 
@@ -177,7 +178,7 @@ def test_answers_and_bad_rows(hostile):
 
 def count_bytes(monkeypatch):
     """How many bytes of each local file are read through a stream."""
-    taken, real = {}, samples.storage.LocalFileSystem._open
+    taken, real = {}, csv_parts.storage.LocalFileSystem._open
 
     class Counting(io.FileIO):
         def readinto(self, buffer):
@@ -192,7 +193,7 @@ def count_bytes(monkeypatch):
     def opened(self, path, mode="rb", **options):
         return Counting(path) if mode == "rb" else real(self, path, mode, **options)
 
-    monkeypatch.setattr(samples.storage.LocalFileSystem, "_open", opened)
+    monkeypatch.setattr(csv_parts.storage.LocalFileSystem, "_open", opened)
     return taken
 
 
@@ -218,10 +219,10 @@ def test_a_sample_of_large_parts_reads_their_beginnings(cluster, tmp_path, monke
         rows=12_000, output=tmp_path / "run", slowness=1, block_rows=3000, output_format=part_format, header=True
     )
     result = dc.run(plan, cluster)
-    monkeypatch.setattr(samples, "_BYTES", 100_000)
+    monkeypatch.setattr(csv_parts, "_BEGINNING_BYTES", 100_000)
     monkeypatch.setattr(samples, "_ROWS", 8000)
-    read, real = [], samples.storage.read
-    monkeypatch.setattr(samples.storage, "read", lambda url, *span: read.append((url, span)) or real(url, *span))
+    read, real = [], csv_parts.storage.read
+    monkeypatch.setattr(csv_parts.storage, "read", lambda url, *span: read.append((url, span)) or real(url, *span))
     taken = count_bytes(monkeypatch)
     (scores,) = samples.answers(result, ["SKU", "FLUX", "MANUFACTURER_NAME", "DESCRIPTION"])
     if part_format == "parquet":

@@ -32,7 +32,7 @@ class Answer:
         self.chunk, self.values = chunk, values
         self._frame = frame
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.chunk)
 
     @property

@@ -17,7 +17,7 @@ from ..ec2.named_clusters import Saved
 from ..ec2.policies import policies
 from ..ec2.spec import ClusterSpec, spec_of
 from ..errors import ClusterError, DaskClassifyError, InstancesLeft, UsageError
-from ..runs import run_folder
+from ..parts.run_folder import RunFolder
 from ..units import format_seconds, parse_seconds
 
 _SIGNS = {True: ("ok", "green"), False: ("wrong", "red"), None: ("?", "yellow")}
@@ -184,7 +184,7 @@ def _tell_unknown(aws: Aws, found: dict[str, list[teardown.Machine | teardown.Gr
 
 def _reap_uploads(output: str, *, yes: bool) -> None:
     """Abort what killed commands left of a run's large files, or of a file that `fetch` was writing."""
-    found = run_folder.uploads(output)
+    found = RunFolder(output).uploads()
     for each in found:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.began))
         click.echo(f"{'Aborting' if yes else 'Would abort'} the upload to {each.url}, begun {began}")

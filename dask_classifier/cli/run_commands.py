@@ -16,8 +16,10 @@ from .. import generate as generated_rows
 from .. import pipeline, storage
 from ..engine.local import LocalCluster
 from ..errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
-from ..parts.formats import gzip_member, zstd_frame
-from ..runs import planning, run_folder
+from ..parts.formats import compressor
+from ..parts.run_folder import REPORT
+from ..runs import planning
+from ..runs.earlier import look
 from ..runs.outline import Outline
 from ..runs.result import open_run
 from ..show import report as reports
@@ -117,12 +119,12 @@ def _settled(plan: planning.Plan) -> bool:
     """Before a machine is paid for: whether the run is complete already, and whether it can be written. Raises
     ClusterError, or what the run would raise.
     """
-    probe = storage.join(plan.output, ".dask-classify-probe")
+    probe = ".dask-classify-probe"
     try:
-        if run_folder.look(plan).complete:
+        if look(plan).complete:
             return True
-        storage.write(probe, b"")
-        storage.delete(probe)
+        plan.folder.write(probe, b"")
+        plan.folder.delete(probe)
     except StorageError as error:
         raise ClusterError(error.message, error.hint) from error
     return False
@@ -209,7 +211,7 @@ def _offered(machines: dict):
 def generate(rows: str, seed: int, file: str, *, overwrite: bool) -> None:
     """`dask-classify generate`: the synthetic rows as a file."""
     stream = generated_rows.csv_stream(seed, parse_count(rows, "number of rows"))
-    pack = gzip_member if file.endswith(".gz") else zstd_frame if file.endswith(".zst") else bytes
+    compress = compressor(file)
     if file == "-":
         for text in stream:
             sys.stdout.buffer.write(text)
@@ -217,7 +219,7 @@ def generate(rows: str, seed: int, file: str, *, overwrite: bool) -> None:
     _refuse_existing(file, overwrite)
     with storage.open_whole(file) as out:
         for text in stream:
-            out.write(pack(text))
+            out.write(compress(text))
 
 
 def verify(run_url: str, *, as_json: bool) -> None:
@@ -244,14 +246,13 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
         click.echo(json.dumps(figures.as_json()))
         return
     Console(highlight=False, soft_wrap=True).print(described(figures))
-    page = storage.join(result.output, run_folder.REPORT)
-    if not file and not storage.exists(page):
+    if not file and not result.folder.exists(REPORT):
         try:
-            storage.write(page, reports.html(figures).encode())
+            result.folder.write(REPORT, reports.html(figures).encode())
         except StorageError as error:  # it may be a run that one can read and not write
             click.echo(f"There is no page: {error.message} --html FILE writes one.", err=True)
             return
-    click.echo(f"Page: {file or _short(page)}")
+    click.echo(f"Page: {file or _short(result.report)}")
 
 
 def fetch(run_url: str, file: str, *, header: bool | None, overwrite: bool, quiet: bool) -> None:

@@ -1,43 +1,42 @@
-"""Compressed bytes: the gzip members and zstd frames that parts are made of, and their text again."""
+"""The formats of parts, by name."""
 
-import io
 from collections.abc import Callable
 
-from isal import igzip, igzip_lib
+from ..errors import UsageError
+from .compression import gunzip, gunzip_beginning, gzip_member, unzstd, unzstd_beginning, zstd_frame
+from .csv_parts import CsvParts
+from .parquet_parts import ParquetParts
+from .part_format import PartFormat
+
+CSV = CsvParts("csv", bytes, bytes, bytes)  # of a file, and no part
+CSV_GZ = CsvParts("csv.gz", gzip_member, gunzip, gunzip_beginning)
+CSV_ZST = CsvParts("csv.zst", zstd_frame, unzstd, unzstd_beginning)
+FORMATS: dict[str, PartFormat] = {part_format.name: part_format for part_format in (CSV_GZ, CSV_ZST, ParquetParts())}
+
+# suffixes of formats that are not written: a file of that name must not hold another one
+_NOT_WRITTEN = {"bz2", "xz", "zip", "7z", "lz4", "tsv", "tab", "json", "jsonl", "ndjson", "xls", "xlsx", "ods"}
+_NOT_WRITTEN |= {"feather", "arrow", "ipc", "orc", "avro", "pkl", "pickle", "h5", "hdf5", "sqlite", "db", "html", "xml"}
 
 
-def gzip_member(data: bytes) -> bytes:
-    """One gzip member without a time stamp. ISA-L level 1: 330 MB/s and smaller than zlib's level 6 at 19
-    MB/s.
+def compressor(file: str) -> Callable[[bytes], bytes]:
+    """Return what compresses the pieces of a file, by its suffix: .gz, .zst, or nothing."""
+    return {"gz": gzip_member, "zst": zstd_frame}.get(file.lower().rpartition(".")[2], bytes)
+
+
+def format_of_file(name: str) -> PartFormat:
+    """Return the format that a file's suffixes ask for: CSV where they ask for none.
+
+    Raises UsageError for suffixes of formats that are not written.
     """
-    return igzip_lib.compress(data, 1, flag=igzip_lib.COMP_GZIP)
-
-
-def zstd_frame(data: bytes) -> bytes:
-    """One zstd frame, level 3."""
-    import zstandard  # few need it
-
-    return zstandard.compress(data, 3)
-
-
-PACKERS: dict[str, Callable[[bytes], bytes]] = {"csv.gz": gzip_member, "csv.zst": zstd_frame}
-FORMATS = (*PACKERS, "parquet")  # of parts
-
-
-def unpacked(data: bytes, part_format: str) -> bytes:
-    """The CSV text of a stored part."""
-    if part_format == "csv.gz":
-        return igzip.decompress(data)
-    import pyarrow as pa
-
-    with pa.CompressedInputStream(io.BytesIO(data), "zstd") as stream:
-        return stream.read()
-
-
-def unpacked_beginning(data: bytes, part_format: str) -> bytes:
-    """The text of the first bytes of a stored part: as much as they hold."""
-    if part_format == "csv.gz":
-        return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP).decompress(data)
-    import zstandard
-
-    return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    suffixes = name.lower().rpartition("/")[2].split(".")[1:]
+    for known in (".".join(suffixes[-2:]), *suffixes[-1:]):
+        if known in FORMATS:
+            return FORMATS[known]
+    compressed = bool(suffixes) and suffixes[-1] in {"gz", "zst"}
+    inner = suffixes[-2:-1] if compressed else suffixes[-1:]
+    if inner and (inner[0] in _NOT_WRITTEN or (compressed and inner[0] in FORMATS)):
+        raise UsageError(
+            f"{name} cannot be written: .{'.'.join(suffixes[-2 if compressed else -1 :])} is not among the formats.",
+            f"Choose .csv, {', '.join(f'.{known}' for known in list(FORMATS)[:-1])} or .{list(FORMATS)[-1]}.",
+        )
+    return FORMATS[f"csv.{suffixes[-1]}"] if compressed else CSV

@@ -1,4 +1,4 @@
-"""That a part exists, and how it came about; how its files are called."""
+"""That a part exists, and how it came about."""
 
 import builtins
 import json
@@ -6,21 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 QUARANTINE_COLUMNS = ("source", "row", "reason", "raw")
-
-
-def part_name(index: int, part_format: str) -> str:
-    """Where a block's part is, relative to the run's folder."""
-    return f"parts/part-{index:05d}.{part_format}"
-
-
-def receipt_name(index: int) -> str:
-    """Where a block's receipt is, relative to the run's folder."""
-    return f"parts/part-{index:05d}.json"
-
-
-def quarantine_name(index: int) -> str:
-    """Where a block's bad rows are, relative to the run's folder."""
-    return f"quarantine/part-{index:05d}.csv.gz"
 
 
 @dataclass(frozen=True)

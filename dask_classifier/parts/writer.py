@@ -6,7 +6,6 @@ harmless.
 """
 
 import hashlib
-import io
 import json
 import os
 import socket
@@ -15,25 +14,24 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from .. import storage
 from ..classifier.contract import Answer
 from ..classifier.job import Job
 from ..errors import DaskClassifyError, TooManyBadRows, WrongAnswer
 from ..rows.chunks import BadRow, Parsed
-from .csv_text import as_frames, to_csv
-from .formats import PACKERS, gzip_member
-from .receipts import QUARANTINE_COLUMNS, Receipt, common_kinds, part_name, quarantine_name, receipt_name
+from .compression import gzip_member
+from .csv_text import as_frames
+from .formats import FORMATS
+from .receipts import QUARANTINE_COLUMNS, Receipt, common_kinds
+from .run_folder import RunFolder, part_name, quarantine_name, receipt_name
 
 
 class PartWriter:
     """Collects a block's answers and bad rows; `commit` writes its files and returns the receipt."""
 
     def __init__(self, job: Job, index: int, parsed: Parsed, worker: str):
-        self.output, self.index, self.parsed = job.output, index, parsed
-        self.part_format, self.fingerprint, self.worker = job.part_format, job.fingerprint, worker
+        self.folder, self.index, self.parsed = RunFolder(job.output), index, parsed
+        self.part_format, self.fingerprint, self.worker = FORMATS[job.part_format], job.fingerprint, worker
         self.header = job.header and index == 0
         self.started = time.time()
         self.answers: list[Answer] = []
@@ -73,27 +71,13 @@ class PartWriter:
     def commit(self) -> Receipt:
         """Write part, quarantine file and receipt."""
         frames = as_frames(self.answers, self.parsed)
-        part, bad = self._part(frames), self._quarantined()
-        storage.write(storage.join(self.output, part_name(self.index, self.part_format)), part)
+        part, bad = self.part_format.encode(frames, self.parsed, header=self.header), self._quarantined()
+        self.folder.write(part_name(self.index, self.part_format.name), part)
         if bad:
-            storage.write(storage.join(self.output, quarantine_name(self.index)), bad)
+            self.folder.write(quarantine_name(self.index), bad)
         receipt = self._receipt(frames, part, bad)
-        storage.write(storage.join(self.output, receipt_name(self.index)), json.dumps(asdict(receipt)).encode())
+        self.folder.write(receipt_name(self.index), json.dumps(asdict(receipt)).encode())
         return receipt
-
-    def _part(self, frames: list[pd.DataFrame]) -> bytes:
-        if self.part_format != "parquet":
-            return PACKERS[self.part_format](to_csv(frames, self.parsed, header=self.header))
-        frame = pd.concat(frames) if frames else pd.DataFrame()
-        try:
-            table = pa.Table.from_pandas(frame.reset_index() if len(frame) else frame, preserve_index=False)
-        except (pa.ArrowException, ValueError, TypeError) as error:
-            raise WrongAnswer(
-                f"it cannot be stored as Parquet: {error.args[0]}", "Return one type a column, or use csv.gz."
-            ) from error
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
-        return buffer.getvalue()
 
     def _quarantined(self) -> bytes:
         if not self.bad_rows:

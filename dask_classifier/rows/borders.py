@@ -169,7 +169,7 @@ class Rows:
     text: bytes
     starts: list[int]  # one more than there are rows: the last is the end
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.starts) - 1
 
     @classmethod

@@ -19,6 +19,7 @@ from ..classifier import bundle
 from ..classifier.job import Job, Trial
 from ..errors import UsageError
 from ..parts.formats import FORMATS
+from ..parts.run_folder import COPIES, RunFolder
 from ..rows import inputs
 from ..rows.csv_files import MARK_SPACING
 from ..rows.layouts import Layout
@@ -33,7 +34,6 @@ BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process holds a block's text
 MOST_BLOCKS = 100_000
 UNMEASURED_SECONDS = 0.01  # a row, where the trial died
 CODE = "classifier's code"  # in a plan's identity
-UNPACKED = "unpacked"  # folder of the run for the copies of packed inputs
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,11 @@ class Plan:
             "header": self.header,
             **{f"version of {name}": version for name, version in versions().items()},
         }
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run will be."""
+        return RunFolder(self.output)
 
     @property
     def fingerprint(self) -> str:
@@ -239,7 +244,7 @@ def plan(
     else:
         patterns = [str(each) for each in ([input] if isinstance(input, str | Path) else input)]
         source = inputs.look(
-            patterns, Layout(_unescaped(delimiter), encoding, header_row), storage.join(folder, UNPACKED)
+            patterns, Layout(_unescaped(delimiter), encoding, header_row), storage.join(folder, COPIES)
         )
     _refuse_own_input(source, folder)
     return Plan(
@@ -260,7 +265,7 @@ def plan(
 
 def _refuse_own_input(source: Source, folder: str) -> None:
     for file in source.files:
-        if file.url.startswith((f"{folder}/parts/", f"{folder}/quarantine/", f"{folder}/{UNPACKED}/")):
+        if file.url.startswith((f"{folder}/parts/", f"{folder}/quarantine/", f"{folder}/{COPIES}/")):
             raise UsageError(f"{file.url} is a part of the run in {folder}.", "Choose another --output.")
 
 

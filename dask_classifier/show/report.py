@@ -12,9 +12,10 @@ import numpy as np
 
 from .. import storage, templating
 from ..parts.receipts import Receipt
+from ..parts.run_folder import PLAN, REPORT
+from ..runs.manifest import Stage
 from ..runs.progress import classifying_speed, place_names
 from ..runs.result import Result
-from ..runs.run_folder import PLAN, REPORT, Stage, read_json
 from ..units import format_seconds, format_share
 from . import charts, samples
 
@@ -95,7 +96,7 @@ class Figures:
 
 def figures(result: Result) -> Figures:
     """Look at a run: its manifest, its plan, and a sample of its rows."""
-    manifest, plan = result.manifest, read_json(result.output, PLAN)
+    manifest, plan = result.manifest, result.folder.read_json(PLAN)
     identity = plan["identity"]
     started = manifest["started"]
     new = result.new_receipts
@@ -199,9 +200,8 @@ def _speeds(receipts: list[Receipt], names: dict[int, str], started: float) -> t
 
 def save(result: Result) -> str:
     """Write report.html into the run's folder; returns where it is. Raises StorageError."""
-    place = storage.join(result.output, REPORT)
-    storage.write(place, html(figures(result)).encode())
-    return place
+    result.folder.write(REPORT, html(figures(result)).encode())
+    return result.report
 
 
 def html(run: Figures, place: str | None = None) -> str:

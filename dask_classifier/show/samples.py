@@ -4,27 +4,25 @@ Reads the beginnings of parts from all over the run (of Parquet, only the answer
 whatever the run's size.
 """
 
-import io
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from .. import storage
 from ..errors import DamagedRun, DaskClassifyError
-from ..parts.formats import unpacked_beginning
-from ..parts.receipts import NUMBERS, QUARANTINE_COLUMNS, Receipt, part_name, quarantine_name
-from ..rows.borders import scan_part
+from ..parts.formats import CSV_GZ, FORMATS
+from ..parts.part_format import PartFormat
+from ..parts.receipts import NUMBERS, QUARANTINE_COLUMNS, Receipt
+from ..parts.run_folder import part_name, quarantine_name
 from ..runs.result import Result
 
 _PARTS = 32
 _ROWS = 20_000
-_BYTES = 512 * 2**10  # of a stored part
 _BARS = 40  # of a histogram
 _MOST_VALUES = 12  # that are named
 _TEXT = 60  # characters of a value
-_CR = "\N{SYMBOL FOR CARRIAGE RETURN}"
 
 
 @dataclass(frozen=True)
@@ -95,9 +93,16 @@ def _sample(result: Result, places: list[int]) -> dict[int, list[str]]:
     """The values of the columns at some places, as text, in the first rows of parts all over the run."""
     receipts = _evenly([receipt for receipt in result.receipts if receipt.rows])
     rows_each = -(-_ROWS // len(receipts))
-    read = _of_parquet if result.manifest["output_format"] == "parquet" else _of_csv
+    part_format, header = FORMATS[result.manifest["output_format"]], bool(result.manifest["header"])
+
+    def read(receipt: Receipt) -> dict[int, list[str]]:
+        name, begins_with_names = part_name(receipt.index, part_format.name), header and receipt.index == 0
+        return _first_values(
+            result, part_format, name, receipt.bytes, result.columns, places, rows_each, begins_with_names
+        )
+
     with ThreadPoolExecutor(_PARTS) as pool:
-        parts = list(pool.map(lambda receipt: _read(read, result, receipt, places, rows_each), receipts))
+        parts = list(pool.map(read, receipts))
     return {place: [text for part in parts for text in part[place]] for place in places}
 
 
@@ -108,66 +113,25 @@ def _evenly(receipts: list[Receipt]) -> list[Receipt]:
     return [receipts[place * (len(receipts) - 1) // (_PARTS - 1)] for place in range(_PARTS)]
 
 
-def _read(read, result: Result, receipt: Receipt, places: list[int], most: int) -> dict[int, list[str]]:
-    """The sample of one part. Raises DamagedRun where it cannot be read; each library has errors of its own."""
+def _first_values(
+    result: Result,
+    part_format: PartFormat,
+    name: str,
+    size: int,
+    columns: Sequence[str],
+    places: Sequence[int],
+    most: int,
+    header: bool,
+) -> dict[int, list[str]]:
+    """The values of some columns in a file's first rows. Raises DamagedRun; each library has errors of its own."""
     try:
-        return read(result, receipt, places, most)
+        return part_format.first_values(result.folder.path(name), size, columns, places, most, header=header)
     except DaskClassifyError:
         raise
     except Exception as error:
-        name = part_name(receipt.index, result.manifest["output_format"])
         raise DamagedRun(
             f"{name} of {result.output} is damaged: {error}.", "`dask-classify verify` shows what to do."
         ) from error
-
-
-def _of_parquet(result: Result, receipt: Receipt, places: list[int], most: int) -> dict[int, list[str]]:
-    from ..runs.frames import first_texts  # imports pandas, which most commands do without
-
-    names = [result.columns[place] for place in places]
-    with storage.open_ranged(result.urls([receipt])[0]) as stream:
-        texts = first_texts(stream, names, most)
-    return {place: texts[name] for place, name in zip(places, names, strict=True)}
-
-
-def _of_csv(result: Result, receipt: Receipt, places: list[int], most: int) -> dict[int, list[str]]:
-    part_format = result.manifest["output_format"]
-    header = bool(result.manifest["header"] and receipt.index == 0)
-    text = _beginning(result, part_name(receipt.index, part_format), receipt.bytes, part_format, header, most)
-    return _columns(text, len(result.columns), places)
-
-
-def _beginning(result: Result, name: str, size: int, part_format: str, header: bool, most: int) -> bytes:
-    """The first whole rows of a part or a quarantine file; the last may be cut off, and then is left out."""
-    data = storage.read(storage.join(result.output, name), 0, min(size, _BYTES))
-    text = unpacked_beginning(data, part_format)
-    starts = [*scan_part(text).tolist(), *([len(text)] if size <= _BYTES else [])]
-    if len(starts) < header + 2:
-        return b""
-    return text[starts[header] : starts[min(header + most, len(starts) - 1)]]
-
-
-def _columns(text: bytes, count: int, places: list[int]) -> dict[int, list[str]]:
-    """Some of the `count` columns of CSV that pandas has written."""
-    if not text:
-        return {place: [] for place in places}
-    import pyarrow as pa  # slow to import
-    import pyarrow.csv as pa_csv
-
-    names = [str(place) for place in range(count)]
-    text = text.replace(b"\r", _CR.encode())  # pandas does not quote a CR in a value, and here it would end a row
-    table = pa_csv.read_csv(
-        io.BytesIO(text),
-        # one block for all: a row must not be longer than a block
-        pa_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
-        pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-        pa_csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.large_string()),
-            include_columns=[names[place] for place in places],
-            strings_can_be_null=False,
-        ),
-    )
-    return {place: column.to_pylist() for place, column in zip(places, table.columns, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -188,6 +152,7 @@ def bad_rows(result: Result, most_shown: int = 20) -> BadRows:
 
 
 def _quarantined(result: Result, receipt: Receipt) -> list[tuple[str, ...]]:
-    text = _beginning(result, quarantine_name(receipt.index), receipt.quarantine_bytes, "csv.gz", False, _ROWS)
-    count = len(QUARANTINE_COLUMNS)
-    return list(zip(*_columns(text, count, list(range(count))).values(), strict=True))
+    name, places = quarantine_name(receipt.index), range(len(QUARANTINE_COLUMNS))
+    size = receipt.quarantine_bytes
+    values = _first_values(result, CSV_GZ, name, size, QUARANTINE_COLUMNS, places, _ROWS, header=False)
+    return list(zip(*values.values(), strict=True))

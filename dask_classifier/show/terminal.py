@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..parts.receipts import Receipt
+from ..parts.run_folder import REPORT
 from ..runs.progress import Progress, Snapshot, classifying_speed, rows_by_worker
 from ..runs.result import Result
-from ..runs.run_folder import REPORT
 from ..units import format_seconds
 from .report import Figures, totals
 

@@ -1,0 +1,61 @@
+"""The columns that all parts of a run have: names, kinds, and text as the types it had before it was written."""
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..rows.layouts import READ_TEXT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the parts of one run have in common."""
+
+    names: tuple[str, ...]  # the index first
+    kinds: str  # of each column, over all parts, as receipts have them
+
+    @property
+    def unique(self) -> list[str]:
+        """The names, those that occur again numbered as pandas.read_csv does with a header: A, A.1, A.2."""
+        if len(set(self.names)) == len(self.names):
+            return list(self.names)
+        import pandas as pd
+
+        header = pd.DataFrame([self.names]).to_csv(index=False, header=False)
+        return pd.read_csv(io.StringIO(header), **READ_TEXT).columns.tolist()
+
+    def typed(self, frame: "pd.DataFrame") -> "pd.DataFrame":
+        """Return a frame of text with numbers and booleans where all the answers were such; nullable ones where the
+        classifier's own were.
+        """
+        kinds = list(zip(self.unique, self.kinds, strict=True))[1:]
+        return frame.assign(**{name: _as_kind(frame[name], kind) for name, kind in kinds if kind != "O"})
+
+    def empty(self) -> "pd.DataFrame":
+        """Return a frame without rows."""
+        import pandas as pd
+
+        frame = pd.DataFrame(columns=self.unique or ["ID"], dtype=str)
+        return frame.set_index(frame.columns[0])
+
+
+def _as_kind(text: "pd.Series", kind: str) -> "pd.Series":
+    """Return text as the numbers or booleans that it was before it was written; the empty text is a missing one.
+
+    pyarrow reads integers exactly; pandas.to_numeric makes floats of all where one is missing.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    types = {"i": pa.int64(), "u": pa.uint64(), "f": pa.float64()}
+    nullable_types = {"i": pd.Int64Dtype(), "u": pd.UInt64Dtype(), "b": pd.BooleanDtype()}
+    values = pa.array(text.array, pa.large_string())
+    values = pc.if_else(pc.equal(values, ""), None, values)
+    values = pc.equal(values, "True") if kind in "bB" else values.cast(types[kind.lower()])
+    nullable = kind.isupper() or (values.null_count and kind != "f")  # runs before 0.1.0 do not tell the two apart
+    column = nullable_types[kind.lower()].__from_arrow__(values) if nullable else values.to_numpy(zero_copy_only=False)
+    return pd.Series(column, index=text.index)

@@ -1,0 +1,103 @@
+"""Parts as compressed CSV."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import storage
+from ..rows.borders import count_rows, scan_part
+from ..rows.layouts import READ_TEXT
+from .part_format import PartFormat
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..rows.chunks import Parsed
+    from .columns import Columns
+
+# a CR in a part is part of a value, and a line of spaces is one: pandas writes neither as a border between rows
+READ_PART = READ_TEXT | {"lineterminator": "\n", "skip_blank_lines": False}
+_BEGINNING_BYTES = 512 * 2**10  # of a stored part, for its first values
+_CR = "\N{SYMBOL FOR CARRIAGE RETURN}"
+
+
+@dataclass(frozen=True)
+class CsvParts(PartFormat):
+    """CSV, byte for byte as pandas writes it, in one member or frame of a compressed format."""
+
+    name: str
+    compress: Callable[[bytes], bytes]
+    decompress: Callable[[bytes], bytes]
+    decompress_beginning: Callable[[bytes], bytes]
+
+    def encode(self, frames: "list[pd.DataFrame]", parsed: "Parsed", *, header: bool) -> bytes:
+        """Return the rows as `to_csv` writes them, compressed."""
+        from .csv_text import to_csv  # imports pandas
+
+        return self.compress(to_csv(frames, parsed, header=header))
+
+    def convert(self, data: bytes, written_as: PartFormat, columns: "Columns", *, header: bool) -> bytes:
+        """Return the rows as CSV, compressed."""
+        return self.compress(written_as.text(data, header=header))
+
+    def header(self, names: Sequence[str]) -> bytes:
+        """Return the line of the columns' names."""
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(names)
+        return self.compress(line.getvalue().encode())
+
+    def rows(self, data: bytes, *, header: bool) -> int:
+        """Count the rows, not the lines: a value may hold line breaks."""
+        return count_rows(self.decompress(data)) - header
+
+    def content(self, data: bytes) -> bytes:
+        """Return the CSV text, a header included."""
+        return self.decompress(data)
+
+    def text(self, data: bytes, *, header: bool) -> bytes:
+        """Return the CSV text."""
+        text = self.decompress(data)
+        if not header:
+            return text
+        starts = scan_part(text)
+        return text[starts[1] :] if len(starts) > 1 else b""
+
+    def read(self, data: bytes, columns: "Columns", *, header: bool) -> "pd.DataFrame":
+        """Read the CSV text; what was not a number or a boolean is text."""
+        import pandas as pd
+
+        text = io.BytesIO(self.decompress(data))
+        return columns.typed(pd.read_csv(text, names=columns.unique, header=0 if header else None, **READ_PART))
+
+    def first_values(
+        self, url: str, size: int, names: Sequence[str], places: Sequence[int], most: int, *, header: bool
+    ) -> dict[int, list[str]]:
+        """Read the beginning of the part; a row that is cut off there is left out."""
+        text = self.decompress_beginning(storage.read(url, 0, min(size, _BEGINNING_BYTES)))
+        starts = [*scan_part(text).tolist(), *([len(text)] if size <= _BEGINNING_BYTES else [])]
+        if len(starts) < header + 2:
+            return {place: [] for place in places}
+        return _values(text[starts[header] : starts[min(header + most, len(starts) - 1)]], len(names), places)
+
+
+def _values(text: bytes, count: int, places: Sequence[int]) -> dict[int, list[str]]:
+    """The values of some of the `count` columns of CSV that pandas has written."""
+    import pyarrow as pa  # slow to import
+    import pyarrow.csv as pa_csv
+
+    names = [str(place) for place in range(count)]
+    text = text.replace(b"\r", _CR.encode())  # pandas does not quote a CR in a value, and here it would end a row
+    table = pa_csv.read_csv(
+        io.BytesIO(text),
+        # one block for all: a row must not be longer than a block
+        pa_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
+        pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.large_string()),
+            include_columns=[names[place] for place in places],
+            strings_can_be_null=False,
+        ),
+    )
+    return {place: column.to_pylist() for place, column in zip(places, table.columns, strict=True)}

@@ -1,0 +1,106 @@
+"""Proving a finished run: every part is read again and held against the manifest."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import templating
+from ..errors import DamagedRun
+from ..parts.formats import CSV_GZ
+from ..parts.receipts import Receipt
+from ..parts.run_folder import PLAN, part_name, quarantine_name, receipt_name
+from ..units import format_bytes
+
+if TYPE_CHECKING:
+    from .result import Result
+
+DO_IT_AGAIN = "Delete that file, and give the run's command with --resume."
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `verify` has found to be true."""
+
+    parts: int
+    rows: int
+    bad_rows: int
+    bytes: int
+    #: SHA-256 in hex of all parts, decompressed, in order: what `zcat parts/*.csv.gz | sha256sum` prints; of Parquet
+    #: parts, as they are stored, so it depends on the number of parts, too
+    sha256: str
+
+    def _repr_html_(self) -> str:
+        counts = {"parts": f"{self.parts:,}", "rows": f"{self.rows:,}", "bad rows": f"{self.bad_rows:,}"}
+        return templating.table(
+            "Verified", counts | {"size": format_bytes(self.bytes), "SHA-256 of all rows": self.sha256}
+        )
+
+
+def verify(result: "Result") -> Verified:
+    """Read every part again. Raises DamagedRun with the first thing that is wrong."""
+    _check_sums(result)
+    _check_names(result)
+    digest = hashlib.sha256()
+    for content in result.read_ahead(lambda receipt: _proven_content(result, receipt)):
+        digest.update(content)
+    counts = len(result.receipts), result.rows, result.bad_rows, result.manifest["bytes"]
+    return Verified(*counts, digest.hexdigest())
+
+
+def _check_sums(result: "Result") -> None:
+    receipts, plan = result.receipts, result.folder.read_json(PLAN)
+    rows = sum(receipt.rows for receipt in receipts), sum(receipt.bad_rows for receipt in receipts)
+    counts = (result.rows, result.bad_rows)
+    if rows != counts or sum(rows) != result.manifest["rows_in"] or sum(rows) != plan["rows"]:
+        raise DamagedRun(
+            f"The receipts of {result.output} do not add up to the manifest's rows.", "Run it again with --overwrite."
+        )
+    if plan["fingerprint"] != result.manifest["fingerprint"] or len(plan["blocks"]) != len(receipts):
+        raise DamagedRun(
+            f"plan.json and manifest.json of {result.output} are of different runs.", "Run it again with --overwrite."
+        )
+
+
+def _check_names(result: "Result") -> None:
+    """That the files of all receipts are there, and no others."""
+    expected = {name for receipt in result.receipts for name in _names(receipt, result.part_format.name)}
+    present = {name for name in result.folder.sizes() if name.startswith(("parts/", "quarantine/"))}
+    wrong = sorted(present ^ expected)
+    if wrong:
+        if wrong[0] in expected:
+            raise missing(wrong[0], result.output)
+        raise DamagedRun(f"{wrong[0]} of {result.output} does not belong to it.", "Delete that file.")
+
+
+def _names(receipt: Receipt, part_format: str) -> list[str]:
+    names = [part_name(receipt.index, part_format), receipt_name(receipt.index)]
+    return [*names, quarantine_name(receipt.index)] if receipt.bad_rows else names
+
+
+def _proven_content(result: "Result", receipt: Receipt) -> bytes:
+    """The content of a part that is what its receipt says, as is its quarantine file. Raises DamagedRun."""
+    data = result.stored(receipt)
+    if receipt.bad_rows:
+        name = quarantine_name(receipt.index)
+        bad = result.folder.read(name)
+        check_bytes(bad, receipt.quarantine_bytes, receipt.quarantine_sha256, name)
+        _check_rows(CSV_GZ.rows(bad, header=False), receipt.bad_rows, name)
+    rows = result.part_format.rows(data, header=result.begins_with_names(receipt))
+    _check_rows(rows, receipt.rows, part_name(receipt.index, result.part_format.name))
+    return result.part_format.content(data)
+
+
+def missing(name: str, output: str) -> DamagedRun:
+    """Return the error for a file that is not there."""
+    return DamagedRun(f"{name} of {output} is missing.", "Give the run's command with --resume.")
+
+
+def check_bytes(data: bytes, size: int, sha256: str, name: str) -> None:
+    """Raise DamagedRun where a file is not what its receipt says."""
+    if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
+        raise DamagedRun(f"{name} does not match its receipt (size or SHA-256).", DO_IT_AGAIN)
+
+
+def _check_rows(rows: int, expected: int, name: str) -> None:
+    if rows != expected:
+        raise DamagedRun(f"{name} has {rows:,} rows where its receipt says {expected:,}.", DO_IT_AGAIN)
