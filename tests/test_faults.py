@@ -80,7 +80,7 @@ def test_a_lethal_row_at_the_beginning_costs_its_block_too(cluster, tmp_path, cl
     """The trial dies of it, and the run goes on without a measurement."""
     plan = dc.plan(rows=3000, output=tmp_path / "run", classifier=classifiers("killed_by_seven"))
     with pytest.raises(
-        BlocksFailed, match=r"block 0 \(rows 1 to .* of the generated rows\), whose process was ended by SIGKILL"
+        BlocksFailed, match=r"block 0 \(rows 1 to .* of 3,000 generated rows\), whose process was ended by SIGKILL"
     ):
         dc.run(plan, cluster)
     receipts = {path.name for path in (tmp_path / "run/parts").glob("*.json")}
