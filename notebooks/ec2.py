@@ -14,16 +14,16 @@
 # %% [markdown]
 # # On EC2
 #
-# The same code on machines that exist only for this run. **This costs money**, though little: two workers and a scheduler for some
-# minutes. Not run on AWS: the tests run these very cells in a rehearsal.
+# Run the same code on EC2 instances that exist only for this run. **This costs a little money**: two workers and a scheduler for
+# a few minutes. Not run on AWS: the tests run these cells against a simulation of EC2 and S3.
 #
-# Before: an image and a bucket, as [docs/ec2.md](../docs/ec2.md) has it, and in Dask's configuration
+# You need an image and a bucket (see [docs/ec2.md](../docs/ec2.md)). Name the image in Dask's configuration
 # (`~/.config/dask/classify.yaml`):
 #
 #     dask-classifier:
 #       image: registry/dask-classify:0.1
 #
-# and your bucket's name instead of `bucket` in the next cell.
+# In the next cell, replace `bucket` with the name of your bucket.
 
 # %%
 import urllib.request
@@ -36,11 +36,15 @@ plan = dc.plan(rows="2k", slowness=1, output="s3://bucket/runs/notebook", overwr
 plan
 
 # %% [markdown]
-# ## Machines up, used, and gone
+# ## Start instances, run, terminate
 #
-# When the block ends, however it ends, the machines are gone. `min_workers` is how
-# many must be there before work begins, `deadline` when they end themselves, come what may. `say` tells what
-# is done in your account, and the dashboard's address; its page *Classify* shows rows, speed, workers and the time that is left.
+# The `with` block terminates the instances when it ends, even after an error.
+#
+# - `min_workers`: how many workers must have joined before work begins.
+# - `deadline`: a hard limit, after which the instances shut themselves down.
+# - `say`: a function that gets a line of text for each step in your account.
+#
+# The dashboard's page *Classify* shows rows, speed, workers and the time left.
 
 # %%
 with dc.EC2Cluster(workers=2, min_workers=2, deadline="30m", say=print) as cluster:
@@ -52,7 +56,7 @@ with dc.EC2Cluster(workers=2, min_workers=2, deadline="30m", say=print) as clust
 result
 
 # %% [markdown]
-# The manifest says what became of the machines.
+# The manifest records how many instances were started and terminated.
 
 # %%
 machines = dc.open_run(result.output).manifest["machines"]
@@ -60,9 +64,9 @@ assert machines["started"] == machines["terminated"] == 3 and not machines["left
 machines
 
 # %% [markdown]
-# ## The result, from S3
+# ## Read the result from S3
 #
-# The rows never passed through this computer; now those that you ask for do.
+# During the run, no row passed through this computer. Now it reads only the rows that you ask for.
 
 # %%
 assert result.verify().rows == 2000
@@ -75,4 +79,4 @@ for receipt in result.receipts:
 by_worker
 
 # %% [markdown]
-# `dask-classify status` lists what is running in your account under this tool's tag: nothing, now.
+# `dask-classify status` lists the instances and security groups in your account that have this tool's tag. Now there are none.

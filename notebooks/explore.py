@@ -14,8 +14,8 @@
 # %% [markdown]
 # # Explore a run
 #
-# From a CSV file to a verified result on this computer; then a look at what it left: scores, bad rows, who did what, and
-# what a second process is worth. Everything is written to a temporary folder.
+# Classify a CSV file on this computer, verify the result, and look at what the run left: scores, bad rows, what each process did,
+# and how much a second process helps. All files are in a temporary folder.
 
 # %%
 import tempfile
@@ -29,9 +29,9 @@ import dask_classifier as dc
 folder = Path(tempfile.mkdtemp())
 
 # %% [markdown]
-# ## A file
+# ## Create a file
 #
-# Three thousand orders, and two rows that somebody broke: each has a field too many.
+# The file has 3,000 orders. Two of the rows are broken: each has one field too many.
 
 # %%
 lines = [f"{number:05d},{number % 7},{number * 37 % 1000 / 10},note {number % 11}" for number in range(3000)]
@@ -41,10 +41,10 @@ lines[2345] += ",oops"
 pd.read_csv(folder / "orders.csv", dtype=str, nrows=3)
 
 # %% [markdown]
-# ## A plan, and a run
+# ## Plan and run
 #
-# A plan touches nothing: it says what will be done. The built-in black box stands for a slow classifier; `slowness` makes it
-# quicker here. `max_bad` lets bad rows be quarantined instead of stopping the run.
+# A plan describes the run and writes nothing. The built-in black box stands in for a slow classifier; a lower `slowness` makes it
+# faster here. With `max_bad`, up to two bad rows are quarantined instead of stopping the run.
 
 # %%
 plan = dc.plan(
@@ -53,8 +53,8 @@ plan = dc.plan(
 plan
 
 # %% [markdown]
-# The cell shows the run as it goes on. The address above its bar is the page *Classify* of Dask's dashboard, which has more, for
-# as long as the `with` block lasts.
+# The cell shows the progress of the run. The link above the progress bar opens the page *Classify* of Dask's dashboard, which
+# shows more. It works until the `with` block ends.
 
 # %%
 with dc.LocalCluster(workers=1, dashboard_address="127.0.0.1:0") as cluster:
@@ -62,9 +62,9 @@ with dc.LocalCluster(workers=1, dashboard_address="127.0.0.1:0") as cluster:
 result
 
 # %% [markdown]
-# ## The rows
+# ## Read the rows
 #
-# The index is the file's first column, as text, so `00007` keeps its zeros; CLASSIFICATION is what the classifier added.
+# The index is the file's first column, as text, so `00007` keeps its zeros. The classifier added CLASSIFICATION.
 
 # %%
 rows = result.to_pandas()
@@ -77,7 +77,7 @@ plt.xlabel("CLASSIFICATION")
 plt.show()
 
 # %% [markdown]
-# `to_dask()` is for results that are larger than memory: a partition for each part, read when needed.
+# If the result is larger than memory, use `to_dask()`. It has one partition per part, read when needed.
 
 # %%
 by_items = result.to_dask().groupby("items")["CLASSIFICATION"].mean().compute()
@@ -86,26 +86,26 @@ by_items
 # %% [markdown]
 # ## Bad rows
 #
-# Nothing is lost: rows in = rows out + rows quarantined. Each bad row is kept with its number, its reason and its text.
+# No row is lost: rows in = rows out + rows quarantined. Each bad row is kept with its number, the reason and its text.
 
 # %%
 result.quarantined()
 
 # %% [markdown]
-# ## Who did what
+# ## What each process did
 #
-# Each block left a receipt: how many rows, how long, in which process.
+# Each block has a receipt with its number of rows, its duration and its process.
 
 # %%
 receipts = pd.DataFrame([vars(receipt) for receipt in result.receipts])
-receipts["ms a row"] = 1000 * receipts["seconds"] / (receipts["rows"] + receipts["bad_rows"])
-receipts[["index", "rows", "bad_rows", "seconds", "ms a row", "pid"]]
+receipts["ms/row"] = 1000 * receipts["seconds"] / (receipts["rows"] + receipts["bad_rows"])
+receipts[["index", "rows", "bad_rows", "seconds", "ms/row", "pid"]]
 
 # %% [markdown]
-# ## One process, or two?
+# ## Compare one process with two
 #
-# The same plan into another folder, on two processes. The bytes are the same, the time is not; on a computer with one core, or a
-# busy one, it may be.
+# Run the same plan on two processes, into another folder. The bytes are the same. The run is faster, unless the computer is busy
+# or has only one core.
 
 # %%
 again = dc.plan(
@@ -123,10 +123,10 @@ seconds.plot.barh(title="Seconds")
 plt.show()
 
 # %% [markdown]
-# ## For a colleague
+# ## Share the report
 #
-# Each run leaves `report.html`: one file that works offline, with all of this in pictures. On another day,
-# `dc.open_run(folder)` gives the result again.
+# Each run writes `report.html`, a single file that works offline and shows all of this as charts. To open the result again later,
+# use `dc.open_run(folder)`.
 
 # %%
 report = dc.open_run(folder / "two").report

@@ -14,7 +14,8 @@
 # %% [markdown]
 # # Bring your own classifier
 #
-# A scikit-learn model, from training to a classified file: handwritten digits of 8 by 8 pixels, which scikit-learn brings along.
+# Train a scikit-learn model and classify a file with it. The data are handwritten digits of 8 by 8 pixels, which come with
+# scikit-learn.
 
 # %%
 import tempfile
@@ -32,9 +33,9 @@ import dask_classifier as dc
 folder = Path(tempfile.mkdtemp())
 
 # %% [markdown]
-# ## Train
+# ## Train a model
 #
-# On half of the pictures. The other half becomes the CSV file that is to be classified; the truth stays here.
+# Train on half of the pictures. Write the other half to the CSV file to classify, without the true digits.
 
 # %%
 digits = load_digits(as_frame=True)
@@ -45,11 +46,11 @@ unknown.to_csv(folder / "pictures.csv", index_label="picture")
 len(known), len(unknown)
 
 # %% [markdown]
-# ## A classifier
+# ## Write a classifier
 #
-# It gets a DataFrame of at most 100 rows in which every value is the text of the file, and returns the DataFrame with more
-# columns, or one value a row. A class is made once in each process, so the model loads once. Files that go with `with_file` stand
-# beside the class's own file, on whatever machine it runs.
+# A classifier gets a DataFrame of at most 100 rows, in which every value is the text from the file. It returns the DataFrame with
+# more columns, or one value per row. If it is a class, each process creates one instance, so the model is loaded once per
+# process. Files sent with `with_file` are next to the class's own file on every worker.
 
 # %%
 (folder / "digits_model.py").write_text("""
@@ -69,7 +70,7 @@ class Digits:
 """)
 
 # %% [markdown]
-# Try it where a debugger would be: `cluster=None` runs in this process, without Dask.
+# Try it first with `cluster=None`: it runs in this process, without Dask, so a debugger works.
 
 # %%
 classifier = {"classifier": f"{folder}/digits_model.py:Digits", "with_file": [folder / "digits.joblib"]}
@@ -77,9 +78,9 @@ trial = dc.run(dc.plan(input=folder / "pictures.csv", output=folder / "trial", *
 trial.head(3)[["DIGIT", "CERTAINTY"]]
 
 # %% [markdown]
-# ## Classify
+# ## Classify the file
 #
-# The same on two processes. On a cluster of machines, only the `with` line and the output's address would differ.
+# Run it on two processes. On a cluster on EC2, only the `with` line and the locations of input and output would differ.
 
 # %%
 plan = dc.plan(input=folder / "pictures.csv", output=folder / "run", **classifier)
@@ -89,7 +90,7 @@ assert result.verify().sha256 == trial.verify().sha256
 result
 
 # %% [markdown]
-# ## How good is it?
+# ## Check the accuracy
 
 # %%
 rows = result.to_pandas()
@@ -103,7 +104,7 @@ plt.xlabel("certainty")
 plt.show()
 
 # %% [markdown]
-# ## One file for whoever asked
+# ## Write one file
 
 # %%
 size = result.fetch(folder / "classified.csv.gz")
@@ -111,8 +112,7 @@ print(f"{size:,} bytes")
 pd.read_csv(folder / "classified.csv.gz", names=result.columns, nrows=3)[["picture", "DIGIT", "CERTAINTY"]]
 
 # %% [markdown]
-# A function that lives in this notebook works as well: it travels by value. It can be resumed only here; for a job of every hour,
-# put it into a file.
+# A function defined in this notebook works too: it is pickled by value. For a job that runs regularly, put it in a file.
 
 
 # %%
