@@ -2,7 +2,7 @@
 
 The scheduler, the Dask workers, the pipeline, the Dask tasks, and the parts and receipts written to a bucket over HTTP
 are real. The classifier is simulated: it sleeps for as long as the demo's black box works, at 270 rows/s per process,
-with a spread of 3 % between processes. So parts are empty.
+with a spread of 3% between processes. So parts are empty.
 
 Everything shares the cores of this machine, so the efficiency is a lower bound.
 
