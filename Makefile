@@ -1,4 +1,4 @@
-# `make run` and `make test` do all the set-up that they need, on a machine with Python 3.11 or later and no more.
+# `make run` and `make test` set up everything they need. Only Python 3.11 or later must be installed.
 
 PYTHON ?= python3
 ENV := .venv
@@ -14,23 +14,25 @@ PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_inf
 
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
-	@echo "make test              lint, then all tests"
-	@echo "make test-all          the few slow cases, too, which repeat others"
-	@echo "make test-wheel        the built wheel in an empty environment (two minutes)"
-	@echo "make docs              the documentation as a site, in build/site"
-	@echo "make notebooks         notebooks/*.ipynb from the .py beside them"
-	@echo "make pictures          the pictures of the README, from real runs (Chromium)"
-	@echo "make test-image        build the container image without Docker, and run a cluster from it (root, Debian)"
-	@echo "make test-signals      interrupt runs on EC2, in rehearsal, at every half second (half an hour)"
-	@echo "make image             build the image with Docker, as IMAGE=dask-classify"
-	@echo "make push IMAGE=...    build it and push it to a registry: registry/name:tag"
-	@echo "make bench             this tool against those that do the same, side by side (three quarters of an hour; Java for PySpark)"
-	@echo "make bench-quick       the same with few rows, in some minutes"
-	@echo "make bench-guard       CPU time of a row against the plain way, in pairs (a minute, on a quiet machine)"
+	@echo "make test              lint, then run all tests but the slow ones"
+	@echo "make test-all          run all tests, including the few slow ones"
+	@echo "make lint              fix style and formatting, check declared dependencies"
+	@echo "make test-wheel        install the built wheel in an empty environment and test it (two minutes)"
+	@echo "make docs              build the documentation site in build/site"
+	@echo "make notebooks         build notebooks/*.ipynb from the .py files next to them"
+	@echo "make pictures          make the README's pictures from real runs (Chromium)"
+	@echo "make test-image        build the container image without Docker and run a cluster from it (root, Debian)"
+	@echo "make test-signals      interrupt rehearsed EC2 runs every half second (half an hour)"
+	@echo "make image             build the image with Docker [IMAGE=dask-classify]"
+	@echo "make push IMAGE=...    build the image and push it to a registry: registry/name:tag"
+	@echo "make bench             compare with other tools (45 minutes; needs Java for PySpark)"
+	@echo "make bench-quick       the same with fewer rows, in a few minutes"
+	@echo "make bench-guard       CPU time per row, compared with pandas and zlib (one minute, on an idle machine)"
 	@echo "make bench-scale       runs on 112, 256 and 1,000 simulated processes (35 minutes)"
-	@echo "make bench-processes   classifier processes against one Dask worker for each core"
-	@echo "make bench-memory      peak memory of 30M rows with a trivial classifier (a quarter of an hour)"
-	@echo "make constraints       the newest versions of everything that is pinned"
+	@echo "make bench-processes   classifier processes compared with one Dask worker per core"
+	@echo "make bench-memory      peak memory for 30M rows with a trivial classifier (15 minutes)"
+	@echo "make constraints       update constraints.txt to the newest versions"
+	@echo "make clean             delete .venv, build, dist and caches"
 
 run: $(ENV)/installed
 	$(BIN)/dask-classify --rows $(ROWS)

@@ -1,13 +1,14 @@
-"""Side by side: this tool and those that its users would otherwise pick, on the same rows with the same classifier.
+"""Compare this tool with the alternatives, on the same rows with the same classifier.
 
-Rounds are interleaved, and each run is a new interpreter, so that start-up counts and a slow minute of the machine hits
-all alike. A run's CPU time is that of all its processes, also of those that outlive it: they become this process's
-children (PR_SET_CHILD_SUBREAPER) and are waited for; where nobody waits, it is what was sampled. Its peak memory is the
-sum of PSS, sampled. Start is when the classifier is first called, work lasts until its last answer.
+Rounds are interleaved, and each run is a new interpreter, so that start-up counts and a slow minute of the machine
+affects all tools. The CPU time of a run covers all its processes, including those that outlive it: they become children
+of this process (PR_SET_CHILD_SUBREAPER), which waits for them. If nobody waits for a process, its CPU time is sampled.
+Peak memory is the sampled sum of PSS. Start is the time until the first call of the classifier; work lasts until its
+last answer.
 
     python benchmarks/bench.py [--quick] [--rounds 5] [--only NAME,...] [--kinds blackbox,free] [--write]
 
-`--write` leaves the table, the figures and the picture in docs/.
+`--write` saves the table, the figures and the chart in docs/.
 """
 
 import argparse

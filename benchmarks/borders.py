@@ -1,4 +1,4 @@
-"""How fast the rows of a CSV file are found: the survey of pieces, on one core and on classifier processes.
+"""Measure how fast the rows of a CSV file are found, on one core and on classifier processes.
 
 python benchmarks/borders.py FILE
 """

@@ -1,6 +1,7 @@
-"""A bucket in memory that keeps up with a benchmark: moto answers some two hundred requests a second, S3 thousands.
+"""Serve an in-memory bucket that is fast enough for a benchmark.
 
-Only what s3fs asks for: objects put, read, looked at and listed. Nothing is checked; tests use moto.
+moto answers about 200 requests per second, S3 thousands. Only what s3fs needs is implemented: put, get, head and list.
+Nothing is validated; tests use moto.
 
     python benchmarks/bucket.py     prints its address
 """

@@ -1,5 +1,7 @@
-"""The classifiers of the benchmarks, for every peer the same. Each process notes when it began and ended to classify,
-where the environment's BENCH_NOTES names a folder.
+"""Classifiers of the benchmarks, the same for every tool.
+
+If the environment variable BENCH_NOTES names a folder, each process records there when its first call of the
+classifier began and its last one ended.
 """
 
 import mmap

@@ -1,12 +1,12 @@
-"""Guard against slowing down: a row's CPU time beside the classifier, against the plainest way to do the same work.
+"""Compare the CPU time of a row, without the classifier, with the plainest way to do the same work.
 
-Pairs of a few dozen milliseconds, so that a slow moment of the machine hits both members; the median is printed. Run
-it on a quiet machine, before and after a change to the hot path:
+Each pair takes a few dozen milliseconds, so that a slow moment of the machine affects both members. The median is
+printed. Run it on an idle machine, before and after a change to the hot path:
 
     python benchmarks/guard.py [--pairs 31] [--most 0.50]
 
-The exit code is 1 if the median is above `--most`. Figures of different machines differ by a fifth and more, so the
-limit is yours to set; what the test suite checks instead is the number of calls (tests/test_speed.py).
+The exit code is 1 if the median is above `--most`. Figures differ by 20% and more between machines, so choose the
+limit yourself. The test suite counts calls instead (tests/test_speed.py).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Peak memory of a run: the client's process (with scheduler and Dask worker) and each classifier process.
+"""Measure the peak memory of a run, in the client (with scheduler and Dask worker) and in each classifier process.
 
 python benchmarks/memory.py [--rows 30M] [--workers 2] [--input FILE]
 """

@@ -1,8 +1,8 @@
-"""The same job in the way of each tool: a CSV file to gzipped CSV, classified in frames of 100 rows by two processes.
+"""Do the same job with each tool: CSV to gzipped CSV, classified in frames of 100 rows by two processes.
 
-Each peer is what a user of the tool would write in a few minutes, with its defaults but for what the job fixes: text
-columns, frames of 100 rows, as many processes, sixteen pieces where a tool wants to be told. `bench.py` runs each in an
-interpreter of its own:
+Each peer is what a user of the tool would write in a few minutes, with its defaults except for what the job requires:
+text columns, frames of 100 rows, two processes, and sixteen pieces if a tool needs a number. `bench.py` runs each in
+its own interpreter:
 
     python benchmarks/peers.py PEER CLASSIFIER INPUT OUTPUT
 """

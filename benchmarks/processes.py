@@ -1,9 +1,8 @@
-"""Where should the classifier run? Classifier processes of one Dask worker, against one single-threaded Dask
-worker for each core.
+"""Compare classifier processes behind one Dask worker with one single-threaded Dask worker per core.
 
-Both do the same blocks with the same code and leave the same parts; rounds are interleaved, and each is a new
-interpreter, so that start-up counts. Also counts the rows that come out wrong when a black box seeds Python's
-global random generator.
+Both process the same blocks with the same code and write the same parts. Rounds are interleaved, and each is a new
+interpreter, so that start-up counts. The script also counts the rows that come out wrong when a black box seeds
+Python's global random generator.
 
     python benchmarks/processes.py [--rounds 5]
 """

@@ -1,10 +1,10 @@
-"""What a large cluster would make of a run, without its machines.
+"""Measure a run on a large simulated cluster.
 
-Real are the scheduler, the Dask workers, the pipeline, the Dask tasks, and the parts and receipts that go to a bucket
-over HTTP. Played is the classifier: it sleeps for as long as the demo's black box works, 270 rows/s for a process, with
-a spread of speeds of 3 %; and so parts are empty.
+The scheduler, the Dask workers, the pipeline, the Dask tasks, and the parts and receipts written to a bucket over HTTP
+are real. The classifier is simulated: it sleeps for as long as the demo's black box works, at 270 rows/s per process,
+with a spread of 3% between processes. So parts are empty.
 
-All of it shares this machine's cores, so what it shows is a lower bound.
+Everything shares the cores of this machine, so the efficiency is a lower bound.
 
     python benchmarks/scale.py [--processes 112,256,1000] [--rows 10M,30M] [--block-rows auto]
 """
