@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import dask_classifier as dc
+from dask_classifier import storage
 from dask_classifier.dashboard.events import PLUGIN
 from dask_classifier.parts import csv_parts
 from dask_classifier.runs.manifest import Manifest
@@ -178,7 +179,7 @@ def test_answers_and_bad_rows(hostile):
 
 def count_bytes(monkeypatch):
     """How many bytes of each local file are read through a stream."""
-    taken, real = {}, csv_parts.storage.LocalFileSystem._open
+    taken, real = {}, storage.LocalFileSystem._open
 
     class Counting(io.FileIO):
         def readinto(self, buffer):
@@ -193,7 +194,7 @@ def count_bytes(monkeypatch):
     def opened(self, path, mode="rb", **options):
         return Counting(path) if mode == "rb" else real(self, path, mode, **options)
 
-    monkeypatch.setattr(csv_parts.storage.LocalFileSystem, "_open", opened)
+    monkeypatch.setattr(storage.LocalFileSystem, "_open", opened)
     return taken
 
 
@@ -221,8 +222,8 @@ def test_a_sample_of_large_parts_reads_their_beginnings(cluster, tmp_path, monke
     result = dc.run(plan, cluster)
     monkeypatch.setattr(csv_parts, "_BEGINNING_BYTES", 100_000)
     monkeypatch.setattr(samples, "_ROWS", 8000)
-    read, real = [], csv_parts.storage.read
-    monkeypatch.setattr(csv_parts.storage, "read", lambda url, *span: read.append((url, span)) or real(url, *span))
+    read, real = [], storage.read
+    monkeypatch.setattr(storage, "read", lambda url, *span: read.append((url, span)) or real(url, *span))
     taken = count_bytes(monkeypatch)
     (scores,) = samples.answers(result, ["SKU", "FLUX", "MANUFACTURER_NAME", "DESCRIPTION"])
     if part_format == "parquet":

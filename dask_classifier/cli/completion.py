@@ -8,6 +8,8 @@ from typing import Any
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
+from ..parts.formats import FORMATS
+
 _CLUSTERS = ("local", "inline", "ec2")
 
 
@@ -130,4 +132,4 @@ class _Bash(BashComplete):
 
 add_completion_class(_Bash)
 FILE, FOLDER, CLUSTER, SAVED, CLASSIFIER = FileName(), FolderName(), ClusterName(), SavedName(), ClassifierName()
-FORMAT = OneOf("csv.gz", "csv.zst", "parquet")
+FORMAT = OneOf(*FORMATS)

@@ -2,6 +2,7 @@
 
 import click
 
+from ..parts.formats import FORMATS
 from .completion import CLASSIFIER, FILE, FOLDER, FORMAT
 
 
@@ -57,9 +58,7 @@ def plan_options(command):
             metavar="N",
             help="Rows of a task and of a part, in whole chunks; auto: about 20 seconds of work, as measured.",
         ),
-        click.option(
-            "--output-format", type=FORMAT, default="csv.gz", show_default=True, metavar="csv.gz|csv.zst|parquet"
-        ),
+        click.option("--output-format", type=FORMAT, default="csv.gz", show_default=True, metavar="|".join(FORMATS)),
         click.option(
             "--header/--no-header",
             default=False,

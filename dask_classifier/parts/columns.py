@@ -1,6 +1,7 @@
 """The columns that all parts of a run have: names, kinds, and text as the types it had before it was written."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,17 @@ class Columns:
 
         frame = pd.DataFrame(columns=self.unique or ["ID"], dtype=str)
         return frame.set_index(frame.columns[0])
+
+
+def read_csv(text: bytes, names: Sequence[str], *, header: bool = False) -> "pd.DataFrame":
+    """Return the rows of a part or a quarantine file, which pandas has written, as text.
+
+    There, a CR is part of a value, and a line of spaces is a value: neither is a border between rows.
+    """
+    import pandas as pd
+
+    options = READ_TEXT | {"lineterminator": "\n", "skip_blank_lines": False}
+    return pd.read_csv(io.BytesIO(text), names=list(names), header=0 if header else None, **options)
 
 
 def _as_kind(text: "pd.Series", kind: str) -> "pd.Series":

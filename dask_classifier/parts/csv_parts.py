@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .. import storage
-from ..rows.borders import count_rows, scan_part
-from ..rows.layouts import READ_TEXT
 from .part_format import PartFormat
 
 if TYPE_CHECKING:
@@ -17,8 +14,6 @@ if TYPE_CHECKING:
     from ..rows.chunks import Parsed
     from .columns import Columns
 
-# a CR in a part is part of a value, and a line of spaces is one: pandas writes neither as a border between rows
-READ_PART = READ_TEXT | {"lineterminator": "\n", "skip_blank_lines": False}
 _BEGINNING_BYTES = 512 * 2**10  # of a stored part, for its first values
 _CR = "\N{SYMBOL FOR CARRIAGE RETURN}"
 
@@ -50,6 +45,8 @@ class CsvParts(PartFormat):
 
     def rows(self, data: bytes, *, header: bool) -> int:
         """Count the rows, not the lines: a value may hold line breaks."""
+        from ..rows.borders import count_rows  # imports numpy
+
         return count_rows(self.decompress(data)) - header
 
     def content(self, data: bytes) -> bytes:
@@ -61,20 +58,24 @@ class CsvParts(PartFormat):
         text = self.decompress(data)
         if not header:
             return text
+        from ..rows.borders import scan_part
+
         starts = scan_part(text)
         return text[starts[1] :] if len(starts) > 1 else b""
 
     def read(self, data: bytes, columns: "Columns", *, header: bool) -> "pd.DataFrame":
         """Read the CSV text; what was not a number or a boolean is text."""
-        import pandas as pd
+        from .columns import read_csv
 
-        text = io.BytesIO(self.decompress(data))
-        return columns.typed(pd.read_csv(text, names=columns.unique, header=0 if header else None, **READ_PART))
+        return columns.typed(read_csv(self.decompress(data), columns.unique, header=header))
 
     def first_values(
         self, url: str, size: int, names: Sequence[str], places: Sequence[int], most: int, *, header: bool
     ) -> dict[int, list[str]]:
         """Read the beginning of the part; a row that is cut off there is left out."""
+        from .. import storage
+        from ..rows.borders import scan_part
+
         text = self.decompress_beginning(storage.read(url, 0, min(size, _BEGINNING_BYTES)))
         starts = [*scan_part(text).tolist(), *([len(text)] if size <= _BEGINNING_BYTES else [])]
         if len(starts) < header + 2:

@@ -4,7 +4,6 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .. import storage
 from ..errors import WrongAnswer
 from .part_format import PartFormat
 
@@ -69,6 +68,8 @@ class ParquetParts(PartFormat):
         """Read the footer and, of the first row group, these columns; missing values are empty texts."""
         import pandas as pd
         import pyarrow.parquet as pq
+
+        from .. import storage
 
         wanted = [names[place] for place in places]
         with storage.open_ranged(url) as stream:

@@ -1,6 +1,5 @@
 """A run's rows and bad rows as DataFrames, and as one Parquet file."""
 
-import io
 from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
@@ -9,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import UsageError
-from ..parts.csv_parts import READ_PART
+from ..parts.columns import read_csv
 from ..parts.receipts import QUARANTINE_COLUMNS
 
 _NUMBER = r"([+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?)?"  # or nothing; 007 is a name, not a number
@@ -51,8 +50,7 @@ def read_quarantine(text: bytes) -> pd.DataFrame:
     """The bad rows in the text of quarantine files."""
     if not text:
         return pd.DataFrame(columns=list(QUARANTINE_COLUMNS))
-    frame = pd.read_csv(io.BytesIO(text), names=list(QUARANTINE_COLUMNS), header=None, **READ_PART)
-    return frame.astype({"row": int})
+    return read_csv(text, QUARANTINE_COLUMNS).astype({"row": int})
 
 
 def write_parquet(stream: BinaryIO, frames: Iterable[pd.DataFrame]) -> None:
