@@ -5,13 +5,15 @@ from collections.abc import Callable
 from ..errors import UsageError
 from .compression import gunzip, gunzip_beginning, gzip_member, unzstd, unzstd_beginning, zstd_frame
 from .csv_parts import CsvParts
+from .jsonl_parts import JsonLinesParts
 from .parquet_parts import ParquetParts
 from .part_format import PartFormat
 
 CSV = CsvParts("csv", bytes, bytes, bytes)  # of a file, and no part
 CSV_GZ = CsvParts("csv.gz", gzip_member, gunzip, gunzip_beginning)
 CSV_ZST = CsvParts("csv.zst", zstd_frame, unzstd, unzstd_beginning)
-FORMATS: dict[str, PartFormat] = {part_format.name: part_format for part_format in (CSV_GZ, CSV_ZST, ParquetParts())}
+_ALL = (CSV_GZ, CSV_ZST, ParquetParts(), JsonLinesParts())
+FORMATS: dict[str, PartFormat] = {part_format.name: part_format for part_format in _ALL}
 
 # suffixes of formats that are not written: a file of that name must not hold another one
 _NOT_WRITTEN = {"bz2", "xz", "zip", "7z", "lz4", "tsv", "tab", "json", "jsonl", "ndjson", "xls", "xlsx", "ods"}

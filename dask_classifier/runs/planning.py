@@ -181,7 +181,7 @@ def plan(
     block_rows : int or str
         Rows of a task and of a part, rounded up to whole chunks. "auto": about 20 seconds of work, as measured.
     output_format : str
-        Format of the parts: "csv.gz", "csv.zst" or "parquet".
+        Format of the parts: "csv.gz", "csv.zst", "parquet" or "jsonl.gz".
     header : bool
         Whether the first part begins with a header line.
     max_bad : int or str
