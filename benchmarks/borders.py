@@ -8,7 +8,7 @@ import sys
 import time
 
 from dask_classifier.classifier.job import SURVEY
-from dask_classifier.engine.executors import connect
+from dask_classifier.engine.connect import connect
 from dask_classifier.runs.planning import plan
 from dask_classifier.runs.progress import Progress
 

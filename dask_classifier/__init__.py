@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .cluster import EC2Cluster
     from .ec2.spec import ClusterSpec
     from .engine.local import LocalCluster
-    from .pipeline import run
+    from .pipeline import classify, run
     from .runs.manifest import Manifest
     from .runs.planning import Plan, plan
     from .runs.progress import Progress
@@ -33,6 +33,7 @@ __all__ = [
     "Plan",
     "Progress",
     "Result",
+    "classify",
     "errors",
     "open_run",
     "plan",
@@ -49,6 +50,7 @@ _HOME = {
     "Result": "runs.result",
     "open_run": "runs.result",
     "plan": "runs.planning",
+    "classify": "pipeline",
     "run": "pipeline",
 }
 

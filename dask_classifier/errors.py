@@ -1,25 +1,55 @@
-"""Failures that a user can cause or mend.
+"""Errors that a user can cause or fix.
 
-Each has a message, a hint and an exit code::
+Each has a message, a hint and an exit code, and is one of Python's own kinds, too::
 
-    DaskClassifyError        1   the run failed; it can be resumed
-    ├── UsageError           2   wrong options, or a classifier that cannot be found or imported
-    │   └── OutputExists     2   the output folder holds another run
-    ├── StorageError         1   a file or an object cannot be read or written
-    ├── SourceError          1   the source is not what the plan says, or cannot be cut into rows
-    ├── WrongAnswer          1   the classifier's answer does not fit its chunk
-    ├── ProcessDied          1   a classifier process ended before its task was done
-    ├── TaskFailed           1   a defect of this package, with its traceback
-    ├── BlocksFailed         1   blocks killed their processes again and again
-    ├── DamagedRun           1   a run on disk is incomplete or does not match its manifest
-    ├── TooManyBadRows       3   more bad rows than --max-bad allows
-    ├── ClusterError         4   the cluster could not be had; nothing is left running
-    │   └── Stopped          4   a launch that did not happen, because the cluster shuts down
-    ├── InstancesLeft        5   instances or security groups in EC2 could not be ended
-    └── Interrupted        130   stopped by Ctrl-C or SIGTERM
+    DaskClassifyError        1                    the run failed; it can be resumed
+    ├── UsageError           2  ValueError        wrong options, or a classifier that cannot be found or imported
+    │   └── OutputExists     2  FileExistsError   the output folder holds another run
+    ├── StorageError         1  OSError           a file or an object cannot be read or written
+    ├── SourceError          1  ValueError        the source is not what the plan says, or cannot be cut into rows
+    ├── WrongAnswer          1  ValueError        the classifier's answer does not fit its chunk
+    ├── ProcessDied          1  RuntimeError      a classifier process ended before its task was done
+    ├── TaskFailed           1  RuntimeError      a defect of this package, with its traceback
+    ├── BlocksFailed         1  RuntimeError      blocks killed their processes again and again
+    ├── DamagedRun           1  RuntimeError      a run on disk is incomplete or does not match its manifest
+    ├── TooManyBadRows       3  ValueError        more bad rows than --max-bad allows
+    ├── ClusterError         4  RuntimeError      the cluster could not be started or reached; nothing is left running
+    │   └── Stopped          4                    a launch that did not happen, because the cluster shuts down
+    ├── InstancesLeft        5  RuntimeError      instances or security groups in EC2 could not be terminated
+    └── Interrupted        130                    stopped by Ctrl-C or SIGTERM
+
+Messages and hints name the command's options. `str(error)`, which is what Python shows, names arguments instead.
 """
 
+import re
 from typing import Any, Self
+
+_FLAGS = {"resume": "resume=True", "overwrite": "overwrite=True", "header": "header=True", "spot": "spot=True"}
+_FLAGS |= {"no-header": "header=False", "no-header-row": "header_row=False", "private-ip": "private_ip=True"}
+_NO_VALUE = (
+    "and|or|out|to|is|was|with|if|for|the|says|has|have|allows|of|in|it|on|at|while|waits|within|prints|shows|a,b"
+)
+_OPTION = re.compile(rf"--([a-z][a-z-]*[a-z])(?: (?!(?:{_NO_VALUE})\b)([\w/'\";%][^\s,)]*?)(?=[.,;:)]?(?:\s|$)))?")
+_FOR_A_SHELL = re.compile(r"(`[^`]*`|\b(?:dask-classify|aws) .*)", re.DOTALL)
+
+
+def in_python(text: str) -> str:
+    """Return a message with arguments in the place of the command's options: "--max-bad 10" becomes "max_bad=10".
+
+    Commands for a shell stay as they are.
+    """
+
+    def argument(option: re.Match[str]) -> str:
+        name, value = option[1], option[2]
+        if name in _FLAGS:
+            return _FLAGS[name] + (f" {value}" if value else "")
+        if not value:
+            return name.replace("-", "_") + "="
+        plain = value.isdecimal() or (value.isalpha() and value.isupper()) or value[0] in "'\""
+        return f"{name.replace('-', '_')}={value if plain else chr(34) + value + chr(34)}"
+
+    pieces = _FOR_A_SHELL.split(text)  # every second one is for a shell
+    return "".join(piece if number % 2 else _OPTION.sub(argument, piece) for number, piece in enumerate(pieces))
 
 
 class DaskClassifyError(Exception):
@@ -31,7 +61,7 @@ class DaskClassifyError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = ""):
-        super().__init__(message, hint)
+        Exception.__init__(self, message, hint)  # not OSError's, which would take them for an errno and its text
         self.message: str = message
         self.hint: str = hint
         self.details: str = ""  # more than most want to read: the traceback of a classifier that raises
@@ -42,58 +72,58 @@ class DaskClassifyError(Exception):
         return self
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows: the user's own frames and the sentences, and not how the package works inside."""
-        from .raised import own_frames, own_lines  # only here: nobody who needs an error needs that
+        """Return what IPython shows: the user's own frames and the sentences, but no frames of this package."""
+        from .raised import own_frames, own_lines  # here, so that who only needs an error does not import it
 
-        lines = [*own_frames(self), *own_lines(self.details), f"{type(self).__name__}: {self.message}"]
-        return [*lines, f"Hint: {self.hint}"] if self.hint else lines
+        lines = [*own_frames(self), *own_lines(self.details), f"{type(self).__name__}: {in_python(self.message)}"]
+        return [*lines, f"Hint: {in_python(self.hint)}"] if self.hint else lines
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.args, {"details": self.details}
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        return in_python(f"{self.message}\n{self.hint}" if self.hint else self.message)
 
 
-class UsageError(DaskClassifyError):
+class UsageError(DaskClassifyError, ValueError):
     """Wrong or contradictory options, or a classifier that cannot be found or imported."""
 
     exit_code = 2
 
 
-class OutputExists(UsageError):
+class OutputExists(UsageError, FileExistsError):
     """The output folder holds a run that this plan must not touch."""
 
 
-class StorageError(DaskClassifyError):
+class StorageError(DaskClassifyError, OSError):
     """A file or an object cannot be read or written."""
 
 
-class SourceError(DaskClassifyError):
+class SourceError(DaskClassifyError, ValueError):
     """The source changed, or cannot be cut into rows."""
 
 
-class WrongAnswer(DaskClassifyError):
+class WrongAnswer(DaskClassifyError, ValueError):
     """The classifier's answer does not fit its chunk."""
 
 
-class ProcessDied(DaskClassifyError):
+class ProcessDied(DaskClassifyError, RuntimeError):
     """A classifier process ended, or was ended, before its task was done."""
 
 
-class TaskFailed(DaskClassifyError):
+class TaskFailed(DaskClassifyError, RuntimeError):
     """A task raised what no task should raise; the message holds the traceback."""
 
 
-class BlocksFailed(DaskClassifyError):
+class BlocksFailed(DaskClassifyError, RuntimeError):
     """Blocks that killed a classifier process in each of their tries."""
 
 
-class DamagedRun(DaskClassifyError):
+class DamagedRun(DaskClassifyError, RuntimeError):
     """A run on disk is incomplete, or does not match its manifest."""
 
 
-class TooManyBadRows(DaskClassifyError):
+class TooManyBadRows(DaskClassifyError, ValueError):
     """More bad rows than `max_bad` allows."""
 
     exit_code = 3
@@ -114,7 +144,7 @@ class TooManyBadRows(DaskClassifyError):
         return error.with_details(traceback)
 
 
-class ClusterError(DaskClassifyError):
+class ClusterError(DaskClassifyError, RuntimeError):
     """The cluster could not be had, or cannot do this work."""
 
     exit_code = 4
@@ -124,7 +154,7 @@ class Stopped(ClusterError):
     """A launch that did not happen, because the cluster shuts down."""
 
 
-class InstancesLeft(DaskClassifyError):
+class InstancesLeft(DaskClassifyError, RuntimeError):
     """Instances or security groups that could not be ended; the message names them."""
 
     exit_code = 5

@@ -89,6 +89,8 @@ def _explained(action: str, url: str) -> Iterator[None]:
     """Turn what a file system raises into one StorageError."""
     try:
         yield
+    except StorageError:  # which is an OSError, and explained already
+        raise
     except (OSError, BotoCoreError, ClientError) as error:
         raise StorageError(f"Cannot {action} {url}: {_reason(error)}.", _hint(error)) from error
 

@@ -74,7 +74,7 @@ class Digits:
 
 # %%
 classifier = {"classifier": f"{folder}/digits_model.py:Digits", "with_file": [folder / "digits.joblib"]}
-trial = dc.run(dc.plan(input=folder / "pictures.csv", output=folder / "trial", **classifier), None)
+trial = dc.run(dc.plan(input=folder / "pictures.csv", output=folder / "trial", **classifier), "inline")
 trial.head(3)[["DIGIT", "CERTAINTY"]]
 
 # %% [markdown]
@@ -120,5 +120,5 @@ def darkness(chunk):
     return chunk.astype(float).mean(axis=1)
 
 
-quick = dc.run(dc.plan(input=folder / "pictures.csv", output=folder / "quick", classifier=darkness), None)
+quick = dc.run(dc.plan(input=folder / "pictures.csv", output=folder / "quick", classifier=darkness), "inline")
 quick.head(3)["CLASSIFICATION"]

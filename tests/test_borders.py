@@ -86,5 +86,5 @@ def test_a_delimiter_after_a_blank_line_that_ends_in_a_lone_cr_begins_a_field(tm
     text = b"id,t\r\r,a\r2,b\r"
     (tmp_path / "in.csv").write_bytes(text)
     made = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier=lambda chunk: chunk)
-    assert dc.run(made).to_pandas().reset_index().to_numpy().tolist() == [["", "a"], ["2", "b"]]
+    assert dc.run(made, "inline").to_pandas().reset_index().to_numpy().tolist() == [["", "a"], ["2", "b"]]
     assert pd.read_csv(io.BytesIO(text), **READ_TEXT).to_numpy().tolist() == [["a", ""], ["2", "b"]]

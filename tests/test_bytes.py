@@ -56,7 +56,7 @@ def test_blocks_and_chunks_do_not_matter(cluster, tmp_path, run_bytes, classifie
 
 
 def test_inline_gives_the_same(tmp_path, run_bytes, classifiers):
-    dc.run(dc.plan(rows=500, output=tmp_path, classifier=classifiers("lengths")))
+    dc.run(dc.plan(rows=500, output=tmp_path, classifier=classifiers("lengths")), "inline")
     assert run_bytes(tmp_path) == reference(csv_of(500), known.lengths)
 
 
@@ -252,7 +252,7 @@ def test_any_csv_in_any_blocks_and_pieces(
             block_rows=block_rows,
             chunk_rows=chunk_rows,
         )
-        result = dc.run(plan)
+        result = dc.run(plan, "inline")
     finally:
         csv_files.PIECE_BYTES, csv_files.MARK_SPACING = before
     parts = b"".join(gzip.decompress(part.read_bytes()) for part in sorted((folder / "run/parts").glob("*.gz")))

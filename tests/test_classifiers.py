@@ -125,7 +125,7 @@ def test_callables_travel_by_value(cluster, tmp_path, monkeypatch):
     (tmp_path / "far_helper.py").unlink()
     (tmp_path / "near.py").unlink()
     assert dc.run(plan, cluster).to_pandas().CLASSIFICATION.unique().tolist() == [7]
-    result = dc.run(dc.plan(rows=50, output=tmp_path / "c", classifier=known.lengths))
+    result = dc.run(dc.plan(rows=50, output=tmp_path / "c", classifier=known.lengths), "inline")
     assert len(result.to_pandas()) == 50
 
 

@@ -20,7 +20,7 @@ from dask.utils import parse_timedelta
 import dask_cloudprovider.generic.vmcluster as vmcluster
 import dask_classifier as dc
 from dask_classifier import cluster
-from dask_classifier.engine import executors
+from dask_classifier.engine import connect
 
 warnings.simplefilter("always")
 real = vmcluster.warn_on_duration
@@ -28,15 +28,15 @@ vmcluster.warn_on_duration = lambda duration, message: real("1 ms", message)  # 
 cluster._PATIENCE_SECONDS = 0.0
 
 
-class Asked(executors.Client):
+class Asked(connect.Client):
     def __init__(self, *args, timeout, **options):
         print("limit", timeout)
         super().__init__(*args, timeout=timeout, **options)
 
 
-executors.Client = Asked
+connect.Client = Asked
 with dc.EC2Cluster(workers=1, bring_up_limit="9m", say=print) as machines:
-    with executors._client(machines) as client:
+    with connect._client(machines) as client:
         print("lost after", client._timeout)
 """
 

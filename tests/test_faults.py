@@ -16,7 +16,8 @@ import pytest
 from reference import reference
 
 import dask_classifier as dc
-from dask_classifier import generate, pipeline
+from dask_classifier import generate
+from dask_classifier.engine import prepare
 from dask_classifier.errors import (
     BlocksFailed,
     DamagedRun,
@@ -27,7 +28,7 @@ from dask_classifier.errors import (
     UsageError,
     WrongAnswer,
 )
-from dask_classifier.runs import planning
+from dask_classifier.runs import sizing
 
 COMMAND = Path(sys.executable).parent / "dask-classify"
 
@@ -657,13 +658,13 @@ def test_resume_unpacks_only_what_missing_blocks_read(cluster, tmp_path, run_byt
     dc.run(dc.plan(**options, output=tmp_path / "run"), cluster)
     whole = run_bytes(tmp_path / "run")
     (tmp_path / "run/parts/part-00003.csv.gz").unlink()  # of b
-    copied, real = [], pipeline._write_copies
+    copied, real = [], prepare._write_copies
 
     def noting(files, *args):
         copied.extend(file.url.rpartition("/")[2] for _, file in files)
         return real(files, *args)
 
-    monkeypatch.setattr(pipeline, "_write_copies", noting)
+    monkeypatch.setattr(prepare, "_write_copies", noting)
     dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster).verify()
     assert copied == ["b.csv.gz"] and run_bytes(tmp_path / "run") == whole
 
@@ -683,7 +684,7 @@ def test_overwrite_with_a_damaged_packed_file_gives_nothing_up(cluster, tmp_path
 
 
 def test_overwrite_gives_nothing_up_before_the_new_run_is_sure(cluster, tmp_path, classifiers, monkeypatch):
-    for module in (pipeline, planning):
+    for module in (prepare, sizing):
         monkeypatch.setattr(module, "MOST_BLOCKS", 3)
     options = {"rows": 500, "output": tmp_path / "run", "classifier": classifiers("lengths")}
     done = dc.run(dc.plan(**options, block_rows=200), cluster)

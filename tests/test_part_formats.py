@@ -39,7 +39,8 @@ def in_formats(tmp_path):
     (tmp_path / "in.csv").write_text(f'id,a,b\n{rows}7,"é ""q""\r",z\n', newline="")
     options = {"input": tmp_path / "in.csv", "classifier": every_type, "block_rows": 100}
     runs = {
-        name: dc.run(dc.plan(**options, output_format=name, output=tmp_path / name)) for name in ("csv.gz", "jsonl.gz")
+        name: dc.run(dc.plan(**options, output_format=name, output=tmp_path / name), "inline")
+        for name in ("csv.gz", "jsonl.gz")
     }
     return runs["csv.gz"], runs["jsonl.gz"]
 
@@ -94,14 +95,14 @@ def test_the_report_samples_json_lines(in_formats):
 def test_json_lines_of_nothing_and_of_columns_with_one_name(tmp_path):
     (tmp_path / "in.csv").write_text("id,a\n")
     options = {"input": tmp_path / "in.csv", "output_format": "jsonl.gz"}
-    empty = dc.run(dc.plan(**options, output=tmp_path / "empty", classifier=lambda chunk: chunk))
+    empty = dc.run(dc.plan(**options, output=tmp_path / "empty", classifier=lambda chunk: chunk), "inline")
     assert empty.verify().rows == 0 and len(empty.to_pandas()) == 0
     (tmp_path / "in.csv").write_text("id,a\n1,x\n")
 
     def twice(chunk):
         return pd.concat([chunk, chunk], axis=1)
 
-    run = dc.run(dc.plan(**options, output=tmp_path / "twice", classifier=twice))
+    run = dc.run(dc.plan(**options, output=tmp_path / "twice", classifier=twice), "inline")
     assert list(run.to_pandas().columns) == ["a", "a.1"]
 
 

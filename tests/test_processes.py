@@ -107,7 +107,7 @@ def test_renewal_that_cannot_be_is_wrong_usage(tmp_path):
     with pytest.raises(UsageError, match="'soon' is not a size or a number of blocks"):
         dc.plan(rows=10, renew_after="soon")
     with pytest.raises(UsageError, match="cannot be renewed"):
-        dc.run(dc.plan(rows=10, output=tmp_path / "run", renew_after=1))
+        dc.run(dc.plan(rows=10, output=tmp_path / "run", renew_after=1), "inline")
 
 
 def test_native_libraries_are_held_to_one_thread(cluster, tmp_path):
@@ -274,7 +274,7 @@ def test_packages_of_the_users_site_and_of_a_target_folder_do_not_travel(tmp_pat
         "made = dc.plan(rows=10, output='run', classifier=f)\n"
         "(content,) = made.package.files.values()\n"
         "print(b'an installed package' in content, b'of my own module' in content, pandas.__file__)\n"
-        "print(dc.run(made).to_pandas().CLASSIFICATION.iloc[0])\n"
+        "print(dc.run(made, 'inline').to_pandas().CLASSIFICATION.iloc[0])\n"
     )
     python = Path(sys.base_prefix) / "bin/python3"
     environment = {

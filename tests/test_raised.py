@@ -149,7 +149,7 @@ shell = InteractiveShell.instance()
 shell.run_cell("import dask_classifier as dc")
 shell.run_cell("def late(chunk):\\n    return chunk['dep_dely']")
 for call in (
-    "dc.run(dc.plan(rows=10, output='run', classifier=late))",
+    "dc.run(dc.plan(rows=10, output='run', classifier=late), 'inline')",
     "dc.plan(input='none.csv', classifier=late)",
     "from dask_classifier.show.notebook import CellProgress\\nwith CellProgress().shown(): raise KeyboardInterrupt",
 ):

@@ -183,16 +183,11 @@ def test_the_header_of_columns_in_levels_is_one_line(cluster, tmp_path):
     assert result.first_lines(1).splitlines()[0] == "ID,\"('a', 1)\",\"('a', 2)\",\"('b', 1)\",\"('b', 2)\""
 
 
-def test_a_dataframe_as_input_is_a_type_error_that_says_what_to_do(tmp_path):
-    with pytest.raises(TypeError, match=r"write it with df.to_csv"):
-        dc.plan(input=pd.DataFrame({"a": [1]}), output=tmp_path / "run", classifier="blackbox")
-
-
 def test_more_files_than_parts_can_be_numbered(cluster, tmp_path, monkeypatch):
-    from dask_classifier import pipeline
-    from dask_classifier.runs import planning
+    from dask_classifier.engine import prepare
+    from dask_classifier.runs import sizing
 
-    for module in (pipeline, planning):
+    for module in (prepare, sizing):
         monkeypatch.setattr(module, "MOST_BLOCKS", 9)
     for number in range(10):
         (tmp_path / f"{number}.csv").write_text(f"id,a\n{number},x\n")

@@ -13,7 +13,7 @@ import pytest
 from distributed import Client, LocalCluster, as_completed
 
 import dask_classifier as dc
-from dask_classifier.engine import executors
+from dask_classifier.engine import connect, executors
 from dask_classifier.errors import ClusterError, DaskClassifyError
 
 
@@ -86,7 +86,7 @@ def test_how_long_to_wait_for_a_scheduler_is_dasks_setting():
         dask.config.set({"distributed.comm.timeouts.connect": "321ms"}),
         pytest.raises(ClusterError, match=r"after 0\.321"),
     ):
-        executors._client(f"tcp://127.0.0.1:{port}")
+        connect._client(f"tcp://127.0.0.1:{port}")
 
 
 def test_a_result_that_came_is_taken_though_its_task_was_given_up(cluster, tmp_path, classifiers):

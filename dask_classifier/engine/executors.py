@@ -18,30 +18,25 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import NamedTuple
 
-import dask
-from distributed import Client, Future, as_completed
-from distributed.deploy.cluster import Cluster
+from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
 
 from ..classifier.bundle import Package
 from ..classifier.job import Site
-from ..config import configured
 from ..dashboard import events
 from ..dashboard.scheduler_plugin import RunsPlugin, page_path
 from ..errors import ClusterError, DaskClassifyError, ProcessDied, UsageError
 from ..rows.source import Block
 from ..runs.planning import versions
 from ..runs.progress import Progress
-from ..units import Renewal, format_seconds, parse_seconds
+from ..units import Renewal
+from .instances import InstanceCluster, OtherCluster
 from .worker_plugin import ClassifierPlugin, Died, in_classifier_process
 
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
 _WINDOW_SECONDS = 5  # between two looks at the cluster's size
-_LOST_SECONDS = 10.0  # how long a client looks for a scheduler that it has lost
 _TELL_SECONDS = 2  # at most, to wait until the scheduler has heard
-WORKER_TIMEOUT = "5m"  # to wait for a first worker
-_QUIET_SECONDS = 5.0  # of that, before it is said
 
 
 class Outcome(NamedTuple):
@@ -52,55 +47,12 @@ class Outcome(NamedTuple):
     error: DaskClassifyError | None = None
 
 
-class Machines:
-    """What a run may ask of a Dask cluster that knows more of its machines than Dask does."""
-
-    expected_processes = 0  # when all have come
-    connect_seconds: float | None = None  # to wait for the scheduler's answer; None for Dask's own setting
-    deadline: float | None = None  # when they end themselves, in seconds since 1970
-
-    def __init__(self, worker_seconds: float = 0.0, progress: Progress | None = None):
-        self.worker_seconds, self.progress = worker_seconds, progress or Progress()
-
-    def environment(self) -> dict[str, str]:
-        """Variables for the classifier processes."""
-        return {}
-
-    def take_began(self) -> float | None:
-        """When they were asked for, in seconds since 1970, where they were started for this run."""
-        return None
-
-    def wait_for_first_workers(self, client: Client) -> None:
-        """Raises ClusterError when none comes.
-
-        Waits for a task, and not only for a worker: a cluster that adapts starts its first one for a task.
-        """
-        if client.nthreads():
-            return
-        probe = client.submit(int, pure=False)
-        if _is_done(probe, quiet := min(self.worker_seconds, _QUIET_SECONDS)):
-            return
-        limit = format_seconds(self.worker_seconds)
-        self.progress.note(f"the cluster has no worker yet; waiting up to {limit} for the first one")
-        if not _is_done(probe, self.worker_seconds - quiet):
-            raise ClusterError(
-                f"No worker has joined the cluster within {limit}.",
-                "Start its workers, or wait longer with --worker-timeout.",
-            )
-
-
-def _is_done(future: Future, seconds: float) -> bool:
-    with contextlib.suppress(TimeoutError):
-        future.exception(timeout=seconds)
-    return future.status != "pending"
-
-
 class InlineExecutor:
     """Runs tasks in this process, one after the other, without Dask: for a debugger."""
 
     processes = 1
     dashboard = None
-    machines = Machines()
+    instances: InstanceCluster = OtherCluster()
     client_name = ""
 
     def __init__(self, package: Package, progress: Progress):
@@ -156,13 +108,13 @@ class DaskExecutor:
     def __init__(
         self,
         client: Client,
-        machines: Machines,
+        instances: InstanceCluster,
         run_id: str,
         package: Package,
         progress: Progress,
         renewal: Renewal | None = None,
     ):
-        self.client, self.machines, self.progress = client, machines, progress
+        self.client, self.instances, self.progress = client, instances, progress
         self.topic = self.plugin = events.topic(run_id)
         self._page_listens = False
         self.client_name = client.id
@@ -171,7 +123,7 @@ class DaskExecutor:
         self.tell(client=client.id)  # first: the scheduler clears the workers when this client is killed
         client.subscribe_topic(self.topic, self._hear)
         try:
-            plugin = ClassifierPlugin(self.plugin, package, versions(), machines.environment(), renewal)
+            plugin = ClassifierPlugin(self.plugin, package, versions(), instances.environment(), renewal)
             client.register_plugin(plugin)
         except BaseException as error:
             self.close()  # else every worker that joins the cluster later would load the plugin, and fail to start
@@ -211,7 +163,7 @@ class DaskExecutor:
     @property
     def processes(self) -> int:
         """Classifier processes in the cluster: one for each thread of each worker, also of one still to come."""
-        return max(1, sum(self.client.nthreads().values()), self.machines.expected_processes)
+        return max(1, sum(self.client.nthreads().values()), self.instances.expected_processes)
 
     def _hear(self, event: tuple[float, dict]) -> None:
         told = event[1]
@@ -339,52 +291,3 @@ def _numbered(arguments: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
     """Number the tasks: by the block that is their last argument, else by their order."""
     for number, args in enumerate(arguments):
         yield args[-1].index if isinstance(args[-1], Block) else number, args
-
-
-# --- choosing --------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def connect(
-    cluster,
-    run_id: str,
-    package: Package,
-    progress: Progress,
-    renewal: Renewal | None = None,
-    worker_timeout: str | float | None = None,
-) -> Iterator[InlineExecutor | DaskExecutor]:
-    """An executor on a cluster: None or "inline", an address, a Dask cluster, or a Client. Raises
-    ClusterError.
-    """
-    patience = parse_seconds(worker_timeout or configured().get("worker_timeout", WORKER_TIMEOUT), "worker timeout")
-    with contextlib.ExitStack() as stack:
-        if cluster is None or cluster == "inline":
-            if renewal:
-                raise UsageError(
-                    "A process that runs inline cannot be renewed.", "Leave --renew-after out, or --cluster inline."
-                )
-            executor = InlineExecutor(package, progress)
-        else:
-            client = cluster if isinstance(cluster, Client) else stack.enter_context(_client(cluster))
-            machines = (
-                client.cluster if hasattr(client.cluster, "wait_for_first_workers") else Machines(patience, progress)
-            )
-            machines.wait_for_first_workers(client)
-            executor = DaskExecutor(client, machines, run_id, package, progress, renewal)
-        stack.callback(executor.close)
-        yield executor
-
-
-def _client(cluster: str | Cluster) -> Client:
-    limit = getattr(cluster, "connect_seconds", None) or dask.config.get("distributed.comm.timeouts.connect")
-    try:
-        client = Client(cluster, set_as_default=False, timeout=limit)
-        client._timeout = _LOST_SECONDS  # Dask has one limit for both, and a lost scheduler does not come back
-    except (OSError, ValueError, TimeoutError) as error:
-        raise ClusterError(
-            f"There is no Dask cluster at {cluster}: {error}.", "Is its scheduler running, and reachable from here?"
-        ) from error
-    return client
-
-
-__all__ = ["DaskExecutor", "InlineExecutor", "Outcome", "connect"]

@@ -44,20 +44,42 @@ class _Worker(distributed.Worker):
 
 
 class LocalCluster(distributed.LocalCluster):
-    """A scheduler and one worker in this process, with `workers` classifier processes as its children.
+    """A scheduler and one worker in this process, with classifier processes as its children.
 
-    Everything else is Dask's LocalCluster: `Client(cluster)`, `cluster.dashboard_link`, `cluster.close()`,
-    `with`. The dashboard listens on loopback only; when its port is taken, on another one.
+    Everything else is Dask's LocalCluster: `Client(cluster)`, `cluster.dashboard_link`, `cluster.close()`, `with`.
+
+    Parameters
+    ----------
+    workers, n_workers : int, optional
+        Number of classifier processes; `n_workers` is Dask's name for it. Default: one per core.
+    dashboard_address : str
+        Where the dashboard listens: by default on loopback only, on another port if this one is taken.
+    profile : bool
+        Whether Dask's statistical profiler runs.
+    silence_logs : int
+        Dask prints log messages of this level and above only.
+
+    Raises
+    ------
+    UsageError
+        The number of processes is less than one.
+
+    Examples
+    --------
+    >>> with dc.LocalCluster(4) as cluster:  # doctest: +SKIP
+    ...     result = dc.run(plan, cluster)
     """
 
     def __init__(
         self,
         workers: int | None = None,
         *,
+        n_workers: int | None = None,
         dashboard_address: str = "127.0.0.1:8787",
         profile: bool = False,
         silence_logs: int = logging.ERROR,
     ):
+        workers = workers if n_workers is None else n_workers
         if workers is not None and workers < 1:
             raise UsageError(f"A cluster of {workers} workers cannot work.", "Ask for at least one: --workers 1.")
         self._dashboard_host = dashboard_address.rpartition(":")[0] or "127.0.0.1"

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 from .. import generate
 from ..errors import SourceError, UsageError
 from .csv_files import CsvFile
+from .frame_input import FrameInput
 from .generated import GeneratedRows
 from .layouts import Layout, check_layout
 from .source import InputFile, Source
@@ -26,6 +28,12 @@ def register(kind: type[InputFile]) -> None:
 def generated(rows: int, seed: int = 0) -> Source:
     """Return a source of `rows` synthetic rows."""
     return Source(Layout(columns=generate.COLUMNS), (GeneratedRows(rows, seed),))
+
+
+def of_frame(frame: Any, copies: str) -> Source:
+    """Return a source of the rows of a DataFrame or an Arrow table; `copies` is the folder they are written to."""
+    file, columns = FrameInput.of(frame, Layout(), copies)
+    return Source(Layout(columns=columns), (file,))
 
 
 def look(names: Iterable[str], layout: Layout, copies: str) -> Source:

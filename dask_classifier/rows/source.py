@@ -98,6 +98,11 @@ class InputFile(ABC):
         """Whether rows are read from a decompressed copy in the run's folder."""
         return False
 
+    @property
+    def copied_by_client(self) -> bool:
+        """Whether the copy is written where the plan was made, and not on a worker."""
+        return False
+
     def write_copy(self, encoding: str) -> int:
         """Write the copy and return its size in bytes."""
         raise NotImplementedError

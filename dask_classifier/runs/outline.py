@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from ..rows.borders import Rows
-from .planning import BLOCK_SECONDS, BLOCKS_A_PROCESS, Plan
+from .planning import Plan
+from .sizing import BLOCK_SECONDS, BLOCKS_A_PROCESS
 
 EXACT, ABOUT, AT_LEAST = "exact", "about", "at least"  # how precise a number is
 _SAMPLE_ROWS = 1000

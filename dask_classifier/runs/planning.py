@@ -12,28 +12,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .. import storage, templating
 from ..classifier import bundle
-from ..classifier.job import Job, Trial
+from ..classifier.job import Job
 from ..errors import UsageError
 from ..parts.formats import FORMATS
 from ..parts.run_folder import COPIES, RunFolder
 from ..rows import inputs
-from ..rows.csv_files import MARK_SPACING
+from ..rows.frame_input import is_frame
 from ..rows.layouts import Layout
 from ..rows.source import Source
-from ..units import Allowance, Renewal, count_of, parse_count, parse_seconds
+from ..units import Allowance, Renewal, parse_count, parse_seconds
+from .sizing import BLOCK_SECONDS
 
-BLOCK_SECONDS = 20.0  # of work in a block: writing it to S3 takes a tenth of a second or two; and
-LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
-BLOCKS_A_SECOND = 100  # at most: a Dask scheduler manages some 300 tasks a second
-BLOCKS_A_PROCESS = 8  # at least
-BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process holds a block's text, its frame and its part
-MOST_BLOCKS = 100_000
-UNMEASURED_SECONDS = 0.01  # a row, where the trial died
 CODE = "classifier's code"  # in a plan's identity
+
+
+class ArrowTable(Protocol):
+    """A table of pyarrow, polars or any library that offers Arrow's C stream; pandas' DataFrame is one, too."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Return a capsule with the stream."""
+        ...
+
+
+Input = str | Path | Sequence[str | Path] | ArrowTable
 
 
 @dataclass(frozen=True)
@@ -126,11 +131,11 @@ def versions() -> dict[str, str]:
 
 
 def plan(
+    input: Input | None = None,
+    classifier: str | Callable[..., Any] | None = None,
+    output: str | Path | None = None,
     *,
     rows: str | int | None = None,
-    input: str | Path | Sequence[str | Path] | None = None,
-    output: str | Path | None = None,
-    classifier: str | Callable[..., Any] | None = None,
     with_file: Sequence[str | Path] = (),
     slowness: int = 10,
     seed: int = 0,
@@ -147,23 +152,26 @@ def plan(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Plan:
-    """Plan a run over generated rows or CSV files; nothing is written, and only the beginning of each file is read.
+    """Plan a run over files, a DataFrame or generated rows.
 
-    A classifier gets every value as text, exactly as the file has it. A missing value is the empty text, so
-    `chunk.isna()` is False everywhere; `chunk.replace("", None)` makes missing values of empty texts, and
-    `chunk.apply(pd.to_numeric, errors="coerce")` makes numbers, with NaN for what is not a number.
+    Nothing is written, and only the beginning of each file is read. A classifier gets every value as text, exactly as
+    the file has it. A missing value is the empty text, so `chunk.isna()` is False everywhere; `chunk.replace("", None)`
+    makes missing values of empty texts, and `chunk.apply(pd.to_numeric, errors="coerce")` makes numbers, with NaN for
+    what is not a number.
 
     Parameters
     ----------
-    rows : int or str, optional
-        Number of rows to generate: 250000, "250k", "10M". Give either `rows` or `input`.
-    input : str, Path or sequence of these, optional
-        CSV files, local or s3:// URLs, or globs.
-    output : str or Path, optional
-        Folder or s3:// URL of the run. Default: a new folder below `runs`.
+    input : str, Path, sequence of these, DataFrame or Arrow table, optional
+        CSV files, local or s3:// URLs, or globs. A pandas DataFrame, or a table with an Arrow C stream (pyarrow,
+        polars), is written to the run's folder as CSV and classified like a file: its values are text, too. The index
+        of a DataFrame becomes the first column.
     classifier : str or callable, optional
         A callable, "module:name", "path/to/file.py:name" or "blackbox", the demo's classifier. Required with `input`;
         "blackbox" with `rows`.
+    output : str or Path, optional
+        Folder or s3:// URL of the run. Default: a new folder below `runs`.
+    rows : int or str, optional
+        Number of rows to generate: 250000, "250k", "10M". Give either `rows` or `input`.
     with_file : sequence of str or Path
         Files that the classifier reads, such as a model.
     slowness : int
@@ -207,12 +215,13 @@ def plan(
     SourceError
         A file is not CSV, or the files have different headers.
     TypeError
-        `input` is a DataFrame.
+        `input` or `classifier` is of a kind that cannot be used.
+
+    Examples
+    --------
+    >>> plan = dc.plan("in.csv", "mine.py:classify", "runs/today")  # doctest: +SKIP
+    >>> plan = dc.plan(rows="10k", output="runs/demo")  # doctest: +SKIP
     """
-    if hasattr(input, "to_csv"):
-        raise TypeError(
-            "input is a DataFrame, and must be files: write it with df.to_csv('in.csv'), then give input='in.csv'."
-        )
     if (rows is None) == (input is None):
         raise UsageError(
             "Say what to classify: rows to generate, or input files; not both.", "Give --rows 10M or --input FILE."
@@ -222,33 +231,19 @@ def plan(
             "No classifier is given for the input.",
             "Give --classifier path/to/file.py:name; --classifier blackbox is the demo's.",
         )
+    layout = Layout(_unescaped(delimiter), encoding, header_row)
     classifier = classifier or "blackbox"
-    idle = {"seed": input is not None and seed != 0, "slowness": classifier != "blackbox" and str(slowness) != "10"}
-    idle["with_file"] = classifier == "blackbox" and bool(with_file)
-    of_files = {"delimiter": delimiter != ",", "encoding": encoding != "utf-8", "no_header_row": not header_row}
-    idle |= {name: given and rows is not None for name, given in of_files.items()}
-    if useless := [name for name, given in idle.items() if given]:
-        about = dict.fromkeys(of_files, "generated rows") | {"seed": "input files"}
-        about = about.get(useless[0], f"the classifier {classifier}")
-        raise UsageError(f"--{useless[0].replace('_', '-')} says nothing about {about}.", "Leave it out.")
+    _refuse_useless(input, classifier, layout, seed=seed, slowness=slowness, with_file=with_file)
     if resume and overwrite:
         raise UsageError("A run is either resumed or overwritten.", "Give --resume or --overwrite, not both.")
     if resume and output is None:
-        raise UsageError("There is no telling which run to resume.", "Name its folder: --output runs/...")
+        raise UsageError("The run to resume is not given.", "Name its folder: --output runs/...")
     if output_format not in FORMATS:
-        raise UsageError(f"{output_format!r} is no output format.", f"Choose one of {', '.join(FORMATS)}.")
+        raise UsageError(f"{output_format!r} is not an output format.", f"Choose one of {', '.join(FORMATS)}.")
     chunk_rows = _positive(chunk_rows, "number of rows")
     folder = storage.absolute(str(output)) if output is not None else str(Path("runs", new_run_id()).absolute())
-    if rows is not None:
-        source = inputs.generated(parse_count(rows, "number of rows"), seed)
-    else:
-        patterns = [str(each) for each in ([input] if isinstance(input, str | Path) else input)]
-        source = inputs.look(
-            patterns, Layout(_unescaped(delimiter), encoding, header_row), storage.join(folder, COPIES)
-        )
-    _refuse_own_input(source, folder)
     return Plan(
-        source=source,
+        source=_source(rows, seed, input, layout, folder),
         package=bundle.pack(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness")),
         output=folder,
         chunk_rows=chunk_rows,
@@ -261,6 +256,47 @@ def plan(
         resume=resume,
         overwrite=overwrite,
     )
+
+
+def _refuse_useless(
+    input: Input | None, classifier: object, layout: Layout, *, seed: int, slowness: object, with_file: object
+) -> None:
+    """Raise UsageError for an option that would have no effect."""
+    about = "generated rows" if input is None else "a DataFrame"
+    if input is None or is_frame(input):
+        _refuse_if(layout.delimiter != ",", "--delimiter", about)
+        _refuse_if(layout.encoding != "utf-8", "--encoding", about)
+        _refuse_if(not layout.header_row, "--no-header-row", about)
+    if input is not None:
+        _refuse_if(seed != 0, "--seed", "input files")
+    if classifier == "blackbox":
+        _refuse_if(bool(with_file), "--with-file", "the classifier blackbox")
+    else:
+        _refuse_if(str(slowness) != "10", "--slowness", f"the classifier {classifier}")
+
+
+def _refuse_if(given: bool, option: str, about: str) -> None:
+    if given:
+        raise UsageError(f"{option} has no effect with {about}.", "Leave it out.")
+
+
+def _source(rows: str | int | None, seed: int, input: Input | None, layout: Layout, folder: str) -> Source:
+    """The source that the arguments name. Raises TypeError for an input of another kind."""
+    copies = storage.join(folder, COPIES)
+    if rows is not None:
+        return inputs.generated(parse_count(rows, "number of rows"), seed)
+    if is_frame(input):
+        return inputs.of_frame(input, copies)
+    names = [input] if isinstance(input, str | Path) else list(input) if isinstance(input, list | tuple) else [input]
+    for name in names:
+        if not isinstance(name, str | Path):
+            raise TypeError(
+                f"input is of type {type(name).__name__}. Give a path, a URL, a glob, a list of these, a pandas "
+                "DataFrame or an Arrow table; write other data to files first."
+            )
+    source = inputs.look([str(name) for name in names], layout, copies)
+    _refuse_own_input(source, folder)
+    return source
 
 
 def _refuse_own_input(source: Source, folder: str) -> None:
@@ -287,46 +323,3 @@ def _positive(text: str | int, what: str) -> int:
 
 def _whole_chunks(rows: int, chunk_rows: int) -> int:
     return -(-rows // chunk_rows) * chunk_rows
-
-
-def too_many_blocks(plan: Plan, rows: int) -> UsageError:
-    """The error for more parts than five digits can number: their names would not sort in the order of rows."""
-    return UsageError(
-        f"{rows:,} rows in {count_of(len(plan.source.files), 'file')} make more than the {MOST_BLOCKS:,} parts "
-        "that a run can have.",
-        "Give a larger --block-rows, or leave it out. Join many small files, or classify them in several runs.",
-    )
-
-
-def rows_of_next(plan: Plan, *, rows: int, row_bytes: float, processes: int, trial: Trial) -> Callable[[int], int]:
-    """How many rows the next block gets, with so many to go, out of `rows` of `row_bytes` bytes each.
-
-    About BLOCK_SECONDS of work, but at least BLOCKS_A_PROCESS blocks for each process and no more than
-    BLOCK_BYTES; toward the end half of each process's share of what is left, down to LAST_BLOCK_SECONDS, or to
-    what the scheduler manages (guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on Computers
-    C-36, 1987). Always whole chunks, so that a chunk's rows do not depend on the blocks.
-    """
-    if plan.block_rows:
-        return lambda left: plan.block_rows
-    seconds_a_row = max(trial.seconds_a_row, 1e-9) if trial.rows else UNMEASURED_SECONDS
-    largest = min(BLOCK_SECONDS / seconds_a_row, rows / (BLOCKS_A_PROCESS * processes), BLOCK_BYTES / max(row_bytes, 1))
-    fewest = rows / MOST_BLOCKS * 2  # rows of a block: names of parts have five digits
-    largest = max(largest, fewest)
-    last_seconds = max(LAST_BLOCK_SECONDS, processes / BLOCKS_A_SECOND)
-    smallest = max(min(last_seconds / seconds_a_row, largest), fewest)
-
-    def next_rows(left: int) -> int:
-        wanted = min(largest, max(smallest, left / (2 * processes)))
-        return max(1, int(wanted) // plan.chunk_rows) * plan.chunk_rows
-
-    return next_rows
-
-
-def shrink(plan: Plan) -> Callable[[int, int], int]:
-    """Halves a block, in whole chunks, whose text is larger than a block's may be: rows differ in length."""
-
-    def fewer(rows: int, size: int) -> int:
-        too_large = not plan.block_rows and size > BLOCK_BYTES + 2 * MARK_SPACING and rows > plan.chunk_rows
-        return max(1, rows // 2 // plan.chunk_rows) * plan.chunk_rows if too_large else rows
-
-    return fewer

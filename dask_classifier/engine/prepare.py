@@ -1,0 +1,106 @@
+"""What comes before the first block: the trial, copies of inputs, the survey, the cut."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+
+from ..classifier.job import SURVEY, TRY_OUT, WRITE_COPY, Trial
+from ..errors import BlocksFailed, ProcessDied, SourceError
+from ..rows.layouts import Layout
+from ..rows.source import InputFile, Marks, Source
+from ..rows.source import cut as cut_source
+from ..runs.cut import Cut
+from ..runs.earlier import Earlier, clear
+from ..runs.planning import Plan
+from ..runs.sizing import MOST_BLOCKS, rows_of_next, shrink, too_many_blocks
+from ..runs.stages import Stages
+from .executors import DaskExecutor, InlineExecutor
+
+Executor = InlineExecutor | DaskExecutor
+TRIAL_CHUNKS = 20
+
+
+def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
+    """Try the classifier out, then unpack, find the rows, cut; the first file is written once the trial is
+    passed.
+    """
+    stages.enter("trying the classifier")
+    chunks = 1 if plan.block_rows else TRIAL_CHUNKS  # with nothing to measure, one shows whether it works
+    name, layout, sample = plan.source.first_rows(chunks * plan.chunk_rows)
+    trial = try_out(executor, plan, name, layout, sample)
+    source = plan.source.with_copies(_write_copies(plan.source.copies, plan.source.layout.encoding, executor, stages))
+    stages.enter("finding rows")
+    surveyed = _survey(source, executor)
+    rows = sum(marks.rows[-1] for marks in surveyed)
+    row_bytes = len(sample) / trial.rows if trial.rows else 0
+    sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
+    blocks = tuple(itertools.islice(cut_source(surveyed, sizes, shrink(plan)), MOST_BLOCKS + 1))
+    if len(blocks) > MOST_BLOCKS:
+        raise too_many_blocks(plan, rows)
+    cut = Cut(source, blocks, trial.seconds_a_row)
+    if plan.overwrite:
+        clear(plan)  # now nothing can be wrong with the new one
+    cut.save(plan)
+    return cut
+
+
+def try_out(executor: Executor, plan: Plan, name: str, layout: Layout, sample: bytes) -> Trial:
+    """The trial; without a row, it still loads the classifier. Rows that kill their process are left to their
+    block.
+    """
+    job = plan.job(plan.max_bad.of(10**9))  # a share of an unknown number of rows is no reason to stop here
+    with closing(executor.each(TRY_OUT, [(job, name, layout, sample)], plan.block_timeout)) as outcomes:
+        (outcome,) = outcomes
+    if isinstance(outcome.error, ProcessDied):
+        return Trial(0, 0.0)
+    if outcome.error:
+        raise outcome.error
+    return outcome.value
+
+
+def _write_copies(
+    files: list[tuple[int, InputFile]], encoding: str, executor: Executor, stages: Stages
+) -> dict[int, int]:
+    """Write the copies of numbered files that blocks read instead; return their sizes by the files' numbers."""
+    if not files:
+        return {}
+    stages.enter("copying the input")
+    sizes = {number: file.write_copy(encoding) for number, file in files if file.copied_by_client}
+    elsewhere = [(number, file) for number, file in files if not file.copied_by_client]
+    outcomes = executor.each(WRITE_COPY, [(file, encoding) for _, file in elsewhere])
+    return sizes | {elsewhere[place][0]: size for place, size in values(outcomes)}
+
+
+def restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: Stages) -> None:
+    """Write the copies again that missing blocks read and that are gone: a complete run has none."""
+    there, needed = plan.folder.sizes(), {block.file for block in earlier.cut.missing(earlier.receipts)}
+    lost = [
+        (number, plan.source.files[number])
+        for number, file in earlier.cut.source.copies
+        if number in needed and there.get(file.data_url.removeprefix(f"{plan.output}/")) != file.data_size
+    ]
+    sizes = _write_copies(lost, earlier.cut.source.layout.encoding, executor, stages)
+    for number, file in lost:
+        if sizes[number] != earlier.cut.source.files[number].data_size:
+            raise SourceError(f"{file.url} is not what it was when it was cut.", "Start again with --overwrite.")
+
+
+def _survey(source: Source, executor: Executor) -> list[Marks]:
+    pieces = source.pieces()
+    arguments = [(source.files[file], start, source.layout.delimiter) for file, start in pieces]
+    surveyed = sorted(values(executor.each(SURVEY, arguments)))
+    return source.marks([(pieces[n][0], piece) for n, piece in surveyed])
+
+
+def values(outcomes) -> Iterator[tuple[int, object]]:
+    """The values, numbered; the first failure is raised."""
+    with closing(outcomes):
+        for outcome in outcomes:
+            if isinstance(outcome.error, ProcessDied):
+                raise BlocksFailed(
+                    f"The source could not be read: a process {outcome.error.message}.",
+                    "Has the machine enough memory? Then go on with --resume.",
+                )
+            if outcome.error:
+                raise outcome.error
+            yield outcome.number, outcome.value

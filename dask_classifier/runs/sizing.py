@@ -1,0 +1,63 @@
+"""The sizes of a plan's blocks, from the measurement of its trial."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..classifier.job import Trial
+from ..errors import UsageError
+from ..rows.csv_files import MARK_SPACING
+from ..units import count_of
+
+if TYPE_CHECKING:
+    from .planning import Plan
+
+BLOCK_SECONDS = 20.0  # of work in a block: writing it to S3 takes a tenth of a second or two; and
+LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
+BLOCKS_A_SECOND = 100  # at most: a Dask scheduler manages some 300 tasks a second
+BLOCKS_A_PROCESS = 8  # at least
+BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process holds a block's text, its frame and its part
+MOST_BLOCKS = 100_000
+UNMEASURED_SECONDS = 0.01  # a row, where the trial died
+
+
+def too_many_blocks(plan: "Plan", rows: int) -> UsageError:
+    """The error for more parts than five digits can number: their names would not sort in the order of rows."""
+    return UsageError(
+        f"{rows:,} rows in {count_of(len(plan.source.files), 'file')} make more than the {MOST_BLOCKS:,} parts "
+        "that a run can have.",
+        "Give a larger --block-rows, or leave it out. Join many small files, or classify them in several runs.",
+    )
+
+
+def rows_of_next(plan: "Plan", *, rows: int, row_bytes: float, processes: int, trial: Trial) -> Callable[[int], int]:
+    """How many rows the next block gets, with so many to go, out of `rows` of `row_bytes` bytes each.
+
+    About BLOCK_SECONDS of work, but at least BLOCKS_A_PROCESS blocks for each process and no more than
+    BLOCK_BYTES; toward the end half of each process's share of what is left, down to LAST_BLOCK_SECONDS, or to
+    what the scheduler manages (guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on Computers
+    C-36, 1987). Always whole chunks, so that a chunk's rows do not depend on the blocks.
+    """
+    if plan.block_rows:
+        return lambda left: plan.block_rows
+    seconds_a_row = max(trial.seconds_a_row, 1e-9) if trial.rows else UNMEASURED_SECONDS
+    largest = min(BLOCK_SECONDS / seconds_a_row, rows / (BLOCKS_A_PROCESS * processes), BLOCK_BYTES / max(row_bytes, 1))
+    fewest = rows / MOST_BLOCKS * 2  # rows of a block: names of parts have five digits
+    largest = max(largest, fewest)
+    last_seconds = max(LAST_BLOCK_SECONDS, processes / BLOCKS_A_SECOND)
+    smallest = max(min(last_seconds / seconds_a_row, largest), fewest)
+
+    def next_rows(left: int) -> int:
+        wanted = min(largest, max(smallest, left / (2 * processes)))
+        return max(1, int(wanted) // plan.chunk_rows) * plan.chunk_rows
+
+    return next_rows
+
+
+def shrink(plan: "Plan") -> Callable[[int, int], int]:
+    """Halves a block, in whole chunks, whose text is larger than a block's may be: rows differ in length."""
+
+    def fewer(rows: int, size: int) -> int:
+        too_large = not plan.block_rows and size > BLOCK_BYTES + 2 * MARK_SPACING and rows > plan.chunk_rows
+        return max(1, rows // 2 // plan.chunk_rows) * plan.chunk_rows if too_large else rows
+
+    return fewer

@@ -1,0 +1,29 @@
+"""The stages of a run: which one it has come to, and how long each took."""
+
+import time
+
+from .manifest import Stage
+from .progress import CLASSIFYING, Progress
+
+
+class Stages:
+    """Tells those who follow the run which stage it has come to, and keeps when."""
+
+    def __init__(self, progress: Progress):
+        self.progress, self.tell_page = progress, lambda **told: None
+        self.entered: list[tuple[str, float]] = []
+
+    def enter(self, name: str) -> None:
+        """The stage before is over."""
+        now, told = time.time(), {"stage": name}
+        if self.entered and self.entered[-1][0] == CLASSIFYING:
+            told["classified"] = now - self.entered[-1][1]
+            self.progress.classified(told["classified"])
+        self.entered.append((name, now))
+        self.progress.stage(name)
+        self.tell_page(**told)
+
+    def spent(self) -> list[Stage]:
+        """Each stage until now."""
+        ends = [began for _, began in self.entered[1:]] + [time.time()]
+        return [Stage(name, began, end - began) for (name, began), end in zip(self.entered, ends, strict=True)]
