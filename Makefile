@@ -9,7 +9,7 @@ ROWS ?= 10k
 IMAGE ?= dask-classify
 PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-.PHONY: help run test test-all lint test-image test-signals test-wheel browser docs notebooks pictures image push bench bench-quick \
+.PHONY: help run test test-all lint test-image test-signals test-wheel tools docs notebooks pictures image push bench bench-quick \
 	bench-guard bench-scale bench-processes bench-memory constraints clean
 
 help:
@@ -37,17 +37,17 @@ help:
 run: $(ENV)/installed
 	$(BIN)/dask-classify --rows $(ROWS)
 
-test: $(ENV)/installed-test browser
+test: $(ENV)/installed-test tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/deptry .
 	$(BIN)/python -m pytest -n 3 -m "not slow"
 
-test-all: $(ENV)/installed-test browser
+test-all: $(ENV)/installed-test tools
 	$(BIN)/python -m pytest -n 3
 
-browser:
-	@tests/install_browser.sh
+tools:
+	@tests/install_tools.sh
 
 lint: $(ENV)/installed-test
 	$(BIN)/ruff check --fix .
@@ -67,7 +67,7 @@ docs: $(ENV)/installed-test
 notebooks: $(ENV)/installed-test
 	$(BIN)/jupytext --quiet --update --to ipynb notebooks/*.py
 
-pictures: $(ENV)/installed-test browser
+pictures: $(ENV)/installed-test tools
 	$(BIN)/python docs/pictures/make.py
 
 test-signals: $(ENV)/installed-test

@@ -5,10 +5,13 @@ Each task takes small values, returns small values, and reports how far it is by
 """
 
 import functools
+import socket
 
+from . import storage
 from .classifier import bundle, trial
 from .classifier.contract import Classify, answering, classify_chunk
 from .classifier.job import Job, Report, Site, Trial
+from .errors import StorageError
 from .parts.receipts import Receipt
 from .parts.writer import PartWriter
 from .rows.borders import Piece, Rows
@@ -61,11 +64,20 @@ def survey(site: Site, report: Report, file: InputFile, start: int, delimiter: s
     return file.survey(start, delimiter)
 
 
-def try_out(site: Site, report: Report, job: Job, source: str, layout: Layout, text: bytes) -> Trial:
+def try_out(
+    site: Site, report: Report, job: Job, source: str, layout: Layout, text: bytes, probe: str | None = None
+) -> Trial:
     """Load the classifier and run it on the first rows, CSV text of `source`. Nothing is written.
 
-    Raises UsageError where it cannot be loaded, and what `trial.try_out` raises.
+    `probe` is a file that the client has written to the output: where it cannot be found, parts would go elsewhere.
+    Raises StorageError then, UsageError where the classifier cannot be loaded, and what `trial.try_out` raises.
     """
+    if probe and not storage.exists(probe):
+        raise StorageError(
+            f"The worker {site.worker} on {socket.gethostname()} does not see files that this computer writes to "
+            f"{job.output}.",
+            "Give an --output that all workers and this computer share: s3://bucket/folder, or a network folder.",
+        )
     classify = _classifier(job.entry, site.folder, job.slowness)
     parsed = parse(Rows.of(text, layout.delimiter), layout)
     return trial.try_out(classify, parsed, job, source, site.folder)

@@ -1,6 +1,7 @@
 """Dask clusters that somebody else runs, and objects in S3 (moto's server, over HTTP)."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -29,17 +30,17 @@ class Dask:
         self.start("scheduler", "--scheduler-file", self.file, "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
         self.wait_for(self.file.exists)
 
-    def start(self, *args, env=None):
+    def start(self, *args, env=None, within=()):
         log = (self.folder / f"{args[0]}-{len(self.started)}.log").open("w")
-        command = [sys.executable, "-m", f"distributed.cli.dask_{args[0]}", *map(str, args[1:])]
+        command = [*within, sys.executable, "-m", f"distributed.cli.dask_{args[0]}", *map(str, args[1:])]
         process = subprocess.Popen(command, stderr=log, stdout=log, cwd=self.folder, env=os.environ | (env or {}))
         self.started.append(process)
         return process
 
-    def worker(self, name, threads=2, env=None):
+    def worker(self, name, threads=2, env=None, within=()):
         return self.start(
             "worker", "--scheduler-file", self.file, "--name", name, "--nthreads", threads,
-            "--host", "127.0.0.1", "--no-dashboard", env=env,
+            "--host", "127.0.0.1", "--no-dashboard", env=env, within=within,
         )  # fmt: skip
 
     @staticmethod
@@ -149,6 +150,20 @@ def test_text_that_is_not_unicode_harms_no_worker(dask_cluster, tmp_path):
 def test_a_cluster_without_workers_is_no_cluster(dask_cluster, tmp_path):
     with pytest.raises(ClusterError, match=r"No worker has joined the cluster within 1\.0s"):
         dc.run(dc.plan(rows=10, output=tmp_path / "run"), dask_cluster.address, worker_timeout="1s")
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("unshare"), reason="needs root and util-linux")
+def test_an_output_that_a_worker_cannot_see_is_found_before_the_first_block(dask_cluster, tmp_path, classifiers):
+    """The worker has another folder of that name, as on another computer."""
+    (tmp_path / "shared").mkdir()
+    hide = f'mount -t tmpfs none {tmp_path}/shared && exec "$@"'
+    dask_cluster.worker("elsewhere", within=["unshare", "--mount", "sh", "-c", hide, "-"])
+    plan = dc.plan(rows=300, output=tmp_path / "shared/runs/one", classifier=classifiers("lengths"))
+    with pytest.raises(StorageError, match=r"The worker elsewhere on .* does not see files .*shared/runs/one"):
+        dc.run(plan, dask_cluster.address)
+    assert not list((tmp_path / "shared").iterdir()), "nothing is left of the probe"
+    dc.run(dc.plan(rows=300, output=tmp_path / "run", classifier=classifiers("lengths")), dask_cluster.address).verify()
+    assert not list((tmp_path / "run").glob(".dask*"))
 
 
 def test_workers_with_other_versions_are_refused_before_work(cluster, tmp_path, monkeypatch):

@@ -51,6 +51,7 @@ class InlineExecutor:
     """Runs tasks in this process, one after the other, without Dask: for a debugger."""
 
     processes = 1
+    is_remote = False
     dashboard = None
     instances: InstanceCluster = OtherCluster()
     client_name = ""
@@ -164,6 +165,11 @@ class DaskExecutor:
     def processes(self) -> int:
         """Classifier processes in the cluster: one for each thread of each worker, also of one still to come."""
         return max(1, sum(self.client.nthreads().values()), self.instances.expected_processes)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether workers are other processes than this one, perhaps on other computers."""
+        return not all(address.startswith("inproc://") for address in self.client.nthreads())
 
     def _hear(self, event: tuple[float, dict]) -> None:
         told = event[1]

@@ -1,5 +1,6 @@
 """What comes before the first block: the trial, copies of inputs, the survey, the cut."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,7 +28,8 @@ def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
     stages.enter("trying the classifier")
     chunks = 1 if plan.block_rows else TRIAL_CHUNKS  # with nothing to measure, one shows whether it works
     name, layout, sample = plan.source.first_rows(chunks * plan.chunk_rows)
-    trial = try_out(executor, plan, name, layout, sample)
+    with plan.folder.probe() if executor.is_remote else contextlib.nullcontext() as probe:
+        trial = try_out(executor, plan, name, layout, sample, probe)
     source = plan.source.with_copies(_write_copies(plan.source.copies, plan.source.layout.encoding, executor, stages))
     stages.enter("finding rows")
     surveyed = _survey(source, executor)
@@ -44,12 +46,14 @@ def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
     return cut
 
 
-def try_out(executor: Executor, plan: Plan, name: str, layout: Layout, sample: bytes) -> Trial:
+def try_out(
+    executor: Executor, plan: Plan, name: str, layout: Layout, sample: bytes, probe: str | None = None
+) -> Trial:
     """The trial; without a row, it still loads the classifier. Rows that kill their process are left to their
     block.
     """
     job = plan.job(plan.max_bad.of(10**9))  # a share of an unknown number of rows is no reason to stop here
-    with closing(executor.each(TRY_OUT, [(job, name, layout, sample)], plan.block_timeout)) as outcomes:
+    with closing(executor.each(TRY_OUT, [(job, name, layout, sample, probe)], plan.block_timeout)) as outcomes:
         (outcome,) = outcomes
     if isinstance(outcome.error, ProcessDied):
         return Trial(0, 0.0)

@@ -4,10 +4,14 @@ Names are relative to the folder. Every file in it is whole or absent; `Receipt`
 to know what is done.
 """
 
+import contextlib
 import json
 import re
+import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from .. import storage
@@ -68,6 +72,21 @@ class RunFolder:
     def delete(self, name: str) -> None:
         """Delete a file; one that does not exist is deleted already."""
         storage.delete(self.path(name))
+
+    @contextlib.contextmanager
+    def probe(self) -> Iterator[str]:
+        """Write a small file for others to look for, and yield its path; it is deleted, as are folders made for it."""
+        folder = Path(self.url)
+        made = [] if "://" in self.url else [path for path in (folder, *folder.parents) if not path.exists()]
+        name = f".dask-classify-probe-{secrets.token_hex(4)}"
+        self.write(name, b"")
+        try:
+            yield self.path(name)
+        finally:
+            self.delete(name)
+            with contextlib.suppress(OSError):  # somebody else has written there
+                for path in made:
+                    path.rmdir()
 
     # JSON
 
