@@ -4,12 +4,13 @@ PYTHON ?= python3
 ENV := .venv
 BIN := $(ENV)/bin
 BENCH := build/bench
+LOWEST := build/lowest
 ROWS ?= 10k
 
 IMAGE ?= dask-classify
 PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-.PHONY: help run test test-all lint test-image test-signals test-wheel tools docs notebooks pictures image push bench bench-quick \
+.PHONY: help run test test-all lint test-image test-signals test-wheel test-lowest tools docs notebooks pictures image push bench bench-quick \
 	bench-guard bench-scale bench-processes bench-memory constraints clean
 
 help:
@@ -18,6 +19,7 @@ help:
 	@echo "make test-all          run all tests, including the few slow ones"
 	@echo "make lint              fix style and formatting, check declared dependencies"
 	@echo "make test-wheel        install the built wheel in an empty environment and test it (two minutes)"
+	@echo "make test-lowest       run the tests with the lowest versions that pyproject.toml allows"
 	@echo "make docs              build the documentation site in build/site"
 	@echo "make notebooks         build notebooks/*.ipynb from the .py files next to them"
 	@echo "make pictures          make the README's pictures from real runs (Chromium)"
@@ -45,6 +47,16 @@ test: $(ENV)/installed-test tools
 
 test-all: $(ENV)/installed-test tools
 	$(BIN)/python -m pytest -n 3
+
+# The environment of a user who has old versions of everything; the tests' own packages are the newest that fit.
+test-lowest: tools
+	rm -rf $(LOWEST)
+	mkdir -p $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(LOWEST)/bin/python tests/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt --editable . --group test
+	$(LOWEST)/bin/python -m pytest -n 3 -m "not slow"
 
 tools:
 	@tests/install_tools.sh

@@ -103,3 +103,20 @@ def test_the_public_names_are_there():
     for name in dask_classifier.__all__:
         assert getattr(dask_classifier, name).__doc__
         assert name in dir(dask_classifier)
+
+
+def test_little_of_dask_cloudprovider_is_used():
+    """It has had no release since September 2025, so each name that is used is one that may have to be replaced."""
+    used = set()
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module.startswith("dask_cloudprovider"):
+                used |= {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Attribute) and ast.unparse(node).startswith("dask_cloudprovider."):
+                used.add(ast.unparse(node))
+    longest = {name for name in used if not any(other.startswith(f"{name}.") for other in used)}
+    assert longest == {
+        "dask_cloudprovider.aws.EC2Cluster",
+        "dask_cloudprovider.aws.ec2.EC2Scheduler",
+        "dask_cloudprovider.aws.ec2.EC2Worker",
+    }
