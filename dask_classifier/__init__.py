@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from .cluster import EC2Cluster
     from .ec2.spec import ClusterSpec
     from .engine.local import LocalCluster
-    from .pipeline import classify, run
+    from .pipeline import classify, estimate, run
+    from .runs.estimate import Estimate
     from .runs.manifest import Manifest
     from .runs.planning import Plan, plan
     from .runs.progress import Progress
@@ -28,6 +29,7 @@ __version__ = version("dask-classify")
 __all__ = [
     "ClusterSpec",
     "EC2Cluster",
+    "Estimate",
     "LocalCluster",
     "Manifest",
     "Plan",
@@ -35,6 +37,7 @@ __all__ = [
     "Result",
     "classify",
     "errors",
+    "estimate",
     "open_run",
     "plan",
     "run",
@@ -50,7 +53,9 @@ _HOME = {
     "Result": "runs.result",
     "open_run": "runs.result",
     "plan": "runs.planning",
+    "Estimate": "runs.estimate",
     "classify": "pipeline",
+    "estimate": "pipeline",
     "run": "pipeline",
 }
 

@@ -10,7 +10,7 @@ from distributed import Client
 from distributed.deploy.cluster import Cluster
 
 from . import storage
-from .classifier.job import CLASSIFY_BLOCK, Trial
+from .classifier.job import CLASSIFY_BLOCK
 from .engine.connect import connect
 from .engine.prepare import TRIAL_CHUNKS, Executor, prepare, restore_copies, try_out
 from .errors import BlocksFailed, DaskClassifyError, ProcessDied, TooManyBadRows, UsageError
@@ -19,7 +19,9 @@ from .parts.run_folder import REPORT
 from .rows.source import Block, Source
 from .runs.cut import Cut
 from .runs.earlier import Earlier, look
+from .runs.estimate import Estimate
 from .runs.manifest import add_machines, save_manifest
+from .runs.outline import Outline
 from .runs.planning import Input, Plan, new_run_id
 from .runs.planning import plan as make_plan
 from .runs.progress import CLASSIFYING, Beginning, Progress
@@ -139,11 +141,46 @@ def classify(
     return run(plan, cluster, progress=progress, worker_timeout=worker_timeout)
 
 
-def measure(plan: Plan, cluster: Cluster | Client | str | None) -> Trial:
-    """The trial alone: nothing is written. Raises what a run's trial raises."""
-    name, layout, sample = plan.source.first_rows(TRIAL_CHUNKS * plan.chunk_rows)
-    with connect(cluster, new_run_id(), plan.package, Progress()) as executor:
-        return try_out(executor, plan, name, layout, sample)
+def estimate(
+    plan: Plan,
+    cluster: Cluster | Client | str | None = None,
+    *,
+    processes: int | None = None,
+    dollars_per_hour: float | None = None,
+    worker_timeout: str | float | None = None,
+) -> Estimate:
+    """Estimate how long a plan will take, by a trial on its first rows; nothing is written.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to do, from `plan`.
+    cluster : Dask cluster, Client or str, optional
+        Where to run the trial; as of `run`.
+    processes : int, optional
+        Classifier processes of the run. Default: those of the cluster.
+    dollars_per_hour : float, optional
+        Price of the run's instances, for the cost.
+    worker_timeout : float or str, optional
+        As of `run`.
+
+    Returns
+    -------
+    Estimate
+        Rows, milliseconds per row, seconds and dollars.
+
+    Raises
+    ------
+    WrongAnswer, TooManyBadRows, UsageError, StorageError, SourceError, ClusterError
+        What the trial of a run raises.
+
+    Examples
+    --------
+    >>> dc.estimate(plan, processes=112)  # doctest: +SKIP
+    """
+    with connect(cluster, new_run_id(), plan.package, Progress(), worker_timeout=worker_timeout) as executor:
+        trial = try_out(executor, plan, *plan.source.first_rows(TRIAL_CHUNKS * plan.chunk_rows))
+        return Estimate.of(Outline.of(plan, processes or executor.processes), trial, dollars_per_hour)
 
 
 def _run(plan: Plan, earlier: Earlier, cluster, progress: Progress, worker_timeout: str | float | None) -> Result:

@@ -156,3 +156,23 @@ def test_errors_are_built_in_kinds_and_survive_pickling():
 def test_errors_in_python_speak_python(command, python):
     assert in_python(command) == python
     assert str(UsageError("No.", command)) == f"No.\n{python}" and UsageError("No.", command).hint == command
+
+
+# --- estimates and notebooks ---------------------------------------------------------------------------
+
+
+def test_an_estimate_is_rows_times_the_trials_time_over_processes(tmp_path):
+    plan = dc.plan(rows="10M", output=tmp_path / "run", slowness=1)
+    estimate = dc.estimate(plan, "inline", processes=100, dollars_per_hour=7.2)
+    assert (estimate.rows, estimate.rows_precision, estimate.processes) == (10_000_000, "exact", 100)
+    assert estimate.seconds == pytest.approx(10_000_000 * estimate.ms_per_row / 1000 / 100)
+    assert estimate.dollars == pytest.approx(estimate.seconds * 7.2 / 3600)
+    assert "10,000,000 rows on 100 processes, about" in repr(estimate) and "$" in repr(estimate)
+    assert "ms/row" in estimate._repr_html_()
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_estimate_of_no_rows_is_not_known(tmp_path):
+    (tmp_path / "in.csv").write_text("id,review\n")
+    estimate = dc.estimate(dc.plan(tmp_path / "in.csv", length, tmp_path / "run"), "inline")
+    assert estimate.seconds is None and "the trial classified no row" in repr(estimate)

@@ -170,15 +170,11 @@ def plan(options: dict, machines: dict, *, measure: bool, as_json: bool) -> None
 
 def _measured(plan: planning.Plan, outlined: Outline, price) -> tuple[dict, dict]:
     """Time and cost of a plan, by a trial on this computer, for people and for programs."""
-    from ..ec2 import prices
-
+    dollars = price.dollars if price else None
     with LocalCluster(1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as here:
-        trial = pipeline.measure(plan, here)
-    if not trial.rows:
-        unknown = dict.fromkeys(("ms_per_row", "seconds", "dollars"))
-        return {"time": "not known: the trial has classified no row"}, unknown
-    estimate = prices.Estimate.of(outlined.rows, trial.seconds_a_row, outlined.processes, price)
-    return estimate.words(outlined.rows_precision), estimate.as_json()
+        estimate = pipeline.estimate(plan, here, processes=outlined.processes, dollars_per_hour=dollars)
+    numbers = {"ms_per_row": estimate.ms_per_row, "seconds": estimate.seconds, "dollars": estimate.dollars}
+    return estimate.words, numbers
 
 
 def _offered(machines: dict):

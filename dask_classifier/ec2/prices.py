@@ -1,4 +1,4 @@
-"""What machines cost an hour, and a run in all: AWS's own price list, else spot's history, else a small dated table."""
+"""What instances cost per hour: AWS's own price list, else spot's history, else a small dated table."""
 
 import contextlib
 import datetime
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import DaskClassifyError
-from ..units import format_seconds
 from .aws import Aws
 from .placement import Ground
 from .spec import ClusterSpec
@@ -39,35 +38,6 @@ class Hourly:
 
     def __str__(self):
         return f"about ${self.dollars:.2f} an hour ({self.source})" if self.dollars else "price not known"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will take, by the speed of a trial; `dollars` is None where there is no price."""
-
-    seconds: float  # of work, without the machines' start and end
-    ms_a_row: float
-    dollars: float | None = None
-
-    @classmethod
-    def of(cls, rows: int, seconds_a_row: float, processes: int, price: Hourly | None = None) -> "Estimate":
-        """Rows over processes; the rest is a few percent (docs/performance.md)."""
-        seconds = rows * seconds_a_row / processes
-        dollars = price.dollars * seconds / 3600 if price and price.dollars else None
-        return cls(seconds, 1000 * seconds_a_row, dollars)
-
-    def as_json(self) -> dict[str, float | None]:
-        """For programs."""
-        return {"ms_per_row": self.ms_a_row, "seconds": self.seconds, "dollars": self.dollars}
-
-    def words(self, precision: str) -> dict[str, str]:
-        """For people; `precision` is that of the number of rows: "exact", "about" or "at least"."""
-        sure = "at least " if precision == "at least" else "about "
-        time = f"{sure}{format_seconds(self.seconds)} of work, at {self.ms_a_row:.3g} ms a row as measured here"
-        if self.dollars is None:
-            return {"time": time}
-        cost = f"{sure}${self.dollars:.2f} for that; the machines' start and end, some minutes, come on top"
-        return {"time": time, "cost": cost}
 
 
 def hourly(aws: Aws, spec: ClusterSpec, ground: Ground, workers: int) -> Hourly:
