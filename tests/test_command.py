@@ -123,7 +123,7 @@ DEMO = ["--classifier", "blackbox"]
         (["--rows", "10", "--block-timeout", "1e400"], "'1e400' is not a time"),
         (["--workers", "2"], "Say what to classify"),
         (["--rows", "10", "--resume", "--overwrite", "--output", "x"], "not both"),
-        (["--rows", "10", "--resume"], "which run to resume"),
+        (["--rows", "10", "--resume"], "run to resume is not given"),
         (["--rows", "10", "--workers", "0"], "0 is not in the range"),
         (["--rows", "10", "--chunk-rows", "0"], "at least 1"),
         (["--rows", "10", "--block-rows", "many"], "many"),
@@ -131,16 +131,16 @@ DEMO = ["--classifier", "blackbox"]
         (["--rows", "10", "--cluster", "nowhere"], "is no cluster"),
         (["--rows", "10", "--cluster", "inline", "--workers", "3"], "says nothing"),
         (["--rows", "10", "--cluster", "tcp://127.0.0.1:1"], "needs an output"),
-        (["--rows", "10", "--output-format", "xlsx"], "is no output format"),
+        (["--rows", "10", "--output-format", "xlsx"], "is not an output format"),
         (["--rows", "10", "--classifier", "nope"], "is no classifier"),
         (["--rows", "10", "--block-timeout", "soon"], "is not a time"),
         ([*DEMO, "--input", "in.csv", "--delimiter", ";;"], "cannot be a delimiter"),
         ([*DEMO, "--input", "in.csv", "--encoding", "klingon"], "is not a text encoding"),
         ([*DEMO, "--input", "in.csv", "--input", "in.csv"], "named twice"),
-        ([*DEMO, "--input", "in.csv", "--seed", "3"], "--seed says nothing about input files"),
-        (["--rows", "10", "--delimiter", ";"], "--delimiter says nothing about generated rows"),
-        (["--rows", "10", "--encoding", "utf-16"], "--encoding says nothing about generated rows"),
-        (["--rows", "10", "--no-header-row"], "--no-header-row says nothing about generated rows"),
+        ([*DEMO, "--input", "in.csv", "--seed", "3"], "--seed has no effect with input files"),
+        (["--rows", "10", "--delimiter", ";"], "--delimiter has no effect with generated rows"),
+        (["--rows", "10", "--encoding", "utf-16"], "--encoding has no effect with generated rows"),
+        (["--rows", "10", "--no-header-row"], "--no-header-row has no effect with generated rows"),
         (["--rows", "10", "--block-rows", "0"], "'0' is not a number of rows of at least 1."),
         (["--rows", "10", "--cluster", "inline", "--block-timeout", "3s"], "cannot be ended"),
         ([*DEMO, "--input", "in.csv", "--encoding", "undefined"], "is not a text encoding"),
@@ -277,7 +277,7 @@ def test_plan_measures_where_it_is_asked_to(command, tmp_path):
     assert "raises on every row" in done.stderr
     code.write_text("import os\ndef f(df):\n    os._exit(3)\n")
     done = command("plan", "--rows", "1M", "--classifier", "mine.py:f", "--measure", check=0)
-    assert "not known: the trial has classified no row" in done.stdout
+    assert "not known: the trial classified no row" in done.stdout
     assert "is not known" in command("plan", "--rows", "1M", "--cluster", "tcp://127.0.0.1:1", check=2).stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 

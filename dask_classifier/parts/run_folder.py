@@ -78,12 +78,12 @@ class RunFolder:
         """Write a small file for others to look for, and yield its path; it is deleted, as are folders made for it."""
         folder = Path(self.url)
         made = [] if "://" in self.url else [path for path in (folder, *folder.parents) if not path.exists()]
-        name = f".dask-classify-probe-{secrets.token_hex(4)}"
-        self.write(name, b"")
+        probe = f".dask-classify-probe-{secrets.token_hex(4)}"
+        self.write(probe, b"")
         try:
-            yield self.path(name)
+            yield self.path(probe)
         finally:
-            self.delete(name)
+            self.delete(probe)
             with contextlib.suppress(OSError):  # somebody else has written there
                 for path in made:
                     path.rmdir()

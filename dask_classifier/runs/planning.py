@@ -262,11 +262,11 @@ def _refuse_useless(
     input: Input | None, classifier: object, layout: Layout, *, seed: int, slowness: object, with_file: object
 ) -> None:
     """Raise UsageError for an option that would have no effect."""
-    about = "generated rows" if input is None else "a DataFrame"
     if input is None or is_frame(input):
-        _refuse_if(layout.delimiter != ",", "--delimiter", about)
-        _refuse_if(layout.encoding != "utf-8", "--encoding", about)
-        _refuse_if(not layout.header_row, "--no-header-row", about)
+        rows = "generated rows" if input is None else "a DataFrame"
+        _refuse_if(layout.delimiter != ",", "--delimiter", rows)
+        _refuse_if(layout.encoding != "utf-8", "--encoding", rows)
+        _refuse_if(not layout.header_row, "--no-header-row", rows)
     if input is not None:
         _refuse_if(seed != 0, "--seed", "input files")
     if classifier == "blackbox":
