@@ -116,10 +116,18 @@ def classify(
 
     Parameters
     ----------
-    input, classifier, output
-        As of `plan`.
-    cluster, progress, worker_timeout
-        As of `run`.
+    input : str, Path, sequence of these, DataFrame or Arrow table
+        What to classify; see `plan`.
+    classifier : str or callable
+        The classifier; see `plan`.
+    output : str or Path, optional
+        Folder or s3:// URL of the run. Default: a new folder below `runs`.
+    cluster : Dask cluster, Client or str, optional
+        Where to run; see `run`.
+    progress : Progress, optional
+        Follows the run. Default: in Jupyter, the cell shows it.
+    worker_timeout : float or str, optional
+        Time to wait for the first worker; see `run`.
     **options
         The other options of `plan`, such as `max_bad` or `resume`.
 

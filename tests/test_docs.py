@@ -5,16 +5,22 @@ end with the exit code of `fails=`; `python` is run as a script; a `text` titled
 Blocks of `console` and `text` are only shown; but a `dask-classify` in them must be a call that is understood.
 """
 
+import ast
+import inspect
 import os
 import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import click
 import pytest
+from numpydoc.validate import validate
 
+import dask_classifier as dc
+from dask_classifier import tasks
 from dask_classifier.cli.app import app
 
 ROOT = Path(__file__).parent.parent
@@ -93,3 +99,39 @@ def test_the_site_has_no_broken_link_and_no_warning(tmp_path):
     for name, text in pages.items():
         asked = re.findall(r'<(?:script|img|link)[^>]*(?:src|href)="(https?:[^"]+)"', text)
         assert not asked, f"{name} asks another machine: {asked}"
+
+
+def test_architecture_shows_the_function_that_is_all_of_the_work():
+    shown = ast.parse(
+        re.search(r"```python\n(def classify_block.*?)```", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)[1]
+    )
+    function = ast.parse(textwrap.dedent(inspect.getsource(tasks.classify_block)))
+    del function.body[0].body[0]  # its docstring
+    assert ast.unparse(shown) == ast.unparse(function)
+
+
+METHODS = [name for name, _ in inspect.getmembers(dc.Result, inspect.isfunction) if name[0] != "_"]
+METHODS = [name for name in METHODS if name not in {"begins_with_names", "read_ahead", "stored"}]  # for this package
+SECTIONS = {
+    "GL08",
+    "SS01",
+    "SS03",
+    "PR01",
+    "PR02",
+    "PR03",
+    "PR04",
+    "RT01",
+    "YD01",
+}  # numpydoc's names for what is missing
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"{value.__module__}.{name}" for name in dc.__all__ if inspect.isfunction(value := getattr(dc, name))),
+        *(f"dask_classifier.runs.result.Result.{name}" for name in METHODS),
+        "dask_classifier.engine.local.LocalCluster",
+    ],
+)
+def test_public_docstrings_have_numpydocs_sections(name):
+    assert [text for code, text in validate(name)["errors"] if code in SECTIONS] == []

@@ -24,7 +24,27 @@ _AT_ONCE = 8  # parts read at the same time
 
 
 def open_run(output: str | Path) -> "Result":
-    """The result in a run's folder or s3:// URL. Raises DamagedRun where there is no complete run."""
+    """Open a finished run.
+
+    Parameters
+    ----------
+    output : str or Path
+        Folder or s3:// URL of the run.
+
+    Returns
+    -------
+    Result
+        The complete run.
+
+    Raises
+    ------
+    DamagedRun
+        There is no complete run.
+
+    Examples
+    --------
+    >>> dc.open_run("runs/today").head()  # doctest: +SKIP
+    """
     folder = RunFolder(storage.absolute(str(output)))
     if not folder.exists(MANIFEST):
         if folder.exists(PLAN):
@@ -34,7 +54,17 @@ def open_run(output: str | Path) -> "Result":
 
 
 class Result:
-    """A complete run, as `run` and `open_run` give it. `output` is its folder, `manifest` what manifest.json holds."""
+    """A complete run, from `run`, `classify` or `open_run`.
+
+    Attributes
+    ----------
+    output : str
+        Folder or URL of the run.
+    manifest : Manifest
+        What manifest.json holds.
+    folder : RunFolder
+        The run's files by their names.
+    """
 
     def __init__(self, output: str, manifest: Manifest):
         self.output: str = output
@@ -52,27 +82,27 @@ class Result:
 
     @property
     def report(self) -> str:
-        """Where report.html is, the page for people: a path, or an s3:// URL."""
+        """Path or URL of report.html, the page for people."""
         return self.folder.path(REPORT)
 
     @property
     def words(self) -> dict[str, str]:
-        """Rows in, out and set aside, and parts, for people."""
+        """Counts of rows and parts, formatted for people."""
         return self.manifest.words
 
     @property
     def rows(self) -> int:
-        """Rows in the parts."""
+        """Number of rows in the parts."""
         return self.manifest["rows_out"]
 
     @property
     def bad_rows(self) -> int:
-        """Rows set aside."""
+        """Number of quarantined rows."""
         return self.manifest["bad_rows"]
 
     @property
     def columns(self) -> list[str]:
-        """The parts' columns, the index first."""
+        """Names of the parts' columns, the index first."""
         return self.manifest["columns"]
 
     @property
@@ -82,7 +112,7 @@ class Result:
 
     @property
     def new_receipts(self) -> list[Receipt]:
-        """Those of the last attempt, which `resume` has not found done."""
+        """The receipts of the last attempt, without those that `resume` found done."""
         resumed = set(self.manifest.get("resumed", ()))
         return [receipt for receipt in self.receipts if receipt.index not in resumed]
 
@@ -92,14 +122,36 @@ class Result:
         return FORMATS[self.manifest["output_format"]]
 
     def urls(self, receipts: list[Receipt] | None = None) -> list[str]:
-        """Where the parts are, in order: all, or those of some receipts."""
+        """Return the paths or URLs of parts.
+
+        Parameters
+        ----------
+        receipts : list of Receipt, optional
+            Of which parts. Default: all, in order.
+
+        Returns
+        -------
+        list of str
+            One for each receipt.
+        """
         some = self.receipts if receipts is None else receipts
         return [self.folder.path(part_name(receipt.index, self.part_format.name)) for receipt in some]
 
     # reading
 
     def head(self, rows: int = 5) -> "pd.DataFrame":
-        """The first rows, without reading more parts than that takes."""
+        """Return the first rows, without reading more parts than that takes.
+
+        Parameters
+        ----------
+        rows : int
+            Number of rows.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The rows, indexed by the source's first column.
+        """
         frames, count = [], 0
         for frame in self._frames():
             frames.append(frame)
@@ -134,7 +186,13 @@ class Result:
         return with_types(self._concat(list(self._frames())), convert, dtype or {})
 
     def to_dask(self) -> "dd.DataFrame":
-        """All rows as a Dask DataFrame with one partition for each part, read when needed."""
+        """Return all rows as a Dask DataFrame.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            One partition for each part, read when needed.
+        """
         import dask.dataframe as dd  # slow to import, and few need it
 
         receipts = [receipt for receipt in self.receipts if receipt.rows]
@@ -143,7 +201,18 @@ class Result:
         return dd.from_map(self.part, receipts, meta=self.part(receipts[0]).iloc[:0])
 
     def first_lines(self, rows: int) -> str:
-        """The columns' names and the first rows, as CSV."""
+        """Return the columns' names and the first rows as CSV.
+
+        Parameters
+        ----------
+        rows : int
+            Number of rows.
+
+        Returns
+        -------
+        str
+            A header line and the rows.
+        """
         lines = [CSV.header(self.columns).decode()]
         for receipt in self.receipts:
             if receipt.rows:
@@ -168,7 +237,18 @@ class Result:
         return (self.part(receipt) for receipt in self.receipts if receipt.rows)
 
     def part(self, receipt: Receipt) -> "pd.DataFrame":
-        """The rows of one part."""
+        """Return the rows of one part.
+
+        Parameters
+        ----------
+        receipt : Receipt
+            The part's receipt.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The rows, indexed by the source's first column.
+        """
         header = self.begins_with_names(receipt)
         frame = self.part_format.read(self.stored(receipt), self._columns, header=header)
         return frame.set_index(frame.columns[0])
@@ -179,7 +259,13 @@ class Result:
         return pd.concat(frames) if frames else self._columns.empty()
 
     def quarantined(self) -> "pd.DataFrame":
-        """The bad rows: source, row (its number in the source, from 1), reason, raw (its text)."""
+        """Return the bad rows.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `source` (URL), `row` (number in the source, from 1), `reason` and `raw` (the row's text).
+        """
         from .frames import read_quarantine
 
         names = [quarantine_name(receipt.index) for receipt in self.receipts if receipt.bad_rows]
@@ -193,8 +279,8 @@ class Result:
         Parameters
         ----------
         file : str or Path
-            Path or URL. The suffix sets the format: .gz and .zst are compressed CSV, .parquet is Parquet. Suffixes of
-            other formats are refused; any other name is plain CSV.
+            Path or URL. The suffix sets the format: .gz and .zst are compressed CSV, .jsonl.gz JSON Lines, .parquet
+            Parquet. Suffixes of other formats are refused; any other name is plain CSV.
         header : bool
             Whether CSV begins with a line of the columns' names.
 
@@ -208,9 +294,16 @@ class Result:
             return stream.tell()
 
     def write_to(self, stream: BinaryIO, name: str = "", *, header: bool | None = None) -> None:
-        """Write all rows, in order, to a binary stream, in the format that the suffix of `name` sets.
+        """Write all rows, in order, to a binary stream.
 
-        By default, CSV has a header line where the run's first part was to have one.
+        Parameters
+        ----------
+        stream : binary file
+            Where to write.
+        name : str
+            A file name, whose suffix sets the format as in `fetch`.
+        header : bool, optional
+            Whether CSV begins with a line of the columns' names. Default: as in the run's first part.
         """
         target = format_of_file(name)
         if not target.joins:
@@ -260,9 +353,16 @@ class Result:
     # verifying
 
     def verify(self) -> Verified:
-        """Read every part again and prove the manifest: sizes, digests, rows, receipts, and that no other parts are
-        there.
+        """Read every part again and prove the manifest: sizes, digests, row counts, no part missing or extra.
 
-        Raises DamagedRun with the first thing that is wrong.
+        Returns
+        -------
+        Verified
+            Counts, and a digest of all rows.
+
+        Raises
+        ------
+        DamagedRun
+            The first thing that is wrong.
         """
         return verify(self)
