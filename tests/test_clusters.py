@@ -1,9 +1,11 @@
 """Dask clusters that somebody else runs, and objects in S3 (moto's server, over HTTP)."""
 
+import http.server
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import classifiers as known
@@ -249,6 +251,54 @@ def test_faults_of_s3_are_one_sentence(s3, command, classifiers):
     assert "aws configure" in done.stderr
     done = command(*args, "--output", "s3://bucket/run", env={"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, check=1)
     assert "Could not connect" in done.stderr
+
+
+@pytest.fixture
+def refusing():
+    """A store on loopback that refuses each request with S3's error of a code."""
+    servers = []
+
+    def start(code, status=400):
+        class Refuse(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                error = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/xml")
+                self.send_header("Content-Length", str(len(error)))
+                self.end_headers()
+                self.wfile.write(b"" if self.command == "HEAD" else error)
+                servers[-1].asked.append(self.path)
+
+            do_PUT = do_POST = do_HEAD = do_DELETE = do_GET
+
+            def log_message(self, *args):
+                pass
+
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuse))
+        servers[-1].asked = []
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "code, status, hint",
+    [
+        ("ExpiredToken", 400, "run `aws sso login`"),
+        ("RequestTimeTooSkewed", 403, "clock is wrong"),
+        ("SignatureDoesNotMatch", 403, "The secret key is wrong, or this computer's clock is"),
+    ],
+)
+def test_credentials_that_s3_refuses(refusing, command, code, status, hint):
+    store = refusing(code, status)
+    env = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{store.server_port}", "AWS_ACCESS_KEY_ID": "testing"}
+    env |= {"AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+    done = command("--rows", 10, "--output", "s3://bucket/run", check=1, env=env)
+    assert store.asked and hint in done.stderr
 
 
 def test_a_whole_object_or_none(s3, tmp_path):
