@@ -125,3 +125,9 @@ class Loaded:
 
     def __call__(self, df):
         return df.assign(PID=os.getpid())
+
+
+def prints_and_waits(site, report):
+    """A task, and no classifier."""
+    print("something")
+    time.sleep(600)

@@ -88,20 +88,6 @@ def test_a_lethal_row_at_the_beginning_costs_its_block_too(cluster, tmp_path, cl
     assert "part-00000.json" not in receipts and len(receipts) >= 15
 
 
-def test_a_block_that_prints_without_end_is_ended_by_its_time_out(cluster, tmp_path):
-    """Its output is read all the time, and must not keep the clock from being looked at."""
-
-    def endless(chunk):
-        while len(chunk) == 100 and "150" in chunk.index:
-            print("and so on " * 100)
-        return [0] * len(chunk)
-
-    plan = dc.plan(rows=300, output=tmp_path / "run", classifier=endless, block_rows=100, block_timeout="1s")
-    with pytest.raises(BlocksFailed, match=r"block 1 \(rows 101 to 200 .*\), whose process took longer than 1 s"):
-        dc.run(plan, cluster)
-    assert len(list((tmp_path / "run/parts").glob("*.json"))) == 2
-
-
 def test_a_classifier_that_always_kills_its_process_is_given_up_soon(cluster, tmp_path, classifiers):
     deaths = Deaths()
     plan = dc.plan(rows=100_000, output=tmp_path / "run", classifier=classifiers("kills"), block_rows=100)

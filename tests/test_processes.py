@@ -25,7 +25,7 @@ from dask_classifier import generate
 from dask_classifier.classifier.job import Site
 from dask_classifier.engine import processes
 from dask_classifier.engine.printed import Printed
-from dask_classifier.errors import ClusterError, DamagedRun, UsageError
+from dask_classifier.errors import ClusterError, DamagedRun, ProcessDied, UsageError
 from dask_classifier.units import Renewal
 
 COMMAND = Path(sys.executable).parent / "dask-classify"
@@ -131,7 +131,7 @@ def test_a_forkserver_killed_while_it_starts_a_process_costs_a_try(tmp_path):
     outcome = []
 
     def start():
-        with contextlib.suppress(processes.ProcessDied):
+        with contextlib.suppress(ProcessDied):
             outcome.append(processes.Child(Site("here", str(tmp_path)), {}))
             return
         outcome.append("died")
@@ -145,6 +145,20 @@ def test_a_forkserver_killed_while_it_starts_a_process_costs_a_try(tmp_path):
     child = processes.Child(Site("here", str(tmp_path)), {})
     assert psutil.pid_exists(child.process.pid) and child.process.pid != server
     child.kill()
+
+
+@pytest.mark.timeout(120)
+def test_a_process_that_prints_without_end_is_ended_by_its_time_out(tmp_path, monkeypatch):
+    """Its output is always ready to be read: here because nobody reads it."""
+    child = processes.Child(Site("here", str(tmp_path)), {})
+    unread = []
+    monkeypatch.setattr(processes.Child, "_read_output", lambda self, on_output: unread.append(self) or True)
+    with pytest.raises(ProcessDied, match="took longer than 1 s"):
+        child.call(
+            "classifiers:prints_and_waits", (), on_report=lambda *counts: None, on_output=lambda *text: None, timeout=1
+        )
+    assert len(unread) > 10, "the output was ready again and again"
+    assert not child.process.is_alive()
 
 
 def test_a_lost_socket_is_made_again_while_other_processes_live(tmp_path):
