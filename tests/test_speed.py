@@ -48,7 +48,7 @@ def plain_way():
 def block(tmp_path):
     """The task of one block of 10,000 generated rows, ready to be called."""
     made = plan(rows=ROWS, output=tmp_path, classifier=near_free)
-    made.package.unpack(tmp_path)
+    made.package.install(tmp_path)
     job, file = made.job(0), made.source.files[0]
     return lambda: tasks.classify_block(
         Site("here", str(tmp_path)), lambda rows, bad: None, job, file, Block(0, ROWS, 0)

@@ -23,7 +23,7 @@ from distributed import Client, Future, as_completed
 from distributed.deploy.cluster import Cluster
 from distributed.scheduler import KilledWorker
 
-from ..classifier.bundle import Package
+from ..classifier.bundle import Bundle
 from ..classifier.job import Site
 from ..config import configured
 from ..dashboard import events
@@ -103,11 +103,11 @@ class InlineExecutor:
     machines = Machines()
     client_name = ""
 
-    def __init__(self, package: Package, progress: Progress):
+    def __init__(self, package: Bundle, progress: Progress):
         self.progress = progress
         self._package = package
         self._folder = tempfile.mkdtemp(prefix="dask-classify-")
-        package.unpack(Path(self._folder))
+        package.install(Path(self._folder))
         by_value = package.entry.endswith(".pickle")
         # modules are imported from where they are, so that a debugger shows the user's own file
         self.site = Site("inline", self._folder if by_value else package.home)
@@ -158,7 +158,7 @@ class DaskExecutor:
         client: Client,
         machines: Machines,
         run_id: str,
-        package: Package,
+        package: Bundle,
         progress: Progress,
         renewal: Renewal | None = None,
     ):
@@ -348,7 +348,7 @@ def _numbered(arguments: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
 def connect(
     cluster,
     run_id: str,
-    package: Package,
+    package: Bundle,
     progress: Progress,
     renewal: Renewal | None = None,
     worker_timeout: str | float | None = None,

@@ -41,7 +41,7 @@ class Plan:
     """What will be done, before anything is done. Made by `plan`."""
 
     source: Source
-    package: bundle.Package
+    package: bundle.Bundle
     output: str
     chunk_rows: int = 100
     block_rows: int | None = None  # None: by measurement
@@ -249,7 +249,7 @@ def plan(
     _refuse_own_input(source, folder)
     return Plan(
         source=source,
-        package=bundle.pack(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness")),
+        package=bundle.create(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness")),
         output=folder,
         chunk_rows=chunk_rows,
         block_rows=None if block_rows == "auto" else _whole_chunks(_positive(block_rows, "number of rows"), chunk_rows),
