@@ -127,7 +127,7 @@ DEMO = ["--classifier", "blackbox"]
         (["--rows", "10", "--workers", "0"], "0 is not in the range"),
         (["--rows", "10", "--chunk-rows", "0"], "at least 1"),
         (["--rows", "10", "--block-rows", "many"], "many"),
-        (["--rows", "10", "--max-bad", "200%"], "not a share"),
+        (["--rows", "10", "--max-bad", "200%"], "is not a percentage"),
         (["--rows", "10", "--cluster", "nowhere"], "is no cluster"),
         (["--rows", "10", "--cluster", "inline", "--workers", "3"], "says nothing"),
         (["--rows", "10", "--cluster", "tcp://127.0.0.1:1"], "needs an output"),

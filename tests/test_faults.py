@@ -398,7 +398,7 @@ def test_a_file_cut_off_during_the_run(tmp_path, classifiers):
     plan = dc.plan(input=file, output=tmp_path / "run", classifier=classifiers("slow"), block_rows=100)
     with (
         dc.LocalCluster(1, dashboard_address="127.0.0.1:0") as cluster,
-        pytest.raises(SourceError, match=r"in\.csv changed"),
+        pytest.raises(SourceError, match=r"in\.csv has changed"),
     ):
         dc.run(plan, cluster, progress=Cutter())
     assert file.stat().st_size == 100_000
