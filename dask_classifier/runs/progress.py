@@ -121,9 +121,9 @@ class Beginning(NamedTuple):
 
 
 class Progress:
-    """Collect the events of a run. Its methods may be called from any thread at any time.
+    """Collect the events of a run. Another thread may read its state at any time.
 
-    Pass an instance to `run`. Call `snapshot` for the current state, or override methods to handle events.
+    Pass an instance to `run`. Call `snapshot` for the current state, or override methods in a subclass to handle events.
     """
 
     def __init__(self):
