@@ -26,7 +26,7 @@ ROWS = 10_000
 CHUNKS = ROWS // 100
 PACKAGE = Path(dask_classifier.__file__).parent
 ONCE_A_BLOCK = {
-    "GeneratedRows.read", "parse", "_parse_plain", "as_frames", "to_csv", "_behind_the_rows", "gzip_member",
+    "GeneratedRows.read", "parse", "_parse_plain", "as_frames", "to_csv", "_appended_to_rows", "gzip_member",
     "PartWriter.commit",
 }  # fmt: skip
 

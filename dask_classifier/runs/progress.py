@@ -123,7 +123,7 @@ class Beginning(NamedTuple):
 class Progress:
     """Collect the events of a run. Another thread may read its state at any time.
 
-    Pass an instance to `run`. Call `snapshot` for the current state, or override methods in a subclass to handle events.
+    Pass an instance to `run`. Call `snapshot` for the current state, or override methods to handle events.
     """
 
     def __init__(self):
