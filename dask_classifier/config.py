@@ -1,13 +1,13 @@
-"""The settings of dask-classify in Dask's configuration."""
+"""Read the options of dask-classify from Dask's configuration."""
 
 import dask.config
 
 
 def configured() -> dict[str, object]:
-    """All of them, by option name with underscores.
+    """Return all configured options, by name with underscores.
 
-    Files have `dask-classifier: {output: ...}`; the environment has DASK_CLASSIFIER__OUTPUT, which Dask reads as
-    `classifier.output`, and which comes before the files.
+    Configuration files contain `dask-classifier: {output: ...}`. Environment variables such as
+    DASK_CLASSIFIER__OUTPUT, which Dask reads as `classifier.output`, take precedence.
     """
-    found = {**(dask.config.get("dask-classifier", None) or {}), **(dask.config.get("classifier", None) or {})}
-    return {name.replace("-", "_"): value for name, value in found.items()}
+    options = {**(dask.config.get("dask-classifier", None) or {}), **(dask.config.get("classifier", None) or {})}
+    return {name.replace("-", "_"): value for name, value in options.items()}

@@ -1,8 +1,7 @@
-"""Synthetic rows; row i is the same on every machine, in every cut.
+"""Generate synthetic rows. Row i is the same on every machine, no matter how the rows are cut into blocks.
 
-A row depends on the seed and on its number alone: three SplitMix64 values (Steele, Lea and Flood, 'Fast
-splittable pseudorandom number generators', OOPSLA 2014) of seed and row number give SKU, FLUX and
-DESCRIPTION.
+A row depends only on the seed and its number, from which three SplitMix64 values (Steele, Lea and Flood, 'Fast
+splittable pseudorandom number generators', OOPSLA 2014) are computed for SKU, FLUX and DESCRIPTION.
 
 | column            | value                                              |
 |-------------------|----------------------------------------------------|
@@ -26,7 +25,7 @@ _GAMMA = 0x9E3779B97F4A7C15
 _STREAM_ROWS = 50_000
 
 
-try:  # CPython's own MD5 is twice as fast on a few bytes as OpenSSL's, which hashlib prefers
+try:  # on a few bytes, CPython's own MD5 is twice as fast as OpenSSL's, which hashlib prefers
     from _md5 import md5
 except ImportError:
     md5 = functools.partial(hashlib.md5, usedforsecurity=False)
@@ -38,7 +37,7 @@ def _descriptions() -> list[str]:
 
 
 def _splitmix64(seed: int, stream: int, numbers: np.ndarray) -> np.ndarray:
-    """SplitMix64's output for state seed + 3 * number + stream, as uint64."""
+    """Return the output of SplitMix64 for the states seed + 3 * number + stream, as uint64."""
     state = np.uint64(seed % 2**64) + (numbers * np.uint64(3) + np.uint64(stream + 1)) * np.uint64(_GAMMA)
     state = (state ^ (state >> np.uint64(30))) * _MULTIPLIERS[0]
     state = (state ^ (state >> np.uint64(27))) * _MULTIPLIERS[1]
@@ -46,14 +45,14 @@ def _splitmix64(seed: int, stream: int, numbers: np.ndarray) -> np.ndarray:
 
 
 def csv_header() -> bytes:
-    """The header line of generated rows."""
+    """Return the header line of generated rows."""
     return ",".join(COLUMNS).encode() + b"\n"
 
 
 def csv_rows(seed: int, first: int, rows: int) -> bytes:
-    """The rows with the IDs `first` to `first + rows - 1` as CSV, without a header, ASCII, `rows` lines."""
+    """Return the rows with the IDs `first` to `first + rows - 1` as ASCII CSV without a header, one line per row."""
     numbers = np.arange(first, first + rows, dtype=np.uint64)
-    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the method
+    with np.errstate(over="ignore"):  # SplitMix64 is defined modulo 2**64
         sku = (_splitmix64(seed, 0, numbers) % np.uint64(100_000) + np.uint64(1)).tolist()
         flux = ((_splitmix64(seed, 1, numbers) >> np.uint64(11)) * 2.0**-53).tolist()
         description = (_splitmix64(seed, 2, numbers) % np.uint64(_DESCRIPTIONS) + np.uint64(1)).tolist()
@@ -66,7 +65,7 @@ def csv_rows(seed: int, first: int, rows: int) -> bytes:
 
 
 def csv_stream(seed: int, rows: int) -> Iterator[bytes]:
-    """The whole file, header first, in pieces that fit in memory."""
+    """Yield the whole file, beginning with the header, in pieces that fit in memory."""
     yield csv_header()
     for first in range(0, rows, _STREAM_ROWS):
         yield csv_rows(seed, first, min(_STREAM_ROWS, rows - first))

@@ -1,8 +1,8 @@
-"""The only door to files and objects (fsspec): list, ranged read, whole-object write.
+"""All access to files and objects, with fsspec: listing, reading ranges, and atomic writing.
 
-A URL is a local path or anything that fsspec knows, such as s3://bucket/key. What exists under a name is
-always whole: a local file is written under a temporary name, flushed and renamed; an object is one PUT.
-Failures come out as StorageError, with the URL and a hint.
+A URL is a local path or anything that fsspec supports, such as s3://bucket/key. No incomplete file is ever visible
+under its name: a local file is written under a temporary name, flushed and renamed, and an object appears when its
+upload is complete. Failures are raised as StorageError, with the URL and a hint.
 """
 
 import contextlib
@@ -27,24 +27,24 @@ from .errors import StorageError
 
 _TEMPORARY = ".tmp-"  # part of the name of a file that is being written
 _HINTS = {
-    errno.ENOSPC: "The disk is full. Make room, then go on with --resume.",
-    errno.EDQUOT: "The disk quota is used up. Make room, then go on with --resume.",
-    errno.EFBIG: "The file is larger than this system allows.",
-    errno.EROFS: "The file system is read-only. Choose another folder.",
-    errno.ENOTDIR: "A part of the path is a file, not a folder.",
+    errno.ENOSPC: "Free some disk space, then continue with --resume.",
+    errno.EDQUOT: "Delete some files to stay within the disk quota, then continue with --resume.",
+    errno.EFBIG: "Choose a file system that allows larger files.",
+    errno.EROFS: "Choose a folder on a file system that is not read-only.",
+    errno.ENOTDIR: "Check the path: a part of it is a file, not a folder.",
 }
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells one version of a file from another: its size in bytes, and its ETag or time of change."""
+    """The values that distinguish versions of a file: its size in bytes, and its ETag or modification time."""
 
     size: int
     version: str
 
 
 def _filesystem(url: str):
-    """The file system of `url` and the path there. Listings are never cached: workers change them."""
+    """Return the file system of `url`, and the path on it. Listings are never cached, because workers write files."""
     options = {"use_listings_cache": False} if "://" in url and not url.startswith("file://") else {}
     try:
         if "::" not in url or url.partition("::")[0] in fsspec.available_protocols():
@@ -55,27 +55,27 @@ def _filesystem(url: str):
 
 
 def _unchained(url: str, options: dict):
-    """The file system and the path of a name with "::" in it, which fsspec would take for a chain of file systems."""
+    """Return file system and path of a name that contains "::", which fsspec would take for a chain of file systems."""
     protocol = url.partition("://")[0] if "://" in url else "file"
     kind = fsspec.get_filesystem_class(protocol)
     return kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)
 
 
-_EXPIRED = "The credentials have expired: run `aws sso login`, or get new ones, then --resume."
+_EXPIRED = "Run `aws sso login`, or get new credentials in another way, then continue with --resume."
 _SIGNING_HINTS = {
     "ExpiredToken": _EXPIRED,
     "ExpiredTokenException": _EXPIRED,
     "TokenRefreshRequired": _EXPIRED,
-    "RequestTimeTooSkewed": "This computer's clock is wrong: set it.",
-    "SignatureDoesNotMatch": "The secret key is wrong, or this computer's clock is.",
+    "RequestTimeTooSkewed": "Set this computer's clock.",
+    "SignatureDoesNotMatch": "Check the secret key and this computer's clock.",
 }
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload of a large object that was begun, and neither completed nor dropped. Its pieces are stored, and paid.
+    """A multipart upload that was neither completed nor aborted. Its pieces are stored, and cost money.
 
-    `name` is relative to the folder that was looked at, or "" for an upload to the very URL.
+    `name` is relative to the folder that was listed, or "" for an upload to that URL itself.
     """
 
     url: str
@@ -86,7 +86,7 @@ class Upload:
 
 @contextlib.contextmanager
 def _explained(action: str, url: str) -> Iterator[None]:
-    """Turn what a file system raises into one StorageError."""
+    """Convert the exceptions of file systems into StorageError."""
     try:
         yield
     except StorageError:  # which is an OSError, and explained already
@@ -108,40 +108,40 @@ def _is_bucket(error: FileNotFoundError) -> bool:
 
 
 def _code(error: Exception) -> str:
-    """AWS's code of an error, also of one that s3fs has translated, or ""."""
-    found = error if isinstance(error, ClientError) else error.__cause__
-    return found.response.get("Error", {}).get("Code", "") if isinstance(found, ClientError) else ""
+    """Return AWS's code of an error, even if s3fs has translated the error; "" if there is none."""
+    original = error if isinstance(error, ClientError) else error.__cause__
+    return original.response.get("Error", {}).get("Code", "") if isinstance(original, ClientError) else ""
 
 
 def _hint(error: Exception) -> str:
     if isinstance(error, NoCredentialsError):
-        return "Give AWS credentials: `aws configure`, AWS_PROFILE, or an instance profile."
+        return "Set up AWS credentials: run `aws configure`, set AWS_PROFILE, or use an instance profile."
     if isinstance(error, EndpointConnectionError):
         return "Check the network, AWS_ENDPOINT_URL and the region."
     if hint := _SIGNING_HINTS.get(_code(error)):
         return hint
-    if isinstance(error, PermissionError) and error.errno is None:  # of S3, which tells HEAD no more than "Forbidden"
-        return "Check that your credentials are current and allow this; `dask-classify doctor` looks at both."
+    if isinstance(error, PermissionError) and error.errno is None:  # from S3, which answers HEAD only with "Forbidden"
+        return "Check that your credentials are valid and allow this; `dask-classify doctor` checks both."
     if isinstance(error, PermissionError):
-        return "You lack the permission."
+        return "Check the permissions of the file and its folder."
     if isinstance(error, FileNotFoundError):
         return "Create the bucket before the run." if _is_bucket(error) else "Check the spelling."
     return _HINTS.get(getattr(error, "errno", None), "")
 
 
 def absolute(url: str) -> str:
-    """The URL as any process would have to say it: a local path becomes absolute, others stay."""
+    """Return a URL that is valid in any process: a local path becomes absolute, others do not change."""
     filesystem, path = _filesystem(url)
     return path if isinstance(filesystem, LocalFileSystem) else url.rstrip("/")
 
 
 def join(folder: str, *names: str) -> str:
-    """A name below a folder."""
+    """Join a folder and names below it."""
     return "/".join([folder.rstrip("/"), *names])
 
 
 def compression(url: str) -> str | None:
-    """The compression that the suffix of `url` says, as fsspec names it: gzip, bz2, zstd, xz, or None."""
+    """Return the compression of `url` by its suffix, as fsspec names it: gzip, bz2, zstd, xz, or None."""
     kind = infer_compression(url)
     if kind not in {None, "gzip", "bz2", "zstd", "xz"}:
         raise StorageError(
@@ -151,62 +151,60 @@ def compression(url: str) -> str | None:
 
 
 def expand(pattern: str) -> list[str]:
-    """The files that a URL or a glob names, sorted; raises StorageError where there is none."""
+    """Return the files that a URL or a glob names, sorted. Raise StorageError if there are none."""
     filesystem, path = _filesystem(pattern)
     with _explained("list", pattern):
         literal = not any(c in path for c in "*?[") or filesystem.exists(path)
-        found = [path] if literal else sorted(filesystem.glob(path))
-    if not found:
+        names = [path] if literal else sorted(filesystem.glob(path))
+    if not names:
         raise StorageError(f"No file matches {pattern}.", "Quote the pattern, and check it with ls.")
     return [
-        filesystem.unstrip_protocol(name) if not isinstance(filesystem, LocalFileSystem) else name for name in found
+        filesystem.unstrip_protocol(name) if not isinstance(filesystem, LocalFileSystem) else name for name in names
     ]
 
 
 def identity(url: str) -> Identity:
-    """Size and version of a file. Raises StorageError."""
+    """Return the size and version of a file. Raise StorageError if it cannot be read."""
     filesystem, path = _filesystem(url)
     with _explained("read", url):
         if isinstance(filesystem, LocalFileSystem):
             status = Path(path).stat()
             if not Path(path).is_file():
                 raise StorageError(
-                    f"Cannot read {url}: it is not a file.", "Name a file, or a pattern such as 'folder/*.csv'."
+                    f"Cannot read {url}: it is not a file.", "Give a file, or a pattern such as 'folder/*.csv'."
                 )
             return Identity(status.st_size, str(status.st_mtime_ns))
         info = filesystem.info(path)
     if info["type"] == "directory":
         raise StorageError(
-            f"Cannot read {url}: it is a folder.", "Name a file, or a pattern such as 's3://bucket/*.csv'."
+            f"Cannot read {url}: it is a folder.", "Give a file, or a pattern such as 's3://bucket/*.csv'."
         )
     version = info.get("ETag") or info.get("LastModified") or info.get("mtime") or info.get("created")
     return Identity(info["size"], str(version).strip('"'))
 
 
 def exists(url: str) -> bool:
-    """Whether a file or an object has this name."""
+    """Return whether a file or an object exists."""
     filesystem, path = _filesystem(url)
-    with _explained("look for", url):
+    with _explained("access", url):
         return filesystem.exists(path)
 
 
 def sizes(folder: str) -> dict[str, int]:
-    """The files below a folder: name relative to the folder to size in bytes; {} where there is no such
-    folder.
-    """
+    """Return the sizes in bytes of all files below a folder, by name relative to it; {} if there is no such folder."""
     filesystem, path = _filesystem(folder)
     with _explained("list", folder):
         try:
-            found = filesystem.find(path, detail=True)
+            files = filesystem.find(path, detail=True)
         except FileNotFoundError:
             if not isinstance(filesystem, LocalFileSystem):
-                raise  # an object store lists a missing folder as empty: this is a missing bucket
+                raise  # an object store lists a missing folder as empty, so the bucket is missing
             return {}
-    return {name[len(path) :].lstrip("/"): info["size"] for name, info in found.items()}
+    return {name[len(path) :].lstrip("/"): info["size"] for name, info in files.items()}
 
 
 def read(url: str, start: int = 0, stop: int | None = None) -> bytes:
-    """The bytes of `url` from `start` to before `stop`, or to the end; fewer where the file ends earlier."""
+    """Return the bytes of `url` from `start` to before `stop`, or to the end; fewer if the file ends earlier."""
     if stop is not None and stop <= start:
         return b""
     filesystem, path = _filesystem(url)
@@ -216,21 +214,21 @@ def read(url: str, start: int = 0, stop: int | None = None) -> bytes:
 
 @contextlib.contextmanager
 def open_ranged(url: str) -> Iterator[BinaryIO]:
-    """A stream of `url` that can be read at any place. Of an object, each read asks for its own bytes and no more."""
+    """Open `url` for reading at any offset. Each read of an object requests only its own bytes."""
     filesystem, path = _filesystem(url)
     with _explained("read", url), filesystem.open(path, "rb", cache_type="none") as stream:
         yield stream
 
 
 def read_many(urls: list[str]) -> list[bytes]:
-    """Whole files, in the order of `urls`, many at the same time."""
+    """Return the contents of files, in the order of `urls`; many are read at the same time."""
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(read, urls))
 
 
 @contextlib.contextmanager
 def open_decompressed(url: str) -> Iterator["Decompressed"]:
-    """A stream of what `url` holds, decompressed by its suffix."""
+    """Open `url` for reading, decompressed according to its suffix."""
     filesystem, path = _filesystem(url)
     kind = compression(url)
     with _explained("read", url), contextlib.ExitStack() as stack:
@@ -239,39 +237,40 @@ def open_decompressed(url: str) -> Iterator["Decompressed"]:
 
 
 class Decompressed:
-    """A stream whose `read` raises StorageError for an archive that is damaged or cut off."""
+    """A stream whose `read` raises StorageError if the compressed file is damaged or truncated."""
 
     def __init__(self, url: str, stream: BinaryIO):
         self.url, self.stream = url, stream
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes; b"" at the end."""
+        """Return up to `size` bytes; b"" at the end."""
         try:
             return self.stream.read(size)
         except (OSError, EOFError, zlib.error, lzma.LZMAError, isal_zlib.error) as error:
             raise StorageError(
-                f"Cannot decompress {self.url}: {error}.", "Is the file whole, and its suffix right?"
+                f"Cannot decompress {self.url}: {error}.",
+                "Check that the file is complete and that its suffix is right.",
             ) from error
 
 
 def _decompressing(stored: BinaryIO, kind: str) -> BinaryIO:
-    """A decompressing stream that joins members and notices a missing end (fsspec's zstd does neither)."""
+    """Return a decompressing stream that joins members and detects a missing end (fsspec's zstd does neither)."""
     if kind == "zstd":
-        import pyarrow as pa  # slow to import, and few need it
+        import pyarrow as pa  # slow to import, and rarely needed
 
         return pa.CompressedInputStream(stored, "zstd")
     return igzip.IGzipFile(fileobj=stored) if kind == "gzip" else fsspec.compression.compr[kind](stored, mode="rb")
 
 
 def write(url: str, data: bytes) -> None:
-    """Write a whole file or object: afterwards `url` holds all of `data`, or what it held before."""
+    """Write a file or object atomically: afterwards it contains all of `data`, or what it contained before."""
     with open_whole(url) as stream:
         stream.write(data)
 
 
 @contextlib.contextmanager
 def open_whole(url: str) -> Iterator[BinaryIO]:
-    """A stream to a file or an object that comes into being, whole, when the block is left without an error."""
+    """Open a file or an object for writing. It appears, complete, when the context exits without an error."""
     filesystem, path = _filesystem(url)
     with _explained("write", url):
         with (
@@ -290,7 +289,7 @@ def _local_whole(path: Path) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
             stream.flush()
-            os.fsync(descriptor)  # a full disk says so here, not after the rename
+            os.fsync(descriptor)  # a full disk makes this fail before the rename
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
     except BaseException:
@@ -300,7 +299,7 @@ def _local_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
+    """Return the umask of the process, which can only be read by setting it."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
@@ -319,14 +318,14 @@ def _remote_whole(filesystem, path: str) -> Iterator[BinaryIO]:
 
 
 def delete(url: str) -> None:
-    """Remove a file or an object; it is no error when it is gone already."""
+    """Delete a file or an object if it exists."""
     filesystem, path = _filesystem(url)
     with _explained("delete", url), contextlib.suppress(FileNotFoundError):
         filesystem.rm_file(path)
 
 
 def delete_unfinished(folder: str) -> None:
-    """Remove the files that killed writers left in a local folder; in S3 these are `unfinished_uploads`."""
+    """Delete the files that killed writers left in a local folder. In S3, they leave `unfinished_uploads` instead."""
     filesystem, _ = _filesystem(folder)
     for name in sizes(folder) if isinstance(filesystem, LocalFileSystem) else ():
         if _is_unfinished(name):
@@ -334,28 +333,28 @@ def delete_unfinished(folder: str) -> None:
 
 
 def unfinished_uploads(url: str) -> list[Upload]:
-    """Uploads to `url`, or below it, that are under way or were cut off; none where a store knows no such thing."""
+    """Return the uploads to `url`, or below it, that are neither complete nor aborted; [] for stores other than S3."""
     filesystem, path = _filesystem(url)
     if not hasattr(filesystem, "call_s3"):
         return []
     bucket, key, _ = filesystem.split_path(path)
-    found, start = [], {}
+    uploads, start = [], {}
     with _explained("list uploads to", url):
         while start is not None:
-            told = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key, **start)
-            found += told.get("Uploads", [])
-            following = {"KeyMarker": told.get("NextKeyMarker"), "UploadIdMarker": told.get("NextUploadIdMarker")}
-            start = {name: value for name, value in following.items() if value} if told.get("IsTruncated") else None
-    names = [(each["Key"].removeprefix(key), each) for each in found]
+            page = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key, **start)
+            uploads += page.get("Uploads", [])
+            markers = {"KeyMarker": page.get("NextKeyMarker"), "UploadIdMarker": page.get("NextUploadIdMarker")}
+            start = {name: value for name, value in markers.items() if value} if page.get("IsTruncated") else None
+    names = [(upload["Key"].removeprefix(key), upload) for upload in uploads]
     return [
-        Upload(f"s3://{bucket}/{each['Key']}", name.lstrip("/"), each["UploadId"], each["Initiated"].timestamp())
-        for name, each in names
+        Upload(f"s3://{bucket}/{upload['Key']}", name.lstrip("/"), upload["UploadId"], upload["Initiated"].timestamp())
+        for name, upload in names
         if not name or name.startswith("/") or not key or key.endswith("/")
     ]
 
 
 def abort(upload: Upload) -> None:
-    """Drop what was uploaded; it is no error when it is gone already."""
+    """Abort an upload, which deletes its pieces, if it still exists."""
     filesystem, path = _filesystem(upload.url)
     bucket, key, _ = filesystem.split_path(path)
     with _explained("abort the upload to", upload.url), contextlib.suppress(FileNotFoundError):
@@ -363,5 +362,5 @@ def abort(upload: Upload) -> None:
 
 
 def _is_unfinished(name: str) -> bool:
-    """Whether this is the temporary name of a file that is being written, or that a killed writer left."""
+    """Return whether this is the temporary name of a file that is being written or was left by a killed writer."""
     return _TEMPORARY in Path(name).name

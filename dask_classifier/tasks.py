@@ -1,7 +1,7 @@
-"""What a classifier process does: copy a file decompressed, survey a piece of it, try the classifier out, and
-`classify_block`, which is all of the work.
+"""The tasks of a classifier process: `classify_block`, which does nearly all of the work, and its preparations.
 
-Each task takes small values, returns small values, and reports how far it is by calling `report(rows, bad_rows)`.
+The preparations decompress a file, survey a piece of it, and try the classifier. Each task takes and returns small
+values, and reports its progress by calling `report(rows, bad_rows)`.
 """
 
 import functools
@@ -21,9 +21,9 @@ from .rows.source import Block, InputFile
 
 
 def classify_block(site: Site, report: Report, job: Job, file: InputFile, block: Block) -> Receipt:
-    """Read one block, classify its chunks, write one part.
+    """Read one block, classify its chunks and write one part.
 
-    Raises TooManyBadRows as soon as the block alone has more than the whole run may have.
+    Raise TooManyBadRows as soon as the block alone has more bad rows than the run may have.
     """
     classify = _classifier(job.entry, site.folder, job.slowness)
     parsed = file.read(block, file.layout_of_rows(job.layout))
@@ -45,22 +45,22 @@ def classify_block(site: Site, report: Report, job: Job, file: InputFile, block:
 
 @functools.cache
 def _classifier(entry: str, folder: str, slowness: int | None) -> Classify:
-    """The classifier, made once in each process."""
+    """Return the classifier, which is loaded once in each process."""
     return bundle.load(entry, folder, slowness)
 
 
 def forget_classifiers() -> None:
-    """Let the next task load its classifier anew."""
+    """Make the next task load its classifier again."""
     _classifier.cache_clear()
 
 
 def write_copy(site: Site, report: Report, file: InputFile, encoding: str) -> int:
-    """Write the decompressed copy of a file, and return its size in bytes."""
+    """Write the decompressed copy of a file and return its size in bytes."""
     return file.write_copy(encoding)
 
 
 def survey(site: Site, report: Report, file: InputFile, start: int, delimiter: str) -> Piece:
-    """Find the rows in one piece of a file."""
+    """Locate the rows in one piece of a file."""
     return file.survey(start, delimiter)
 
 

@@ -1,4 +1,4 @@
-"""Numbers as people write them ("10M", "1%", "90s") to numbers as programs need them, and back."""
+"""Parse numbers as people write them ("10M", "1%", "90s"), and format numbers for people."""
 
 import contextlib
 import math
@@ -28,12 +28,12 @@ __all__ = [
 
 
 def parse_count(text: str | int, what: str = "number") -> int:
-    """Rows, or another count: 250000, "250_000", "250k", "10M", "1.5M", "2G".
+    """Parse a count: 250000, "250_000", "250k", "10M", "1.5M", "2G".
 
-    Raises UsageError where the text is no whole number of at least 0.
+    Raise UsageError, naming `what` it should be, if the text is not a whole number of at least 0.
     """
     clean = str(text).replace("_", "").strip()
-    clean = clean.replace(",", "") if _GROUPED.fullmatch(clean) else clean  # 1,5M may mean 1.5M, and is refused
+    clean = clean.replace(",", "") if _GROUPED.fullmatch(clean) else clean  # 1,5M is refused, since it may mean 1.5M
     match = _COUNT.fullmatch(clean)
     count = float(match[1]) * _SUFFIXES[match[2].lower()] if match else math.nan
     if not math.isfinite(count) or count != int(count):
@@ -42,7 +42,7 @@ def parse_count(text: str | int, what: str = "number") -> int:
 
 
 def parse_seconds(text: str | float, what: str = "time") -> float:
-    """A time in seconds: 90, "90s", "10m", "2h". Raises UsageError."""
+    """Parse a time and return it in seconds: 90, "90s", "10m", "2h". Raise UsageError if it is not a positive time."""
     try:
         seconds = parse_timedelta(text, default="s")
     except (ValueError, KeyError, OverflowError):
@@ -53,12 +53,12 @@ def parse_seconds(text: str | float, what: str = "time") -> float:
 
 
 def count_of(number: int, what: str) -> str:
-    """1 and "bad row" to "1 bad row", 2,000 to "2,000 bad rows"."""
+    """Return a number with a noun that agrees: "1 bad row", "2,000 bad rows"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def format_seconds(seconds: float) -> str:
-    """17.2 to "17.2s", 1043 to "17m23s", 4000 to "1h06m40s"."""
+    """Format a time: 17.2 as "17.2s", 1043 as "17m23s", 4000 as "1h06m40s"."""
     if seconds < 59.95:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
@@ -67,7 +67,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_share(share: float) -> str:
-    """0.967 to "96.7%", 1 to "100%"; what is almost nothing, or almost all, is told from nothing and all."""
+    """Format a share: 0.967 as "96.7%", 1 as "100%". Only exactly 0 and 1 are shown as 0% and 100%."""
     near = round(min(share, 1 - share), 12)
     if near <= 0:
         return f"{share:.0%}"
@@ -77,7 +77,7 @@ def format_share(share: float) -> str:
 
 @dataclass(frozen=True)
 class Renewal:
-    """When a classifier process is replaced: after a number of blocks, or once it holds more memory than `bytes`."""
+    """When to replace a classifier process: after a number of blocks, or when it uses more memory than `bytes`."""
 
     text: str
     blocks: int | None = None
@@ -85,7 +85,7 @@ class Renewal:
 
     @classmethod
     def parse(cls, text: str | int) -> "Renewal":
-        """From "1000", "1000 blocks" or "2GiB". Raises UsageError."""
+        """Parse "1000", "1000 blocks" or "2GiB". Raise UsageError if the text is none of these."""
         text = str(text).strip()
         match = re.fullmatch(r"([\d_,]+)\s*(?:blocks?)?", text)
         if match and (blocks := parse_count(match[1], "number of blocks")) > 0:
@@ -93,12 +93,10 @@ class Renewal:
         with contextlib.suppress(ValueError, OverflowError):
             if (size := parse_bytes(text)) > 0:
                 return cls(text, bytes=size)
-        raise UsageError(
-            f"{text!r} is not a size or a number of blocks.", "Write a size or a number: 2GiB, 1000 blocks."
-        )
+        raise UsageError(f"{text!r} is not a size or a number of blocks.", "Write one of these: 2GiB, 1000 blocks.")
 
     def is_due(self, blocks: int, memory: Callable[[], int]) -> bool:
-        """Whether a process that has done so many blocks is to be replaced; `memory` is asked only where it counts."""
+        """Return whether to replace a process after `blocks` blocks; `memory` is called only if it matters."""
         return blocks >= self.blocks if self.blocks else memory() > self.bytes
 
 
@@ -112,18 +110,20 @@ class Allowance:
 
     @classmethod
     def parse(cls, text: str | int) -> "Allowance":
-        """From "12", "10k" or "0.5%". Raises UsageError."""
+        """Parse "12", "10k" or "0.5%". Raise UsageError if the text is neither a count nor a percentage."""
         text = str(text).strip()
         if not text.endswith("%"):
             return cls(text, count=parse_count(text, "number of bad rows"))
         try:
-            share = Fraction(text[:-1].strip()) / 100  # a float would make 2 of 0.03 % of 10,000
+            share = Fraction(text[:-1].strip()) / 100  # with a float, 0.03% of 10,000 would be 2
         except (ValueError, ZeroDivisionError):
             share = Fraction(-1)
         if not 0 <= share <= 1:
-            raise UsageError(f"{text!r} is not a share of bad rows.", "Write a number or a percentage: 10, 0.5%.")
+            raise UsageError(
+                f"{text!r} is not a percentage from 0% to 100%.", "Write a number or a percentage: 10, 0.5%."
+            )
         return cls(text, share=share)
 
     def of(self, rows: int) -> int:
-        """The number of bad rows allowed among `rows` rows."""
+        """Return the number of bad rows allowed among `rows` rows."""
         return self.count if self.count is not None else int(self.share * rows)

@@ -146,10 +146,10 @@ def test_a_script_without_a_main_guard_and_a_function_of_its_own(tmp_path):
 
 
 def test_the_digest_follows_the_code():
-    first = bundle.pack(f"{known.__file__}:lengths")
-    assert first.digest == bundle.pack(f"{known.__file__}:series").digest
-    assert first.digest != bundle.pack("blackbox").digest
-    assert first.digest != bundle.pack(f"{known.__file__}:lengths", (__file__,)).digest
+    first = bundle.create(f"{known.__file__}:lengths")
+    assert first.digest == bundle.create(f"{known.__file__}:series").digest
+    assert first.digest != bundle.create("blackbox").digest
+    assert first.digest != bundle.create(f"{known.__file__}:lengths", (__file__,)).digest
 
 
 def test_the_example_with_scikit_learn(tmp_path, command):
@@ -184,5 +184,5 @@ def test_the_example_with_scikit_learn(tmp_path, command):
 def test_text_that_is_not_unicode_is_a_wrong_answer(cluster, tmp_path, inline):
     code = tmp_path / "mine.py"
     code.write_text("def f(df):\n    return ['\\udcff'] * len(df)\n")
-    with pytest.raises(WrongAnswer, match=r"answer to .* is wrong: it holds text that is not Unicode"):
+    with pytest.raises(WrongAnswer, match=r"answer to .* is wrong: it contains text that is not Unicode"):
         dc.run(dc.plan(rows=10, output=tmp_path / "run", classifier=f"{code}:f"), None if inline else cluster)

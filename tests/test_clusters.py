@@ -205,7 +205,7 @@ def test_from_s3_to_s3(s3, command, tmp_path, classifiers):
     command("fetch", "s3://bucket/runs/one", "out.csv", "--no-header", check=0)
     expected = reference(text, known.lengths)
     assert (tmp_path / "out.csv").read_bytes() == expected
-    assert "holds a complete run" in command(*args, "--block-rows", 500, check=2).stderr
+    assert "already contains a complete run" in command(*args, "--block-rows", 500, check=2).stderr
     for key in ("manifest.json", "parts/part-00003.json", "parts/part-00005.csv.gz"):
         s3.delete_object(Bucket="bucket", Key=f"runs/one/{key}")
     done = command(*args, "--block-rows", 500, "--resume", check=0)

@@ -127,14 +127,14 @@ DEMO = ["--classifier", "blackbox"]
         (["--rows", "10", "--workers", "0"], "0 is not in the range"),
         (["--rows", "10", "--chunk-rows", "0"], "at least 1"),
         (["--rows", "10", "--block-rows", "many"], "many"),
-        (["--rows", "10", "--max-bad", "200%"], "not a share"),
+        (["--rows", "10", "--max-bad", "200%"], "is not a percentage"),
         (["--rows", "10", "--cluster", "nowhere"], "is no cluster"),
         (["--rows", "10", "--cluster", "inline", "--workers", "3"], "says nothing"),
         (["--rows", "10", "--cluster", "tcp://127.0.0.1:1"], "needs an output"),
         (["--rows", "10", "--output-format", "xlsx"], "is not an output format"),
-        (["--rows", "10", "--classifier", "nope"], "is no classifier"),
+        (["--rows", "10", "--classifier", "nope"], "is not a classifier"),
         (["--rows", "10", "--block-timeout", "soon"], "is not a time"),
-        ([*DEMO, "--input", "in.csv", "--delimiter", ";;"], "cannot be a delimiter"),
+        ([*DEMO, "--input", "in.csv", "--delimiter", ";;"], "is not a valid delimiter"),
         ([*DEMO, "--input", "in.csv", "--encoding", "klingon"], "is not a text encoding"),
         ([*DEMO, "--input", "in.csv", "--input", "in.csv"], "named twice"),
         ([*DEMO, "--input", "in.csv", "--seed", "3"], "--seed has no effect with input files"),
@@ -274,7 +274,7 @@ def test_plan_measures_where_it_is_asked_to(command, tmp_path):
     assert measured["seconds"] == pytest.approx(100 * measured["ms_per_row"]), "a million rows on ten processes"
     code.write_text("def f(df):\n    return 1 / 0\n")
     done = command("plan", "--rows", "1M", "--classifier", "mine.py:f", "--measure", check=1)
-    assert "raises on every row" in done.stderr
+    assert "raises an exception on every row" in done.stderr
     code.write_text("import os\ndef f(df):\n    os._exit(3)\n")
     done = command("plan", "--rows", "1M", "--classifier", "mine.py:f", "--measure", check=0)
     assert "not known: the trial classified no row" in done.stdout
@@ -314,7 +314,7 @@ def test_leaving_the_debugger_ends_an_inline_run(tmp_path):
 def test_a_suffix_that_would_lie_is_refused(command, tmp_path):
     command("--rows", 10, "--slowness", 1, "--output", "run", check=0)
     for name in ("out.csv.bz2", "out.XLSX"):
-        assert "is not among the formats" in command("fetch", "run", name, check=2).stderr
+        assert "is not a supported format" in command("fetch", "run", name, check=2).stderr
     command("fetch", "run", "out.CSV.GZ", "--quiet", check=0)
     assert gzip.decompress((tmp_path / "out.CSV.GZ").read_bytes()).count(b"\n") == 1 + 10
     assert not list(tmp_path.glob("out*bz2")) and not list(tmp_path.glob("out*XLSX"))
@@ -342,7 +342,7 @@ def test_a_fetched_file_has_one_header_line_whatever_the_run_has(command, tmp_pa
 @pytest.mark.parametrize("name", ["x.tsv", "x.json", "x.tsv.gz", "x.parquet.gz", "x.feather", "x.JSONL"])
 def test_fetch_writes_no_csv_under_the_name_of_another_format(command, tmp_path, name):
     command("--rows", 10, "--slowness", 1, "--output", "run", check=0)
-    assert "is not among the formats" in command("fetch", "run", name, check=2).stderr
+    assert "is not a supported format" in command("fetch", "run", name, check=2).stderr
     assert not (tmp_path / name).exists()
 
 

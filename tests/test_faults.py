@@ -271,10 +271,10 @@ def test_resume_redoes_what_is_damaged_and_only_that(cluster, tmp_path, run_byte
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"chunk_rows": 50}, "chunk rows was 100, now it is 50"),
+        ({"chunk_rows": 50}, "chunk rows was 100 and is now 50"),
         ({"rows": 1100}, "source"),
         ({"seed": 1}, "source"),
-        ({"header": True}, "header was false, now it is true"),
+        ({"header": True}, "header was false and is now true"),
         ({"output_format": "csv.zst"}, "output format"),
         ({"block_rows": 200}, "block rows"),
         ({"classifier": "series"}, "classifier"),
@@ -399,7 +399,7 @@ def test_a_file_cut_off_during_the_run(tmp_path, classifiers):
     plan = dc.plan(input=file, output=tmp_path / "run", classifier=classifiers("slow"), block_rows=100)
     with (
         dc.LocalCluster(1, dashboard_address="127.0.0.1:0") as cluster,
-        pytest.raises(SourceError, match=r"in\.csv changed"),
+        pytest.raises(SourceError, match=r"in\.csv has changed"),
     ):
         dc.run(plan, cluster, progress=Cutter())
     assert file.stat().st_size == 100_000
@@ -438,8 +438,8 @@ def test_a_quote_that_is_never_closed_in_a_big_file_is_said_to_be_one(cluster, t
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("too_few", "answer to rows 1 to 10 .*: it returned 9 rows for 10"),
-        ("other_order", "rows 1 to 10 .*: row 1 of its answer is '9' where the chunk has '0'"),
+        ("too_few", "answer to rows 1 to 10 .*: it returned 9 rows for a chunk of 10"),
+        ("other_order", "rows 1 to 10 .*: row 1 of its answer has the index '9' instead of '0'"),
         ("too_many_values", "rows 1 to 10 .*: it returned 11 values for 10 rows"),
         ("nothing", "rows 1 to 10 .*: it returned nothing"),
         ("fails_always", "every row of the first chunk: KeyError: 'NO_SUCH_COLUMN'"),
@@ -456,14 +456,14 @@ def test_a_wrong_answer_in_the_middle_names_its_chunk(cluster, tmp_path):
     code = tmp_path / "mine.py"
     code.write_text("def f(df): return df if '2550' not in df.index else df.iloc[1:]\n")
     with pytest.raises(
-        WrongAnswer, match=r"chunk 26 \(first row's index '2500'\) is wrong: it returned 99 rows for 100"
+        WrongAnswer, match=r"chunk 26 \(first row's index '2500'\) is wrong: it returned 99 rows for a chunk of 100"
     ):
         dc.run(dc.plan(rows=4000, output=tmp_path / "run", classifier=f"{code}:f", block_rows=1000), cluster)
 
 
 def test_columns_that_change_from_chunk_to_chunk(cluster, tmp_path, classifiers):
     with pytest.raises(
-        WrongAnswer, match=r"answer to chunk 2 \(.*\) is wrong: its columns are ID, .*, C100, after ID, .*, C0\."
+        WrongAnswer, match=r"answer to chunk 2 \(.*\) is wrong: its columns changed from ID, .*, C0 to ID, .*, C100\."
     ):
         dc.run(
             dc.plan(rows=400, output=tmp_path / "a", classifier=classifiers("other_columns"), block_rows=400), cluster
@@ -500,9 +500,9 @@ def test_bad_rows_are_set_aside_with_reasons(cluster, tmp_path, run_bytes, class
     assert bad.source.unique().tolist() == [str(file)]
     bad["reason"] = bad.reason.str.replace(r" \(classifiers.py:\d+, in fails_on_bad: raise .*\)$", "", regex=True)
     assert bad[["row", "reason", "raw"]].values.tolist() == [
-        [2, "4 fields where the header has 3", "2,x,y,z"],
-        [4, "not utf-8: invalid start byte", "4,\\xff,y"],
-        [5, "5 fields where the header has 3", "5,x,y,z,z"],
+        [2, "4 fields, but the header has 3", "2,x,y,z"],
+        [4, "not valid utf-8: invalid start byte", "4,\\xff,y"],
+        [5, "5 fields, but the header has 3", "5,x,y,z,z"],
         [6, "ValueError: there is a BAD one", '6,x,"y\nBAD"'],
         [8, "a quote is not closed", '8,x,"not closed\n9,x,y'],
     ]
@@ -574,13 +574,13 @@ def test_unusable_classifiers_are_wrong_usage_and_nothing_is_written(cluster, tm
     (tmp_path / "broken.py").write_text("def f(df:\n")
     (tmp_path / "fine.py").write_text("def f(df): return df\nx = 3\n")
     for classifier, match in [
-        ("mine", "is no classifier"),
-        ("no_such_module:f", "no module"),
-        (f"{tmp_path}/none.py:f", "no file"),
-        (f"{tmp_path}/broken.py:f", "is not Python"),
+        ("mine", "is not a classifier"),
+        ("no_such_module:f", "Cannot find the module"),
+        (f"{tmp_path}/none.py:f", "Cannot find the classifier's file"),
+        (f"{tmp_path}/broken.py:f", "is not valid Python"),
         (f"{code}:f", "ModuleNotFoundError"),
-        (f"{tmp_path}/fine.py:g", "fine has no 'g'"),
-        (f"{tmp_path}/fine.py:x", "is no function"),
+        (f"{tmp_path}/fine.py:g", "module fine has no attribute 'g'"),
+        (f"{tmp_path}/fine.py:x", "is not callable"),
     ]:
         with pytest.raises(UsageError, match=match):
             dc.run(dc.plan(rows=10, output=tmp_path / "run", classifier=classifier), cluster)

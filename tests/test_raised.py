@@ -164,7 +164,7 @@ def test_a_notebook_shows_the_sentence_and_the_users_own_frames(tmp_path):
     done = subprocess.run([sys.executable, "-c", NOTEBOOK], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     wrong, missing, interrupted = map(json.loads, done.stdout.splitlines())
-    assert "WrongAnswer: The classifier raises on every row of the first chunk: KeyError: 'dep_dely'" in wrong
+    assert "The classifier raises an exception on every row of the first chunk: KeyError: 'dep_dely'" in wrong
     assert "line 2, in late" in wrong and "Hint: The chunk's index is 'ID'" in wrong
     assert "StorageError: Cannot read" in missing and "none.csv: it does not exist" in missing
     assert "Interrupted: Interrupted: 0 of 0 blocks are done and kept." in interrupted

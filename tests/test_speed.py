@@ -26,7 +26,7 @@ ROWS = 10_000
 CHUNKS = ROWS // 100
 PACKAGE = Path(dask_classifier.__file__).parent
 ONCE_A_BLOCK = {
-    "GeneratedRows.read", "parse", "_parse_plain", "as_frames", "to_csv", "_behind_the_rows", "gzip_member",
+    "GeneratedRows.read", "parse", "_parse_plain", "as_frames", "to_csv", "_appended_to_rows", "gzip_member",
     "PartWriter.commit",
 }  # fmt: skip
 
@@ -48,7 +48,7 @@ def plain_way():
 def block(tmp_path):
     """The task of one block of 10,000 generated rows, ready to be called."""
     made = plan(rows=ROWS, output=tmp_path, classifier=near_free)
-    made.package.unpack(tmp_path)
+    made.package.install(tmp_path)
     job, file = made.job(0), made.source.files[0]
     return lambda: tasks.classify_block(
         Site("here", str(tmp_path)), lambda rows, bad: None, job, file, Block(0, ROWS, 0)

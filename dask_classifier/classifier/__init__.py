@@ -1,4 +1,4 @@
-"""The user's code: what a classifier must do, how its code is found, bundled and loaded, and the job it is given.
+"""The user's code: the contract of a classifier, how its code is located, bundled and loaded, and the job of a run.
 
 May import `rows`.
 """

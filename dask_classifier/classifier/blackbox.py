@@ -1,4 +1,4 @@
-"""The built-in classifier: the demo's stand-in for a slow one that nobody may look into."""
+"""The built-in classifier of the demo, which takes the place of a slow one whose code is not available."""
 
 import hashlib
 import random
@@ -7,17 +7,22 @@ import pandas as pd
 
 
 class BlackBox:
-    """About 3.5 ms a row at the slowness of 10.
+    """Give each row a pseudorandom score, in about 3.5 ms per row at a slowness of 10.
 
-    For each row, feeds `str(row)` into one SHA-256 `slowness` times; the score, the column CLASSIFICATION, is
+    For each row, `str(row)` is fed into one SHA-256 `slowness` times. The score is
     `random.Random(repr(row)).uniform(0, 1)`.
+
+    Parameters
+    ----------
+    slowness : int
+        Cost per row. [default: 10]
     """
 
     def __init__(self, slowness: int = 10):
         self.slowness = slowness
 
     def __call__(self, chunk: pd.DataFrame) -> pd.DataFrame:
-        """The chunk with the column CLASSIFICATION, a float from 0 to 1."""
+        """Return the chunk with the additional column CLASSIFICATION, a float from 0 to 1."""
         return chunk.assign(CLASSIFICATION=chunk.apply(self._score, axis=1))
 
     def _score(self, row: pd.Series) -> float:

@@ -1,12 +1,13 @@
-"""The contract of a classifier, DataFrame to DataFrame; checking answers.
+"""The contract of a classifier, DataFrame to DataFrame, and the check of its answers.
 
-A classifier is a callable. It gets a chunk: a DataFrame of 1 to 100 rows (`--chunk-rows`) whose index is the
-source's first column
-and whose values all are text. It returns one of
-- a DataFrame with the chunk's index, usually the chunk with more columns,
-- a Series, an array or a list with one value a row, which becomes the column CLASSIFICATION. A class is made
-  once in each classifier process, so that a model is loaded once, and its instance is called with each chunk.
-  What it raises makes bad rows: the chunk is halved until the rows that are to blame stand alone.
+A classifier is a callable. It gets a chunk: a DataFrame of 1 to 100 rows (`--chunk-rows`) whose index is the first
+column of the source, and whose values are all text. It returns one of these:
+
+- a DataFrame with the chunk's index, usually the chunk with more columns;
+- a Series, an array or a list with one value per row, which becomes the column CLASSIFICATION.
+
+A class is instantiated once in each classifier process, so that a model is loaded once, and the instance is called with
+each chunk. An exception makes bad rows: the chunk is halved until each row that causes one is on its own.
 """
 
 import bdb
@@ -19,14 +20,15 @@ import pandas as pd
 from ..errors import WrongAnswer
 from ..raised import Raised, in_classifier_process, is_ctrl_c
 from ..rows.chunks import Chunk
+from ..units import count_of
 
 COLUMN = "CLASSIFICATION"
-Values = np.ndarray | pd.api.extensions.ExtensionArray  # one for each row
+Values = np.ndarray | pd.api.extensions.ExtensionArray  # one value per row
 Classify = Callable[[pd.DataFrame], object]
 
 
 class Answer:
-    """What a classifier says of a chunk: a frame of its own, or a value for each row of the chunk."""
+    """The answer of a classifier to a chunk: a frame, or one value per row of the chunk."""
 
     def __init__(self, chunk: pd.DataFrame, frame: pd.DataFrame | None = None, values: Values | None = None):
         self.chunk, self.values = chunk, values
@@ -37,11 +39,11 @@ class Answer:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The classified rows. Values become a column only here: a frame costs more than most ways to use it."""
+        """The classified rows. Values become a column only here: making a frame is slow, and often not needed."""
         return self.chunk.assign(**{COLUMN: self.values}) if self._frame is None else self._frame
 
     def has_columns_of(self, other: "Answer") -> bool:
-        """Whether two answers to chunks of one block have the same columns, and the same name of the index."""
+        """Return whether two answers to chunks of one block have the same columns and the same index name."""
         if self.values is not None and other.values is not None:
             return True
         mine, others = self.frame, other.frame
@@ -51,11 +53,33 @@ class Answer:
 def classify_chunk(
     classify: Classify, chunk: pd.DataFrame, folder: str = ""
 ) -> tuple[list[Answer], list[tuple[int, Raised]]]:
-    """The answers, in order, one or several; and the rows on which the classifier raises: (place, what).
+    """Classify a chunk, halving it where the classifier raises.
 
-    Whatever it raises makes a bad row, also what is not an Exception: a panic of Rust, a cancellation of asyncio.
-    `folder` is where its files are. Raises WrongAnswer where an answer does not fit, and KeyboardInterrupt where
-    somebody pressed Ctrl-C.
+    Anything that the classifier raises makes a bad row, even if it is not an Exception, such as a panic in Rust or a
+    cancellation in asyncio.
+
+    Parameters
+    ----------
+    classify : callable
+        The classifier.
+    chunk : pandas.DataFrame
+        The rows.
+    folder : str
+        Where the classifier's files are.
+
+    Returns
+    -------
+    list of Answer
+        One or more answers, in order.
+    list of tuple of int and Raised
+        The rows on which the classifier raises: place in the chunk, exception.
+
+    Raises
+    ------
+    WrongAnswer
+        An answer does not fit the chunk.
+    KeyboardInterrupt
+        The user pressed Ctrl-C.
     """
     if not len(chunk):
         return [], []
@@ -66,7 +90,7 @@ def classify_chunk(
     except BaseException as error:
         if is_ctrl_c(error):
             raise
-        if isinstance(error, bdb.BdbQuit) and not in_classifier_process():  # somebody left the debugger
+        if isinstance(error, bdb.BdbQuit) and not in_classifier_process():  # the user quit the debugger
             raise KeyboardInterrupt from error
         if len(chunk) == 1:
             return [], [(0, Raised.of(error, folder))]
@@ -80,7 +104,7 @@ def classify_chunk(
 
 @contextlib.contextmanager
 def answering(what: str, chunk: Chunk | None = None) -> Iterator[None]:
-    """Name what a wrong answer was the answer to."""
+    """Add to a WrongAnswer what it was the answer to."""
     try:
         yield
     except WrongAnswer as error:
@@ -89,33 +113,35 @@ def answering(what: str, chunk: Chunk | None = None) -> Iterator[None]:
 
 
 def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:
-    """The answer with the chunk's index. Raises WrongAnswer for other rows, or another order."""
+    """Return the checked answer. Raise WrongAnswer if it has other rows than the chunk, or another order."""
     if isinstance(answer, pd.Series) and _is_numbered(answer.index) and not _is_numbered(chunk.index):
-        answer = _values(answer)  # pd.Series(model.predict(chunk)): one value a row, in order
+        answer = _values(answer)  # pd.Series(model.predict(chunk)): one value per row, in order
     if isinstance(answer, pd.DataFrame | pd.Series):
         _check_index(chunk.index, answer.index)
         if isinstance(answer, pd.DataFrame):
-            return Answer(chunk, frame=_own(answer))
+            return Answer(chunk, frame=_detached(answer))
         return Answer(chunk, values=_as_column(_values(answer)))
     if not isinstance(answer, np.ndarray | pd.api.extensions.ExtensionArray | list | tuple):
         raise WrongAnswer(
-            f"it returned {_a(answer)}", "Return a DataFrame, or a Series, array or list with one value a row."
+            f"it returned {_type_of(answer)}", "Return a DataFrame, or a Series, array or list with one value per row."
         )
     if getattr(answer, "ndim", 1) != 1:
-        raise WrongAnswer(f"it returned an array of shape {answer.shape}", "Return one value a row, or a DataFrame.")
+        raise WrongAnswer(f"it returned an array of shape {answer.shape}", "Return one value per row, or a DataFrame.")
     if len(answer) != len(chunk):
-        raise WrongAnswer(f"it returned {len(answer)} values for {len(chunk)} rows", "Return one value a row.")
+        lengths = f"{count_of(len(answer), 'value')} for {count_of(len(chunk), 'row')}"
+        raise WrongAnswer(f"it returned {lengths}", "Return one value per row.")
     return Answer(chunk, values=_as_column(answer))
 
 
 def _values(answer: pd.Series) -> Values:
-    """Return a Series' values in its own type: NumPy has none for a missing integer, and would make floats of all."""
+    """Return a Series' values in its own type: NumPy would turn integers with missing values into floats."""
     return answer.to_numpy() if isinstance(answer.dtype, np.dtype) else answer.array
 
 
-def _own(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame that stays as it is, whatever the classifier does with its own afterwards, and that can be joined to
-    others: pandas compares attributes, and may forbid labels that occur twice.
+def _detached(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy that the classifier cannot change later, and that can be concatenated with others.
+
+    pandas compares the frames' attributes when it concatenates them, and may forbid duplicate labels.
     """
     frame = frame.copy(deep=False)
     frame.attrs = {}
@@ -123,8 +149,9 @@ def _own(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_column(values: Values | list | tuple) -> Values:
-    """Values with the type that a column of them has (text in an array of objects is text), in memory of their own: a
-    classifier may use its array again for the next chunk.
+    """Return a copy of values with the type of a column of them: text in an array of objects becomes text.
+
+    It is a copy because a classifier may reuse its array for the next chunk.
     """
     if isinstance(values, pd.api.extensions.ExtensionArray):
         return values.copy()
@@ -134,7 +161,7 @@ def _as_column(values: Values | list | tuple) -> Values:
         column = pd.Series(values)
     except UnicodeEncodeError as error:
         raise WrongAnswer(
-            f"it holds text that is not Unicode: {error}", "Return text that can be written as UTF-8."
+            f"it contains text that is not Unicode: {error}", "Return text that can be written as UTF-8."
         ) from error
     return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
 
@@ -143,16 +170,17 @@ def _is_numbered(index: pd.Index) -> bool:
     return isinstance(index, pd.RangeIndex)
 
 
-def _a(value: object) -> str:
+def _type_of(value: object) -> str:
     return "nothing" if value is None else f"a value of type {type(value).__name__}"
 
 
 def _check_index(given: pd.Index, returned: pd.Index) -> None:
     if len(given) != len(returned):
-        raise WrongAnswer(f"it returned {len(returned)} rows for {len(given)}", "Return every row of the chunk, once.")
+        counts = f"{count_of(len(returned), 'row')} for a chunk of {len(given):,}"
+        raise WrongAnswer(f"it returned {counts}", "Return every row of the chunk once.")
     if not given.equals(returned):
         row = next((n for n, (a, b) in enumerate(zip(given, returned, strict=True)) if a != b), 0)
         raise WrongAnswer(
-            f"row {row + 1} of its answer is {returned[row]!r} where the chunk has {given[row]!r}",
+            f"row {row + 1} of its answer has the index {returned[row]!r} instead of {given[row]!r}",
             "Return the rows in the chunk's order, with the chunk's index.",
         )

@@ -1,4 +1,4 @@
-"""What a classifier process is given and what it returns: small values that travel, and that need no pandas."""
+"""What a classifier process gets and returns: small values that are cheap to send and do not need pandas."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from ..rows.layouts import Layout
 
-# The tasks, by name: the client, the scheduler and the Dask workers need not import what a classifier process needs.
+# Tasks are named, so that client, scheduler and Dask workers need not import what a classifier process needs.
 WRITE_COPY, SURVEY, TRY_OUT, CLASSIFY_BLOCK = (
     f"dask_classifier.tasks:{name}" for name in ("write_copy", "survey", "try_out", "classify_block")
 )
 
-Report = Callable[[int, int], None]  # rows and bad rows so far, of the task that is running
+Report = Callable[[int, int], None]  # called with the rows and bad rows of the running task so far
 
 
 class Site(NamedTuple):
@@ -23,11 +23,11 @@ class Site(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What all blocks of a run have in common: small enough to travel with each task."""
+    """Everything that all blocks of a run have in common: small enough to be sent with each task."""
 
     output: str
     fingerprint: str
-    layout: Layout  # of what blocks read
+    layout: Layout  # of the source
     entry: str  # of the classifier
     slowness: int | None
     chunk_rows: int
@@ -37,7 +37,7 @@ class Job:
 
 
 class Trial(NamedTuple):
-    """The measurement of a trial on the first rows."""
+    """The result of a trial on the first rows: rows of the sample, and measured seconds per row."""
 
     rows: int
     seconds_a_row: float

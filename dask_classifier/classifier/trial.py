@@ -1,4 +1,4 @@
-"""The trial: a classifier on the first rows, before anything is written. It fails fast, and measures."""
+"""The trial: run the classifier on the first rows, before anything is written, to fail early and measure its speed."""
 
 import itertools
 import time
@@ -13,38 +13,38 @@ from ..rows.chunks import Chunk, Parsed, cut
 from .contract import Classify, answering, classify_chunk
 from .job import Job, Trial
 
-TRIAL_SECONDS = 0.25  # a trial that has taken this long is enough: its work is done again in the first block
-_MOST_NAMES = 12  # of columns, in a hint
-_WARM_UP_ROWS, _MEASURED_ROWS = 10, 30  # where the trial's first pieces end
+TRIAL_SECONDS = 0.25  # duration of a trial; a longer one would waste time, since the first block repeats its work
+_MOST_NAMES = 12  # columns named in a hint
+_WARM_UP_ROWS, _MEASURED_ROWS = 10, 30  # last rows of the trial's first pieces
 
 
 def try_out(classify: Classify, parsed: Parsed, job: Job, source: str, folder: str) -> Trial:
     """Run the classifier on rows of a source for TRIAL_SECONDS; `folder` is where its files are.
 
-    Raises WrongAnswer where it answers wrongly or raises on every row of the first chunk, TooManyBadRows where the
-    first bad rows are too many already.
+    Raise WrongAnswer if an answer is wrong or the classifier raises on every row of the first chunk, and TooManyBadRows
+    if no bad rows are allowed and there is one.
     """
     first_chunk = min(job.chunk_rows, len(parsed.rows))
-    seen = good = 0
-    bad: list[tuple[Chunk, list]] = []  # pieces with rows on which the classifier raises, or that are malformed
-    measured = _Measured()
+    tried = good = 0
+    bad: list[tuple[Chunk, list]] = []  # pieces with rows that are malformed, or on which the classifier raises
+    measurement = _Measurement()
     for piece in _pieces(cut(parsed, job.chunk_rows)):
-        if measured.enough_for(len(piece.frame)) and (good or seen >= first_chunk):
+        if measurement.leaves_no_time_for(len(piece.frame)) and (good or tried >= first_chunk):
             break
         started = time.perf_counter()
         with answering(_rows_of(piece), piece):
             _, failed = classify_chunk(classify, piece.frame, folder)
-        measured.add(len(piece.frame), time.perf_counter() - started)
-        seen, good = seen + len(piece.frame) + len(piece.malformed), good + len(piece.frame) - len(failed)
+        measurement.add(len(piece.frame), time.perf_counter() - started)
+        tried, good = tried + len(piece.frame) + len(piece.malformed), good + len(piece.frame) - len(failed)
         bad += [(piece, failed)] if failed or piece.malformed else []
-        if good or seen >= first_chunk:
-            _judge(bad, good, parsed, job, source)
-    return Trial(len(parsed.rows), measured.seconds_a_row)
+        if good or tried >= first_chunk:
+            _check_bad_rows(bad, good, parsed, job, source)
+    return Trial(len(parsed.rows), measurement.seconds_a_row)
 
 
 @dataclass
-class _Measured:
-    """What the pieces of a trial have taken. The first one warms up, and counts only when there is no second."""
+class _Measurement:
+    """Rows and seconds of a trial's pieces. The first piece warms up and counts only if there is no second."""
 
     rows: int = 0
     seconds: float = 0.0
@@ -59,18 +59,18 @@ class _Measured:
     def seconds_a_row(self) -> float:
         return self.seconds / self.rows if self.rows else 0.0
 
-    def enough_for(self, rows: int) -> bool:
-        """Whether so many rows more would take longer than a trial should."""
+    def leaves_no_time_for(self, rows: int) -> bool:
+        """Return whether this number of rows would make the trial longer than TRIAL_SECONDS."""
         return self.pieces > 1 and self.seconds_a_row * rows > TRIAL_SECONDS - self.total
 
 
-def _judge(bad: list[tuple[Chunk, list]], good: int, parsed: Parsed, job: Job, source: str) -> None:
-    """Stop where the classifier raises on all rows, or where no bad row is allowed, before anything is written."""
-    raised = [what for _, failed in bad for _, what in failed]
+def _check_bad_rows(bad: list[tuple[Chunk, list]], good: int, parsed: Parsed, job: Job, source: str) -> None:
+    """Stop if the classifier raises on all rows, or if there is a bad row and none is allowed."""
+    raised = [exception for _, failed in bad for _, exception in failed]
     if raised and not good and len(raised) > job.max_bad_rows:
         error = WrongAnswer(
-            f"The classifier raises on every row of the first chunk: {raised[0].reason}.",
-            _about(bad[0][0].frame, parsed.layout.delimiter, raised[0]),
+            f"The classifier raises an exception on every row of the first chunk: {raised[0].reason}.",
+            _hint(bad[0][0].frame, parsed.layout.delimiter, raised[0]),
         )
         raise error.with_details(raised[0].traceback)
     if bad and job.max_bad_rows == 0:
@@ -79,21 +79,21 @@ def _judge(bad: list[tuple[Chunk, list]], good: int, parsed: Parsed, job: Job, s
         raise TooManyBadRows.of(first.describe(source), 0, first.traceback)
 
 
-def _about(frame: pd.DataFrame, delimiter: str, raised: Raised) -> str:
-    """What the classifier was given, as a hint."""
+def _hint(frame: pd.DataFrame, delimiter: str, raised: Raised) -> str:
+    """Return a hint that describes the chunk that the classifier got."""
     columns = list(map(str, frame.columns))
     names = ", ".join(f"'{name}'" for name in columns[:_MOST_NAMES])
     more = f" and {len(columns) - _MOST_NAMES} more" if len(columns) > _MOST_NAMES else ""
-    given = f"The chunk's index is '{frame.index.name}', and "
-    given += f"its columns are {names}{more}; all values are text." if columns else "it has no columns."
+    chunk = f"The chunk's index is '{frame.index.name}', and "
+    chunk += f"its columns are {names}{more}; all values are text." if columns else "it has no columns."
     others = [other for other in ";\t|," if other != delimiter and other in str(frame.index.name)]
     if not columns and others:
-        return f"{given} Check the delimiter: --delimiter {others[0]!r}."
-    return f"{given} {number_hint(raised.traceback)}".rstrip()
+        return f"{chunk} Check the delimiter: --delimiter {others[0]!r}."
+    return f"{chunk} {number_hint(raised.traceback)}".rstrip()
 
 
 def _pieces(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Chunks, the first in pieces: a slow classifier takes a third of a second for a chunk."""
+    """Yield chunks, the first one in pieces: a slow classifier takes a third of a second for a chunk."""
     for first in itertools.islice(chunks, 1):
         stops = (_WARM_UP_ROWS, _MEASURED_ROWS, len(first.frame))
         cuts = sorted({0, *(stop for stop in stops if stop <= len(first.frame))})

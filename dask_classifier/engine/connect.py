@@ -8,7 +8,7 @@ import distributed
 from distributed import Client
 from distributed.deploy.cluster import Cluster
 
-from ..classifier.bundle import Package
+from ..classifier.bundle import Bundle
 from ..config import configured
 from ..errors import ClusterError, UsageError
 from ..runs.progress import Progress
@@ -26,7 +26,7 @@ _LOST_SECONDS = 10.0  # how long a client looks for a scheduler that it has lost
 def connect(
     cluster: Cluster | Client | str | None,
     run_id: str,
-    package: Package,
+    package: Bundle,
     progress: Progress,
     renewal: Renewal | None = None,
     worker_timeout: str | float | None = None,

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
 
-from ..classifier.bundle import Package
+from ..classifier.bundle import Bundle
 from ..classifier.job import Site
 from ..dashboard import events
 from ..dashboard.scheduler_plugin import RunsPlugin, page_path
@@ -56,11 +56,11 @@ class InlineExecutor:
     instances: InstanceCluster = OtherCluster()
     client_name = ""
 
-    def __init__(self, package: Package, progress: Progress):
+    def __init__(self, package: Bundle, progress: Progress):
         self.progress = progress
         self._package = package
         self._folder = tempfile.mkdtemp(prefix="dask-classify-")
-        package.unpack(Path(self._folder))
+        package.install(Path(self._folder))
         by_value = package.entry.endswith(".pickle")
         # modules are imported from where they are, so that a debugger shows the user's own file
         self.site = Site("inline", self._folder if by_value else package.home)
@@ -111,7 +111,7 @@ class DaskExecutor:
         client: Client,
         instances: InstanceCluster,
         run_id: str,
-        package: Package,
+        package: Bundle,
         progress: Progress,
         renewal: Renewal | None = None,
     ):

@@ -16,7 +16,7 @@ import psutil
 from distributed import WorkerPlugin, get_worker
 from tornado.ioloop import PeriodicCallback
 
-from ..classifier.bundle import Package
+from ..classifier.bundle import Bundle
 from ..classifier.job import CLASSIFY_BLOCK, Site
 from ..dashboard.events import PAGE_TOPIC, run_of
 from ..errors import ClusterError, DaskClassifyError, ProcessDied
@@ -65,7 +65,7 @@ class ClassifierPlugin(WorkerPlugin):
     def __init__(
         self,
         name: str,
-        package: Package,
+        package: Bundle,
         expected: dict[str, str],
         environment: dict[str, str],
         renewal: Renewal | None = None,
@@ -79,7 +79,7 @@ class ClassifierPlugin(WorkerPlugin):
             multiprocessing.current_process().daemon = False  # a Nanny's child; else it may have no children
         start_forkserver()
         self.folder = tempfile.mkdtemp(prefix="classifier-", dir=worker.local_directory)
-        self.package.unpack(Path(self.folder))
+        self.package.install(Path(self.folder))
         self.worker_name = str(worker.name)
         site = Site(self.worker_name, self.folder)
         self.pool = ClassifierProcesses(worker.state.nthreads, site, self.environment, self.renewal)
@@ -137,7 +137,7 @@ class ClassifierPlugin(WorkerPlugin):
         """Lay the classifier's files down again where something that cleans temporary folders has removed them."""
         if not all(Path(self.folder, name).exists() for name in self.package.files):
             Path(self.folder).mkdir(parents=True, exist_ok=True)
-            self.package.unpack(Path(self.folder))
+            self.package.install(Path(self.folder))
 
     def _tell_printed(self) -> None:
         if lines := self.printed.take():

@@ -1,4 +1,4 @@
-"""What a block leaves: its part in one of the part formats, its quarantine file and its receipt.
+"""The files of a block: its part in one of the part formats, its quarantine file and its receipt.
 
 May import `rows` and `classifier`.
 """

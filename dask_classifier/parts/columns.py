@@ -1,4 +1,4 @@
-"""The columns that all parts of a run have: names, kinds, and text as the types it had before it was written."""
+"""The columns of a run's parts: their names and kinds, and converting text back to the types of the answers."""
 
 import io
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Columns:
-    """What the parts of one run have in common."""
+    """The columns that all parts of one run have."""
 
     names: tuple[str, ...]  # the index first
     kinds: str  # of each column, over all parts, as receipts have them
 
     @property
     def unique(self) -> list[str]:
-        """The names, those that occur again numbered as pandas.read_csv does with a header: A, A.1, A.2."""
+        """The names, with duplicates numbered as pandas.read_csv numbers them in a header: A, A.1, A.2."""
         if len(set(self.names)) == len(self.names):
             return list(self.names)
         import pandas as pd
@@ -29,8 +29,9 @@ class Columns:
         return pd.read_csv(io.StringIO(header), **READ_TEXT).columns.tolist()
 
     def typed(self, frame: "pd.DataFrame") -> "pd.DataFrame":
-        """Return a frame of text with numbers and booleans where all the answers were such; nullable ones where the
-        classifier's own were.
+        """Return a frame of text with numbers and booleans in the columns where all answers had them.
+
+        Their types are nullable if the classifier's own were.
         """
         kinds = list(zip(self.unique, self.kinds, strict=True))[1:]
         return frame.assign(**{name: _as_kind(frame[name], kind) for name, kind in kinds if kind != "O"})
@@ -55,9 +56,9 @@ def read_csv(text: bytes, names: Sequence[str], *, header: bool = False) -> "pd.
 
 
 def _as_kind(text: "pd.Series", kind: str) -> "pd.Series":
-    """Return text as the numbers or booleans that it was before it was written; the empty text is a missing one.
+    """Convert text back to the numbers or booleans of the answers; an empty text is a missing value.
 
-    pyarrow reads integers exactly; pandas.to_numeric makes floats of all where one is missing.
+    pyarrow reads integers exactly; pandas.to_numeric turns all of them into floats if one is missing.
     """
     import pandas as pd
     import pyarrow as pa
@@ -68,6 +69,6 @@ def _as_kind(text: "pd.Series", kind: str) -> "pd.Series":
     values = pa.array(text.array, pa.large_string())
     values = pc.if_else(pc.equal(values, ""), None, values)
     values = pc.equal(values, "True") if kind in "bB" else values.cast(types[kind.lower()])
-    nullable = kind.isupper() or (values.null_count and kind != "f")  # runs before 0.1.0 do not tell the two apart
+    nullable = kind.isupper() or (values.null_count and kind != "f")  # runs before 0.1.0 have no uppercase kinds
     column = nullable_types[kind.lower()].__from_arrow__(values) if nullable else values.to_numpy(zero_copy_only=False)
     return pd.Series(column, index=text.index)

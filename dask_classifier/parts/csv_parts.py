@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from ..rows.chunks import Parsed
     from .columns import Columns
 
-_BEGINNING_BYTES = 512 * 2**10  # of a stored part, for its first values
+_BEGINNING_BYTES = 512 * 2**10  # read from a stored part for its first values
 _CR = "\N{SYMBOL FOR CARRIAGE RETURN}"
 
 
 @dataclass(frozen=True)
 class CsvParts(PartFormat):
-    """CSV, byte for byte as pandas writes it, in one member or frame of a compressed format."""
+    """CSV, byte for byte as pandas writes it, compressed into one gzip member or zstd frame."""
 
     name: str
     compress: Callable[[bytes], bytes]
@@ -38,23 +38,23 @@ class CsvParts(PartFormat):
         return self.compress(written_as.text(data, header=header))
 
     def header(self, names: Sequence[str]) -> bytes:
-        """Return the line of the columns' names."""
+        """Return the compressed header line."""
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(names)
         return self.compress(line.getvalue().encode())
 
     def rows(self, data: bytes, *, header: bool) -> int:
-        """Count the rows, not the lines: a value may hold line breaks."""
+        """Count the rows; lines would not do, because a value may contain line breaks."""
         from ..rows.borders import count_rows  # imports numpy
 
         return count_rows(self.decompress(data)) - header
 
     def content(self, data: bytes) -> bytes:
-        """Return the CSV text, a header included."""
+        """Return the CSV text, including a header."""
         return self.decompress(data)
 
     def text(self, data: bytes, *, header: bool) -> bytes:
-        """Return the CSV text."""
+        """Return the CSV text without a header."""
         text = self.decompress(data)
         if not header:
             return text
@@ -64,7 +64,7 @@ class CsvParts(PartFormat):
         return text[starts[1] :] if len(starts) > 1 else b""
 
     def read(self, data: bytes, columns: "Columns", *, header: bool) -> "pd.DataFrame":
-        """Read the CSV text; what was not a number or a boolean is text."""
+        """Parse the CSV text, with numbers and booleans in the columns that had them."""
         from .columns import read_csv
 
         return columns.typed(read_csv(self.decompress(data), columns.unique, header=header))
@@ -72,7 +72,7 @@ class CsvParts(PartFormat):
     def first_values(
         self, url: str, size: int, names: Sequence[str], places: Sequence[int], most: int, *, header: bool
     ) -> dict[int, list[str]]:
-        """Read the beginning of the part; a row that is cut off there is left out."""
+        """Read the values from the beginning of the part, without a row that is truncated there."""
         from .. import storage
         from ..rows.borders import scan_part
 
@@ -84,15 +84,15 @@ class CsvParts(PartFormat):
 
 
 def _values(text: bytes, count: int, places: Sequence[int]) -> dict[int, list[str]]:
-    """The values of some of the `count` columns of CSV that pandas has written."""
+    """Return the values of some of the `count` columns of CSV that pandas has written."""
     import pyarrow as pa  # slow to import
     import pyarrow.csv as pa_csv
 
     names = [str(place) for place in range(count)]
-    text = text.replace(b"\r", _CR.encode())  # pandas does not quote a CR in a value, and here it would end a row
+    text = text.replace(b"\r", _CR.encode())  # pandas does not quote a CR in a value; pyarrow would end the row
     table = pa_csv.read_csv(
         io.BytesIO(text),
-        # one block for all: a row must not be longer than a block
+        # a row must not be longer than a block, so one block has to hold all rows
         pa_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
         pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         pa_csv.ConvertOptions(

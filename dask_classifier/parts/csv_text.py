@@ -1,11 +1,11 @@
-"""A block's answers as CSV, byte for byte as pandas' `to_csv` writes them chunk by chunk.
+"""Format a block's answers as CSV, byte for byte as pandas' `to_csv` writes them chunk by chunk.
 
-That costs more than reading, compressing and writing together, so there are two short cuts, each taken only
-where its bytes are provably the same:
+Calling `to_csv` for each chunk takes longer than reading, compressing and writing together. Two shortcuts are taken,
+each only if its output is provably the same:
 
-- `to_csv` once for the whole block, where all its chunks have the same columns of plain types: then a value's
-  text depends on that value alone;
-- the rows' own text with the new columns' text behind it, where the answers are the block's rows, unchanged,
+- Call `to_csv` once for the whole block if all its chunks have the same columns of plain types: then the text of a
+  value depends on that value alone.
+- Append the text of the new columns to the original text of the rows if the answers are the block's rows, unchanged,
   with more columns, and nothing in them needs quotes.
 """
 
@@ -20,20 +20,18 @@ _NEED_QUOTES = frozenset('",\r\n')
 
 
 def as_frames(answers: list[Answer], parsed: Parsed) -> list[pd.DataFrame]:
-    """The answers to a block's rows as frames: one, where each value's text is the same in it; else one for
-    each chunk.
-    """
+    """Return the answers to a block's rows as one frame if the values keep their text in it, else as one per chunk."""
     if answers and all(answer.values is not None for answer in answers):
         whole = _with_values(answers, parsed)
         return [answer.frame for answer in answers] if whole is None else [whole]
     frames = [answer.frame for answer in answers]
     types = [(frame.index.dtype, *frame.dtypes) for frame in frames]
-    alike = len(frames) > 1 and all(each == types[0] for each in types) and all(map(_is_plain_type, types[0]))
-    return [pd.concat(frames)] if alike else frames
+    uniform = len(frames) > 1 and all(other == types[0] for other in types[1:]) and all(map(_is_plain_type, types[0]))
+    return [pd.concat(frames)] if uniform else frames
 
 
 def _with_values(answers: list[Answer], parsed: Parsed) -> pd.DataFrame | None:
-    """The block's rows, or those that have answers, with the values behind them; None where their types differ."""
+    """Return the rows that have answers with the column of values, or None if the values' types differ."""
     parts = [answer.values for answer in answers]
     if not _is_plain_type(parts[0].dtype) or any(part.dtype != parts[0].dtype for part in parts):
         return None
@@ -44,24 +42,24 @@ def _with_values(answers: list[Answer], parsed: Parsed) -> pd.DataFrame | None:
 
 
 def _is_plain_type(dtype) -> bool:
-    """Whether `to_csv` looks at each value alone: not so for dates, which lose midnight when all have it."""
+    """Return whether `to_csv` formats each value alone, unlike dates, whose time it omits if all are at midnight."""
     return dtype == "str" or (isinstance(dtype, np.dtype) and dtype.kind in "iufb")
 
 
 def to_csv(frames: list[pd.DataFrame], parsed: Parsed, *, header: bool) -> bytes:
-    """Return what `as_frames` gave, one after the other; `header` puts the columns' names on top.
+    """Return the frames from `as_frames` as CSV, one after the other, after a header line if `header` is true.
 
-    Raises WrongAnswer for text that is not Unicode.
+    Raise WrongAnswer for text that is not Unicode.
     """
     names = _header(frames[0]) if header and frames else b""
-    behind = _behind_the_rows(frames[0], parsed) if len(frames) == 1 else None
-    return names + (b"".join(_csv(frame) for frame in frames) if behind is None else behind)
+    appended = _appended_to_rows(frames[0], parsed) if len(frames) == 1 else None
+    return names + (b"".join(_csv(frame) for frame in frames) if appended is None else appended)
 
 
 def _header(frame: pd.DataFrame) -> bytes:
-    """Return the line of the columns' names: also one, of tuples, where pandas would write a line for each level."""
-    none = frame.iloc[:0]
-    return _csv(none if none.columns.nlevels == 1 else none.set_axis(none.columns.map(str), axis=1), header=True)
+    """Return the header line: a single one, of tuples, where pandas would write one line per level of the columns."""
+    empty = frame.iloc[:0]
+    return _csv(empty if empty.columns.nlevels == 1 else empty.set_axis(empty.columns.map(str), axis=1), header=True)
 
 
 def _csv(frame: pd.DataFrame, *, header: bool = False) -> bytes:
@@ -73,12 +71,12 @@ def _encoded(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise WrongAnswer(
-            f"it holds text that is not Unicode: {error}", "Return text that can be written as UTF-8."
+            f"it contains text that is not Unicode: {error}", "Return text that can be written as UTF-8."
         ) from error
 
 
-def _behind_the_rows(whole: pd.DataFrame, parsed: Parsed) -> bytes | None:
-    """The lines of the rows' text, each with its new values; None where that would not be what `to_csv` writes."""
+def _appended_to_rows(whole: pd.DataFrame, parsed: Parsed) -> bytes | None:
+    """Return the lines of the rows' text with the new values appended, or None if `to_csv` would write other bytes."""
     known = 0 if parsed.frame is None else parsed.frame.shape[1]
     if not parsed.plain or parsed.layout.delimiter != "," or not whole.iloc[:, :known].equals(parsed.frame):
         return None
@@ -90,7 +88,7 @@ def _behind_the_rows(whole: pd.DataFrame, parsed: Parsed) -> bytes | None:
 
 
 def _texts(values: pd.Series) -> list[str] | None:
-    """Each value as `to_csv` writes it, where that needs no quotes."""
+    """Return each value as `to_csv` writes it, or None if one may need quotes."""
     if values.dtype == "str":
         texts = values.fillna("").tolist()
         return texts if _NEED_QUOTES.isdisjoint("".join(texts)) else None

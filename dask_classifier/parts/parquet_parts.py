@@ -21,7 +21,7 @@ class ParquetParts(PartFormat):
     joins = False
 
     def encode(self, frames: "list[pd.DataFrame]", parsed: "Parsed", *, header: bool) -> bytes:
-        """Return one Parquet file. Raises WrongAnswer where a column has values of several types."""
+        """Return one Parquet file. Raise WrongAnswer if a column has values of several types."""
         import pandas as pd
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -31,33 +31,34 @@ class ParquetParts(PartFormat):
             table = pa.Table.from_pandas(frame.reset_index() if len(frame) else frame, preserve_index=False)
         except (pa.ArrowException, ValueError, TypeError) as error:
             raise WrongAnswer(
-                f"it cannot be stored as Parquet: {error.args[0]}", "Return one type a column, or use csv.gz."
+                f"it cannot be stored as Parquet: {error.args[0]}",
+                "Return one type per column, or use --output-format csv.gz.",
             ) from error
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         return buffer.getvalue()
 
     def rows(self, data: bytes, *, header: bool) -> int:
-        """Read the number of rows in the footer."""
+        """Return the number of rows in the footer."""
         import pyarrow.parquet as pq
 
         return pq.read_metadata(io.BytesIO(data)).num_rows
 
     def content(self, data: bytes) -> bytes:
-        """Return the part as it is stored."""
+        """Return the stored part."""
         return data
 
     def text(self, data: bytes, *, header: bool) -> bytes:
-        """Return the rows as pandas writes them."""
+        """Return the rows as pandas writes them to CSV."""
         return self._frame(data).to_csv(index=False, header=False, lineterminator="\n").encode()
 
     def read(self, data: bytes, columns: "Columns", *, header: bool) -> "pd.DataFrame":
-        """Read the rows with Parquet's types."""
+        """Read the rows with the types stored in Parquet."""
         return self._frame(data)
 
     @staticmethod
     def _frame(data: bytes) -> "pd.DataFrame":
-        """The rows; integers among missing values, as in a categorical column, stay integers."""
+        """Return the rows. Integers remain integers even with missing values, as in a categorical column."""
         import pyarrow.parquet as pq
 
         return pq.read_table(io.BytesIO(data)).to_pandas(integer_object_nulls=True)
@@ -65,7 +66,7 @@ class ParquetParts(PartFormat):
     def first_values(
         self, url: str, size: int, names: Sequence[str], places: Sequence[int], most: int, *, header: bool
     ) -> dict[int, list[str]]:
-        """Read the footer and, of the first row group, these columns; missing values are empty texts."""
+        """Read the footer, and these columns of the first row group; missing values become empty texts."""
         import pandas as pd
         import pyarrow.parquet as pq
 
@@ -76,6 +77,8 @@ class ParquetParts(PartFormat):
             batch = next(pq.ParquetFile(stream).iter_batches(most, row_groups=[0], columns=wanted), None)
         frame = batch.to_pandas() if batch else pd.DataFrame(columns=wanted)
         return {
-            place: ["" if gone else str(value) for value, gone in zip(frame[name], frame[name].isna(), strict=True)]
+            place: [
+                "" if missing else str(value) for value, missing in zip(frame[name], frame[name].isna(), strict=True)
+            ]
             for place, name in zip(places, wanted, strict=True)
         }

@@ -1,7 +1,7 @@
-"""What every format of parts can do.
+"""The interface of part formats.
 
-To add a format, write one file with a subclass of `PartFormat`, and name it in `formats.FORMATS`. The command needs the
-formats' names, and no pandas: implementations import it where they use it.
+To add a format, write a module with a subclass of `PartFormat`, and add it to `formats.FORMATS`. The command needs only
+the names of the formats, so implementations import pandas where they use it.
 """
 
 from abc import ABC, abstractmethod
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 class PartFormat(ABC):
     """How the rows of a block are stored in a part.
 
-    `header` tells, where a method has it, whether the part begins with a line of the columns' names; formats that carry
+    The parameter `header` of the methods is whether the part begins with a header line. Formats that store the columns'
     names with the rows ignore it.
     """
 
     name: str  # of the format; also the suffix of its files
-    joins: bool = True  # whether parts, one after the other, are a valid file
+    joins: bool = True  # whether concatenated parts are a valid file
 
     # writing
 
     @abstractmethod
     def encode(self, frames: "list[pd.DataFrame]", parsed: "Parsed", *, header: bool) -> bytes:
-        """Return a part of the classified rows of one block, in order. Raises WrongAnswer where they do not fit."""
+        """Return a part with the classified rows of one block. Raise WrongAnswer if they do not fit the format."""
 
     def convert(self, data: bytes, written_as: "PartFormat", columns: "Columns", *, header: bool) -> bytes:
-        """Return the part of another format in this one, without a header. Only formats whose parts join need it."""
+        """Convert a part of another format into this one, without a header. Only formats whose parts join need it."""
         raise NotImplementedError
 
     def header(self, names: Sequence[str]) -> bytes:
-        """Return the columns' names as the beginning of a file; b"" where they come with the rows."""
+        """Return the columns' names as the beginning of a file; b"" if they are stored with the rows."""
         return b""
 
     # reading
@@ -47,7 +47,7 @@ class PartFormat(ABC):
 
     @abstractmethod
     def content(self, data: bytes) -> bytes:
-        """Return what `verify` digests: the part, decompressed where it is text."""
+        """Return the bytes that `verify` digests: the part, decompressed if it is text."""
 
     @abstractmethod
     def text(self, data: bytes, *, header: bool) -> bytes:
@@ -55,13 +55,31 @@ class PartFormat(ABC):
 
     @abstractmethod
     def read(self, data: bytes, columns: "Columns", *, header: bool) -> "pd.DataFrame":
-        """Return the rows of a part, the index a column like the others."""
+        """Return the rows of a part as a frame in which the index is an ordinary column."""
 
     @abstractmethod
     def first_values(
         self, url: str, size: int, names: Sequence[str], places: Sequence[int], most: int, *, header: bool
     ) -> dict[int, list[str]]:
-        """Return the values of some of the columns `names`, as text, in at most `most` of a part's first rows.
+        """Return the first values of some columns of a part, as text, without reading more of it than needed.
 
-        Reads no more of the part of `size` bytes at `url` than that takes.
+        Parameters
+        ----------
+        url : str
+            Where the part is.
+        size : int
+            Size of the part in bytes.
+        names : sequence of str
+            Names of all its columns.
+        places : sequence of int
+            Positions of the columns to return.
+        most : int
+            Maximum number of rows.
+        header : bool
+            Whether the part begins with a header line.
+
+        Returns
+        -------
+        dict of int to list of str
+            The values of each column, by position.
         """

@@ -1,4 +1,4 @@
-"""That a part exists, and how it came about."""
+"""Receipts: a receipt proves that a part exists, and records how it was written."""
 
 import builtins
 import json
@@ -10,7 +10,7 @@ QUARANTINE_COLUMNS = ("source", "row", "reason", "raw")
 
 @dataclass(frozen=True)
 class Receipt:
-    """That a part exists, and how it came about. Written after the part."""
+    """The proof that a part exists, and how it was written. A receipt is written after its part."""
 
     fingerprint: str  #: of the plan
     index: int  #: of the block, and so of the part
@@ -20,26 +20,26 @@ class Receipt:
     sha256: str  #: of the part, as stored
     quarantine_bytes: int
     quarantine_sha256: str
-    columns: tuple[str, ...]  #: of the part, the index first; () where it has no rows
-    kinds: str  #: of each column: i, u, f, b as NumPy's types have it; I, U, B nullable; O for text and all else
-    first_bad_row: str  #: one sentence, or ""
+    columns: tuple[str, ...]  #: of the part, the index first; () if it has no rows
+    kinds: str  #: of each column: i, u, f, b as in NumPy; I, U, B if nullable; O for text and everything else
+    first_bad_row: str  #: its description, or ""
     started: float  #: seconds since 1970
     seconds: float
     worker: str
     host: str
     pid: int
-    first_traceback: str = ""  #: of the first bad row, where the classifier raised
-    first_kind: str = ""  #: of the first bad row: the type of what the classifier raised, or "malformed"
+    first_traceback: str = ""  #: of the first bad row, if the classifier raised
+    first_kind: str = ""  #: of the first bad row: the type of the classifier's exception, or "malformed"
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> "Receipt":
-        """From its fields, as JSON and messages have them; those that a later version has added are passed over."""
+        """Make a receipt from its fields, as in JSON and messages. Fields added by a later version are ignored."""
         known = {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
         return cls(**known | {"columns": tuple(fields["columns"])})
 
     @classmethod
     def from_json(cls, text: builtins.bytes) -> "Receipt":
-        """Raises ValueError where the text is no receipt."""
+        """Parse a receipt. Raise ValueError if the text is not one."""
         try:
             return cls.of(json.loads(text))
         except (TypeError, KeyError) as error:
@@ -50,8 +50,9 @@ NUMBERS = "iufIU"  # the kinds of columns that are numbers
 
 
 def common_kinds(several: list[str]) -> str:
-    """Return the kinds that hold the values of several answers: nullable ones hold the others of their type, floats
-    hold integers, text holds all.
+    """Return the kinds of columns that fit the values of several answers.
+
+    Nullable kinds fit the values of their type, floats fit integers, and text fits everything.
     """
 
     def common(kinds: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """`RunFolder`: the folder or s3:// prefix of one run, and the names of its files.
 
-Names are relative to the folder. Every file in it is whole or absent; `Receipt` says why an order of writes is enough
-to know what is done.
+Names are relative to the folder. Each file is complete or does not exist. A receipt is written after the other files of
+its block, so a block with a receipt is done.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from .formats import FORMATS
 
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 COPIES = "unpacked"  # folder for the decompressed copies of inputs
-_FORMAT = 1  # of the JSON files; a change that an older reader would misread makes it 2
+_FORMAT = 1  # of the JSON files; to be raised with a change that an older version would misread
 
 
 def part_name(index: int, part_format: str) -> str:
@@ -40,7 +40,7 @@ def quarantine_name(index: int) -> str:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run is: reads and writes its files by their names."""
+    """The folder of a run, with access to its files by name."""
 
     url: str
 
@@ -54,23 +54,23 @@ class RunFolder:
     # files
 
     def read(self, name: str) -> bytes:
-        """Return a whole file. Raises StorageError."""
+        """Return the contents of a file. Raise StorageError if it cannot be read."""
         return storage.read(self.path(name))
 
     def read_many(self, names: list[str]) -> list[bytes]:
-        """Return whole files, read at the same time."""
+        """Return the contents of files, read at the same time."""
         return storage.read_many([self.path(name) for name in names])
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a whole file: afterwards it holds all of `data`, or what it held before."""
+        """Write a file atomically: afterwards it contains all of `data`, or what it contained before."""
         storage.write(self.path(name), data)
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether a file exists."""
         return storage.exists(self.path(name))
 
     def delete(self, name: str) -> None:
-        """Delete a file; one that does not exist is deleted already."""
+        """Delete a file if it exists."""
         storage.delete(self.path(name))
 
     @contextlib.contextmanager
@@ -91,24 +91,26 @@ class RunFolder:
     # JSON
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Return plan.json or manifest.json. Raises DamagedRun where it is not such a file, StorageError where it is
-        missing.
+        """Return the contents of plan.json or manifest.json.
+
+        Raise DamagedRun if the file is damaged or has another format, StorageError if it is missing.
         """
         try:
             content = json.loads(self.read(name))
             if content["format"] != _FORMAT:
                 raise DamagedRun(
-                    f"{name} of {self} has format {content['format']}, not {_FORMAT}.", "Use the version that wrote it."
+                    f"{name} of {self} has format {content['format']}, not {_FORMAT}.",
+                    "Use the version of dask-classify that wrote it.",
                 )
         except (ValueError, KeyError, TypeError) as error:
-            raise DamagedRun(f"{name} of {self} is damaged: {error}.", "Start again with --overwrite.") from error
+            raise DamagedRun(f"{name} of {self} is damaged: {error}.", "Start over with --overwrite.") from error
         return content
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write plan.json or manifest.json."""
         self.write(name, _readable({"format": _FORMAT} | content).encode())
 
-    # the files of runs
+    # files that belong to runs
 
     @cached_property
     def _ours(self) -> re.Pattern[str]:
@@ -119,30 +121,30 @@ class RunFolder:
         )
 
     def is_ours(self, name: str) -> bool:
-        """Whether runs use a file of this name; others in the folder are the user's."""
+        """Return whether a run uses files with this name. All others in the folder belong to the user."""
         return self._ours.fullmatch(name) is not None
 
     def sizes(self) -> dict[str, int]:
-        """Return the sizes in bytes of all files of runs in the folder, by name."""
+        """Return the sizes in bytes of all files in the folder that belong to runs, by name."""
         return {name: size for name, size in storage.sizes(self.url).items() if self.is_ours(name)}
 
     def is_incomplete(self) -> bool:
-        """Whether a run has begun here and has not come to its manifest."""
+        """Return whether a run was started here and is not complete."""
         return not self.exists(MANIFEST) and self.exists(PLAN)
 
     def uploads(self) -> list[storage.Upload]:
-        """Return uploads that are under way or were cut off: of a run's files, or, as of `fetch`, to the very URL."""
+        """Return unfinished uploads, of a run's files or, as `fetch` makes them, to the URL itself."""
         uploads = storage.unfinished_uploads(self.url)
         return [upload for upload in uploads if not upload.name or self.is_ours(upload.name)]
 
     def delete_unfinished(self) -> None:
-        """Delete temporary files that killed processes have left."""
+        """Delete temporary files left by killed processes."""
         for folder in ("parts", "quarantine", COPIES):
             storage.delete_unfinished(self.path(folder))
 
 
 def _readable(content: dict[str, Any]) -> str:
-    """JSON with a line for each value, and for each item of a long list: json's own `indent` is ten times as slow."""
+    """Return JSON with one line per value, and per item of a list: json's own `indent` is ten times slower."""
 
     def text(value: object) -> str:
         if not isinstance(value, list) or len(value) < 2:

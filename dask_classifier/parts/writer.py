@@ -1,8 +1,7 @@
-"""What one block leaves: a part, a quarantine file when it had bad rows, and a receipt, written in this
-order.
+"""Write the files of one block, in this order: its part, a quarantine file if it has bad rows, and its receipt.
 
-Their bytes depend on the block and the settings alone, so doing a block twice, or on two workers at once, is
-harmless.
+The bytes of part and quarantine file depend only on the block and the settings, so it is harmless to classify a block
+twice, or on two workers at once.
 """
 
 import hashlib
@@ -27,7 +26,7 @@ from .run_folder import RunFolder, part_name, quarantine_name, receipt_name
 
 
 class PartWriter:
-    """Collects a block's answers and bad rows; `commit` writes its files and returns the receipt."""
+    """Collect a block's answers and bad rows; `commit` writes its files and returns the receipt."""
 
     def __init__(self, job: Job, index: int, parsed: Parsed, worker: str):
         self.folder, self.index, self.parsed = RunFolder(job.output), index, parsed
@@ -39,33 +38,34 @@ class PartWriter:
         self.rows = 0
 
     def write(self, answer: Answer) -> None:
-        """Add classified rows. Raises WrongAnswer where their columns are not those of the rows before."""
+        """Add classified rows. Raise WrongAnswer if their columns differ from those of earlier rows."""
         if self.answers and not answer.has_columns_of(self.answers[0]):
+            before, now = _names(self.answers[0].frame), _names(answer.frame)
             raise WrongAnswer(
-                f"its columns are {', '.join(_names(answer.frame))}, after {', '.join(_names(self.answers[0].frame))}",
+                f"its columns changed from {', '.join(before)} to {', '.join(now)}",
                 "Return the same columns for each chunk.",
             )
         self.answers.append(answer)
         self.rows += len(answer)
 
     def quarantine(self, source: str, bad: BadRow) -> None:
-        """Set a bad row aside. Text that is not Unicode, as an exception may have it, cannot be written as it is."""
+        """Add a bad row. Text that is not Unicode, as in some exceptions, is escaped, since it cannot be written."""
         bad = replace(bad, reason=_unicode(bad.reason), raw=_unicode(bad.raw), traceback=_unicode(bad.traceback))
         self.bad_rows.append((_unicode(source), bad))
 
     def check_bad_rows(self, allowed: int) -> None:
-        """Raise TooManyBadRows where the block alone has more than are allowed in all."""
+        """Raise TooManyBadRows if the block alone has more bad rows than the run may have."""
         if len(self.bad_rows) > allowed:
             source, first = self.bad_rows[0]
             raise TooManyBadRows.of(first.describe(source), allowed, first.traceback)
 
     def check_rows(self, rows: int) -> None:
-        """Raise DaskClassifyError where a row of the block is neither classified nor quarantined, or is twice."""
+        """Raise DaskClassifyError if the number of classified and quarantined rows is not that of the block."""
         if self.rows + len(self.bad_rows) != rows:
             raise DaskClassifyError(
                 f"Block {self.index} has {rows} rows, but {self.rows} were classified "
-                f"and {len(self.bad_rows)} set aside.",
-                "This is a defect of dask-classify: please report it. Nothing of this block was written.",
+                f"and {len(self.bad_rows)} quarantined.",
+                "This is a bug in dask-classify: please report it. None of this block's files were written.",
             )
 
     def commit(self) -> Receipt:
@@ -122,7 +122,7 @@ def _kinds(frame: pd.DataFrame) -> str:
 
 
 def _kind(dtype: np.dtype | pd.api.extensions.ExtensionDtype) -> str:
-    """Return the kind of a column: pandas' own types and Arrow's have missing integers and booleans, NumPy's do not."""
+    """Return the kind of a column. Integers and booleans of pandas and Arrow are nullable, those of NumPy are not."""
     if dtype.kind not in "iufb":
         return "O"
     return dtype.kind if isinstance(dtype, np.dtype) or dtype.kind == "f" else dtype.kind.upper()

@@ -1,4 +1,4 @@
-"""Where rows come from: generated rows and CSV files, cut into blocks; CSV text to DataFrames of 100 rows.
+"""Where rows come from: generated rows and CSV files, cut into blocks and parsed into DataFrames of 100 rows.
 
-May import only the files at the package's top that come before it (errors, units, storage, generate).
+May import only the top-level modules that come before it (errors, units, storage, generate).
 """

@@ -1,21 +1,20 @@
-"""Finds where rows begin in CSV bytes, exactly as pandas' C tokenizer does.
+"""Find where rows begin in CSV bytes, exactly as pandas' C tokenizer does.
 
-A line break ends a row unless it stands inside quotes, and a quote opens a quoted field only at the start of
-a field: in `5" pipe,x` it is an ordinary character. What a run of quotes does to the state follows from three
-facts:
+A line break ends a row unless it is inside quotes. A quote opens a quoted field only at the start of a field: in
+`5" pipe,x` it is an ordinary character. Three rules give the effect of a run of quotes on the state, which is inside
+or outside quotes:
 
-- an even run (`""`, an escaped quote, or an empty field) leaves the state as it was;
-- an odd run at the start of a field turns the state round: it opens, or (inside quotes, after a comma in the
-  text) it closes;
-- an odd run elsewhere leaves us outside: it closes a quoted field, or it is a character of an unquoted one.
+- An even run (`""`, an escaped quote, or an empty field) does not change the state.
+- An odd run at the start of a field toggles the state: it opens a quoted field or, inside quotes and after a comma in
+  the text, closes it.
+- An odd run elsewhere always leads outside: it closes a quoted field, or is a character of an unquoted one.
 
-So the state after any run is known from the runs since the last one of the third kind, and a piece of a file
-can be scanned without knowing what stands before it, once for each of the two states in which it may begin.
-That is what makes the scan parallel and exact. A piece begins right after a line feed, so it never cuts a run
-of quotes or a CRLF.
+The state after any run therefore depends only on the runs since the last one of the third kind. A piece of a file can
+be scanned without knowing what precedes it: once for each of the two states in which it may begin. This makes the scan
+parallel and exact. A piece begins right after a line feed, so it never splits a run of quotes or a CRLF.
 
-Blank rows (only spaces and tabs) are no rows, as in pandas. One thing differs: after a blank line that ends in a lone
-CR, pandas swallows a delimiter (docs/decisions.md).
+Blank rows (only spaces and tabs) are skipped, as in pandas. There is one difference: after a blank line that ends in a
+lone CR, pandas drops a delimiter (docs/decisions.md).
 """
 
 import re
@@ -30,16 +29,14 @@ LINE_FEED, CARRIAGE_RETURN, QUOTE = b'\n\r"'
 
 @dataclass(frozen=True)
 class Scan:
-    """What a piece of CSV holds: where its rows begin, and whether it ends inside quotes."""
+    """The result of scanning a piece of CSV: where its rows begin, and whether it ends inside quotes."""
 
-    starts: np.ndarray  # offsets in the piece of each row's first byte, int64, ascending
+    starts: np.ndarray  # offset of each row's first byte in the piece, int64, ascending
     inside: bool
 
 
 class Anatomy:
-    """The line breaks and quotes of a piece of CSV, found once and good for both states in which it may
-    begin.
-    """
+    """The line breaks and quotes of a piece of CSV, located once for both states in which it may begin."""
 
     def __init__(self, piece: bytes, delimiter: str = ",", *, feeds_only: bool = False):
         self.piece, self.delimiter, self.feeds_only = piece, delimiter, feeds_only
@@ -49,9 +46,7 @@ class Anatomy:
         self.breaks_after = np.searchsorted(self.runs, self.breaks) if len(self.runs) else None
 
     def scan(self, *, inside: bool = False) -> Scan:
-        """The rows that begin in the piece, which itself begins at a row's start or, with `inside`, within
-        quotes.
-        """
+        """Return the rows that begin in the piece, which begins at a row's start or, with `inside`, inside quotes."""
         breaks, inside_at_end = self.breaks, inside
         if self.breaks_after is not None:
             states = np.where(self.reset >= 0, self.turns - self.reset, self.turns + inside) % 2
@@ -65,7 +60,7 @@ class Anatomy:
         return Scan(starts if self.feeds_only else self._without_blank_rows(starts), inside_at_end)
 
     def _line_breaks(self) -> np.ndarray:
-        """Offsets of the last byte of each line break: LF, CRLF, or a CR alone."""
+        """Return the offset of the last byte of each line break: LF, CRLF or a lone CR."""
         feeds = np.flatnonzero(self.data == LINE_FEED)
         if self.feeds_only or CARRIAGE_RETURN not in self.piece:
             return feeds
@@ -74,8 +69,9 @@ class Anatomy:
         return np.sort(np.concatenate([feeds, returns[after != LINE_FEED]]))
 
     def _odd_runs_of_quotes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where odd runs begin; how often the state has turned by then; that count at the last reset, or -1
-        before any.
+        """Return where odd runs begin, the number of toggles up to each, and that number at the last reset.
+
+        A run that is not at the start of a field resets the state; before the first one, the last value is -1.
         """
         quotes = np.flatnonzero(self.data == QUOTE) if QUOTE in self.piece else np.empty(0, np.int64)
         first_of_run = np.flatnonzero(np.diff(quotes, prepend=-2) != 1)
@@ -90,54 +86,48 @@ class Anatomy:
     def _without_blank_rows(self, starts: np.ndarray) -> np.ndarray:
         first = self.data[starts]
         blank = (first == LINE_FEED) | (first == CARRIAGE_RETURN)
-        whites = {" ", "\t"} - {self.delimiter}
-        rest_is_blank = re.compile(rb"[%s]*(?:[\r\n]|\Z)" % "".join(whites).encode())
-        for row in np.flatnonzero(np.isin(first, [ord(white) for white in whites])):
+        spaces = {" ", "\t"} - {self.delimiter}
+        rest_is_blank = re.compile(rb"[%s]*(?:[\r\n]|\Z)" % "".join(spaces).encode())
+        for row in np.flatnonzero(np.isin(first, [ord(space) for space in spaces])):
             blank[row] = rest_is_blank.match(self.piece, starts[row]) is not None
         return starts[~blank] if blank.any() else starts
 
 
 def scan(piece: bytes, delimiter: str = ",") -> Scan:
-    """The rows of a piece that begins at a row's start."""
+    """Return the rows of a piece that begins at a row's start."""
     return Anatomy(piece, delimiter).scan()
 
 
 def scan_part(part: bytes) -> np.ndarray:
-    """Return where the rows of CSV that pandas has written begin.
+    """Return where the rows begin in CSV that pandas has written.
 
-    pandas ends each row with LF and leaves a CR in a value unquoted. It writes no blank rows: a line of spaces is a
-    value.
+    pandas terminates each row with LF, and does not quote a CR in a value. It writes no blank rows: a line of spaces
+    is a value.
     """
     return Anatomy(part, feeds_only=True).scan().starts
 
 
 def count_rows(part: bytes) -> int:
-    """The rows of CSV that pandas has written."""
+    """Count the rows in CSV that pandas has written."""
     return len(scan_part(part))
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What one piece of a file may hold, for each state in which it may begin: a row's start (0), within
-    quotes (1).
-    """
+    """The survey of a piece of a file, for each state in which it may begin: outside quotes (0) or inside (1)."""
 
-    start: int  # the piece's offset in the file
-    rows: tuple[int, int]  # rows that begin in the piece
+    start: int  # offset of the piece in the file
+    rows: tuple[int, int]  # number of rows that begin in the piece
     ends_inside: tuple[bool, bool]
     marks: tuple[list[tuple[int, int]], list[tuple[int, int]]]  # (offset in the file, rows of the piece before it)
 
 
 def survey(piece: bytes, start: int, delimiter: str, spacing: int) -> Piece:
-    """Scan a piece that begins at offset `start` of its file, for both states; a mark about every `spacing`
-    bytes.
-    """
+    """Scan a piece at offset `start` of its file, for both states, with a mark about every `spacing` bytes."""
     anatomy = Anatomy(piece, delimiter)
     scans = [anatomy.scan(inside=inside) for inside in (False, True)]
-    marks = tuple(
-        [(start + int(found.starts[row]), row) for row in _mark_rows(found.starts, spacing)] for found in scans
-    )
-    return Piece(start, tuple(len(found.starts) for found in scans), tuple(found.inside for found in scans), marks)
+    marks = tuple([(start + int(scan.starts[row]), row) for row in _mark_rows(scan.starts, spacing)] for scan in scans)
+    return Piece(start, tuple(len(scan.starts) for scan in scans), tuple(scan.inside for scan in scans), marks)
 
 
 def _mark_rows(starts: np.ndarray, spacing: int) -> list[int]:
@@ -148,10 +138,9 @@ def _mark_rows(starts: np.ndarray, spacing: int) -> list[int]:
 
 
 def marks_of(pieces: list[Piece]) -> Iterator[tuple[int, int]]:
-    """Offsets of rows' starts and the number of rows before each, through a whole file; the last is (-1, all
-    rows).
+    """Yield offsets of rows in a file, each with the number of rows before it, and finally (-1, number of all rows).
 
-    `pieces` are in order; the first begins at a row's start, so each state follows from the one before.
+    `pieces` are in order. The first begins at a row's start, so the state at the beginning of each is known.
     """
     inside, rows = False, 0
     for piece in pieces:
@@ -164,10 +153,10 @@ def marks_of(pieces: list[Piece]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Rows:
-    """CSV text without a header, and where in it each row begins."""
+    """CSV text without a header, and where each row begins in it."""
 
     text: bytes
-    starts: list[int]  # one more than there are rows: the last is the end
+    starts: list[int]  # of each row, then the end of the text
 
     def __len__(self) -> int:
         return len(self.starts) - 1

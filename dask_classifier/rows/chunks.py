@@ -1,11 +1,11 @@
-"""CSV text to DataFrames of at most 100 rows, and bad rows with reasons.
+"""Parse CSV text into DataFrames of at most 100 rows, and bad rows with reasons.
 
-A block's text is parsed once and cut in views, at a twentieth of the cost of parsing every chunk. Chunk k of
-a file always is its rows 100 k to 100 k + 99, however the file was cut into blocks; malformed rows are
-missing from it. Only where pandas refuses a text is it halved, until the rows that are to blame stand alone.
+A block's text is parsed once and sliced into views, which costs a twentieth of parsing each chunk. Chunk k of a file
+always consists of its rows 100 k to 100 k + 99, without the malformed ones, no matter how the file was cut into blocks.
+A text that pandas refuses is halved until each row that causes an error is on its own.
 
-Plain text, in which every line is a row and every comma a border, is parsed by pyarrow, in a tenth of the
-time, into the arrays that pandas would make of it.
+pyarrow parses plain text, in which every line is a row and every comma separates fields, in a tenth of the time, into
+the same arrays as pandas.
 """
 
 import io
@@ -21,8 +21,8 @@ from .borders import Rows
 from .layouts import READ_TEXT, Layout, is_utf8
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_MOST_FOR_PYARROW = 2**31 - 1  # bytes of a block
-_MOST_SHOWN = 200  # characters of a bad row
+_MOST_FOR_PYARROW = 2**31 - 1  # bytes per block
+_MOST_SHOWN = 200  # characters of a bad row in a message
 
 
 @dataclass(frozen=True)
@@ -31,40 +31,38 @@ class BadRow:
 
     row: int  # number in its source, from 1: row 1 is the first below the header
     reason: str
-    raw: str  # the row's text, without its line break; bytes that are no text in the encoding appear as \\xNN
-    traceback: str = ""  # of what the classifier raised
-    kind: str = "malformed"  # or the type of what the classifier raised
+    raw: str  # the row's text, without its line break; bytes that are invalid in the encoding appear as \\xNN
+    traceback: str = ""  # of the classifier's exception
+    kind: str = "malformed"  # or the type of the classifier's exception
 
     def describe(self, source: str) -> str:
-        """Return one sentence for people."""
+        """Return the row's number, source, reason and text as one line."""
         raw = self.raw if len(self.raw) <= _MOST_SHOWN else f"{self.raw[:_MOST_SHOWN]}..."
         return f"row {self.row:,} of {source}: {self.reason}: {raw!r}"
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """At most `chunk_rows` rows as a DataFrame (index: first column; all text), and the malformed rows
-    between them.
-    """
+    """At most `chunk_rows` rows as a DataFrame of text, indexed by the first column, and malformed rows among them."""
 
     frame: pd.DataFrame
-    numbers: Sequence[int]  # of each row of the frame: its place in the block's rows, from 0
-    malformed: list[tuple[int, Raised]]  # place in the block's rows, reason
+    numbers: Sequence[int]  # for each row of the frame, its place among the block's rows, from 0
+    malformed: list[tuple[int, Raised]]  # place among the block's rows, reason
 
     def bad_rows(self, failed: list[tuple[int, Raised]]) -> list[tuple[int, Raised]]:
-        """Return all bad rows, (place in the block's rows, why), in order; `failed` has places in the frame."""
+        """Return all bad rows in order, as (place in the block, reason); `failed` has places in the frame."""
         places = [(self.numbers[place], raised) for place, raised in failed]
         return sorted(self.malformed + places, key=lambda bad: bad[0])
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A block's rows as pandas reads them."""
+    """A block's rows, parsed as pandas reads them."""
 
     rows: Rows
     layout: Layout
-    frame: pd.DataFrame | None  # all rows; None where some are malformed
-    plain: bool  # each line of the rows' text, its fields joined by the delimiter, is a row of the frame
+    frame: pd.DataFrame | None  # all rows; None if some are malformed
+    plain: bool  # whether each line of the rows' text is a row of the frame, its fields joined by the delimiter
 
     def bad_row(self, place: int, raised: Raised, first_row: int) -> BadRow:
         """Return the bad row at a place in a block whose first row is number `first_row` (from 0) of its source."""
@@ -74,11 +72,11 @@ class Parsed:
 
 
 def parse(rows: Rows, layout: Layout) -> Parsed:
-    """Read a block's rows."""
+    """Parse a block's rows."""
     if _is_plain(rows, layout.encoding):
         try:
             return Parsed(rows, layout, _parse_plain(rows.text, layout), plain=True)
-        except pa.ArrowInvalid:  # a row of another width, or bytes that are no text: pandas shall judge
+        except pa.ArrowInvalid:  # a row of another width or invalid bytes: let pandas decide
             pass
     try:
         return Parsed(rows, layout, _parse(rows, 0, len(rows), layout), plain=False)
@@ -87,7 +85,7 @@ def parse(rows: Rows, layout: Layout) -> Parsed:
 
 
 def cut(parsed: Parsed, chunk_rows: int) -> Iterator[Chunk]:
-    """The chunks of one block."""
+    """Yield the chunks of one block."""
     rows = len(parsed.rows)
     for first in range(0, rows, chunk_rows):
         stop = min(first + chunk_rows, rows)
@@ -99,7 +97,7 @@ def cut(parsed: Parsed, chunk_rows: int) -> Iterator[Chunk]:
 
 
 def _is_plain(rows: Rows, encoding: str) -> bool:
-    """Whether every line is a row, and no byte means anything but itself, a delimiter or a line feed."""
+    """Return whether every line is a row, and each byte stands for itself, a delimiter or a line feed."""
     text = rows.text
     return (
         0 < len(rows) <= len(text) < _MOST_FOR_PYARROW
@@ -111,9 +109,9 @@ def _is_plain(rows: Rows, encoding: str) -> bool:
 
 
 def _parse_plain(text: bytes, layout: Layout) -> pd.DataFrame:
-    """Plain text as pandas reads it. Raises ArrowInvalid for rows of another width, and for bytes that are not UTF-8.
+    """Parse plain text as pandas does. Raise ArrowInvalid for rows of another width and bytes that are not UTF-8.
 
-    The size of a pyarrow block is that of the text: of several, the arrays would be in pieces, and slower.
+    The whole text is one pyarrow block: several blocks would give chunked arrays, which are slower.
     """
     names = [str(number) for number in range(len(layout.columns))]
     table = pyarrow.csv.read_csv(
@@ -128,10 +126,10 @@ def _parse_plain(text: bytes, layout: Layout) -> pd.DataFrame:
 
 
 def _parse(rows: Rows, first: int, stop: int, layout: Layout) -> pd.DataFrame:
-    """Rows `first` to before `stop` as pandas reads them. Raises ValueError where it refuses.
+    """Parse the rows from `first` to before `stop` with pandas. Raise ValueError if it refuses them.
 
-    A first line of the right width makes pandas refuse every wider row; without it, it would take a first
-    column for an index.
+    An additional first line of the right width makes pandas refuse every wider row. Without it, pandas would take the
+    first column of wider rows for an index.
     """
     width = len(layout.columns)
     text = layout.delimiter.join("0" * width).encode() + b"\n" + rows.text[rows.starts[first] : rows.starts[stop]]
@@ -144,7 +142,7 @@ def _parse(rows: Rows, first: int, stop: int, layout: Layout) -> pd.DataFrame:
         **READ_TEXT,
     ).iloc[1:]
     if len(frame) != stop - first:
-        raise ValueError(f"pandas reads {len(frame)} rows where {stop - first} were found")
+        raise ValueError(f"pandas reads {len(frame)} rows instead of {stop - first}")
     return frame.set_index(frame.columns[0])
 
 
@@ -156,7 +154,7 @@ def _empty(layout: Layout) -> pd.DataFrame:
 def _salvage(
     rows: Rows, first: int, stop: int, layout: Layout
 ) -> tuple[list[pd.DataFrame], list[int], list[tuple[int, Raised]]]:
-    """The frames that can be read between two rows, the rows' places in the block, and what is malformed."""
+    """Return the frames that can be parsed between two rows, the rows' places in the block, and the malformed rows."""
     try:
         return [_parse(rows, first, stop, layout)], list(range(first, stop)), []
     except ValueError as error:
@@ -168,12 +166,12 @@ def _salvage(
 
 
 def _reason(error: ValueError, width: int) -> str:
-    """pandas' reason in our words: its line numbers count in a text that nobody has."""
+    """Return pandas' reason in other words: its line numbers refer to a text that the user does not have."""
     text = str(error).strip()
     if "Expected" in text and "saw" in text:
-        return f"{text.rsplit('saw', 1)[1].strip()} fields where the header has {width}"
+        return f"{text.rsplit('saw', 1)[1].strip()} fields, but the header has {width}"
     if "EOF inside string" in text:
         return "a quote is not closed"
     if isinstance(error, UnicodeError):
-        return f"not {error.encoding}: {error.reason}"
+        return f"not valid {error.encoding}: {error.reason}"
     return text.removeprefix("Error tokenizing data. C error: ")

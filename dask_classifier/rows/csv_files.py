@@ -1,8 +1,8 @@
-"""CSV files as inputs: looked at, copied where they are compressed, surveyed, read.
+"""CSV files as inputs: inspect them, decompress them where needed, survey them and read their blocks.
 
-Pieces of some MiB are scanned in parallel, and marks come back about every 256 KiB. A compressed file (gzip, bz2, zstd,
-xz), or one in an encoding in which a comma may be part of another character, is copied once, as UTF-8, into the run's
-folder, and then is read like any other.
+Pieces of 16 MiB are scanned in parallel, with a mark about every 256 KiB. A compressed file (gzip, bz2, zstd, xz), or
+one in an encoding in which the byte of a comma may be part of another character, is copied once into the run's folder,
+as UTF-8, and the copy is read like any other file.
 """
 
 import codecs
@@ -21,25 +21,25 @@ from .source import Block, InputFile, Marks
 if TYPE_CHECKING:
     from .chunks import Parsed
 
-PIECE_BYTES = 16 * 2**20  # what one survey task reads
-MARK_SPACING = 2**18  # bytes between marks: a block reads at most this much too much at either end
-MAX_ROW_BYTES = 64 * 2**20  # a longer row is a quote that was never closed
+PIECE_BYTES = 16 * 2**20  # read by one survey task
+MARK_SPACING = 2**18  # bytes between marks: at either end, a block reads at most this much more than its rows
+MAX_ROW_BYTES = 64 * 2**20  # a longer row almost certainly has a quote that is never closed
 
 
 @dataclass(frozen=True)
 class CsvFile(InputFile):
-    """A CSV file: as the user named it, its version, and where its rows are to be read."""
+    """A CSV file: the name that the user gave, its version, and where its rows are read."""
 
     url: str
     size: int
     version: str
-    data_url: str  # = url, or that of the decompressed copy
-    data_start: int = 0  # offset of the first byte after byte order mark and header, in data_url
-    data_size: int = 0  # 0 until there is a copy
+    data_url: str  # equal to url, or the URL of the decompressed copy
+    data_start: int = 0  # offset in data_url of the first byte after byte order mark and header
+    data_size: int = 0  # 0 until the copy exists
 
     @classmethod
     def accepts(cls, name: str) -> bool:
-        """Any file may be CSV."""
+        """Return True: any file may be CSV."""
         return True
 
     @classmethod
@@ -49,7 +49,7 @@ class CsvFile(InputFile):
 
     @classmethod
     def look(cls, url: str, number: int, layout: Layout, copies: str) -> tuple[Self, tuple]:
-        """Read the beginning of the file: its header, and whether it is CSV."""
+        """Read the beginning of the file: check that it is CSV, and return the input and its columns."""
         identity = storage.identity(url)
         needs_copy = bool(storage.compression(url)) or not keeps_ascii(layout.encoding)
         data_url = storage.join(copies, _name_of_copy(number, url, identity, layout)) if needs_copy else url
@@ -61,11 +61,11 @@ class CsvFile(InputFile):
 
     @property
     def needs_copy(self) -> bool:
-        """Whether the file is compressed, or its encoding hides where rows begin."""
+        """Whether the file is compressed, or rows cannot be located among the bytes of its encoding."""
         return self.data_url != self.url
 
     def _head(self, encoding: str) -> tuple[bytes, bool]:
-        """The first bytes of what blocks will read, and whether they are all of it."""
+        """Return the first bytes of the data that blocks read, and whether there are no more."""
         if not self.needs_copy:
             return storage.read(self.url, 0, min(HEAD_BYTES, self.data_size)), self.data_size <= HEAD_BYTES
         with storage.open_decompressed(self.url) as stream:
@@ -80,43 +80,43 @@ class CsvFile(InputFile):
         return text.encode("utf-8", "replace"), complete
 
     def first_rows(self, rows: int, layout: Layout) -> bytes:
-        """Return the first rows, as far as they are within the first bytes."""
+        """Return the first rows, as far as they are within the first HEAD_BYTES."""
         head, complete = self._head(layout.encoding)
         head = head[self.data_start :]
         starts = [*scan(head, layout.delimiter).starts.tolist(), len(head)]
-        whole = len(starts) - (1 if complete else 2)  # the last may be cut off
+        whole = len(starts) - (1 if complete else 2)  # the last row may be truncated
         return head[: starts[min(rows, whole)]] if whole > 0 else b""
 
     def write_copy(self, encoding: str) -> int:
-        """Write the copy, as UTF-8, in one pass, and return its size in bytes."""
+        """Write the copy as UTF-8, in one pass, and return its size in bytes."""
         decode = codecs.getincrementaldecoder(encoding)()
-        as_it_is = is_utf8(encoding)  # bytes that are not UTF-8 then make bad rows
+        verbatim = is_utf8(encoding)  # bytes that are not UTF-8 then make bad rows
         size = 0
         self._check_unchanged()
         with storage.open_decompressed(self.url) as stream, storage.open_whole(self.data_url) as copy:
             while data := stream.read(HEAD_BYTES):
-                size += copy.write(data if as_it_is else _decoded(decode, data, self.url, encoding))
-            if not as_it_is:
+                size += copy.write(data if verbatim else _decoded(decode, data, self.url, encoding))
+            if not verbatim:
                 size += copy.write(_decoded(decode, b"", self.url, encoding))
         return size
 
     def pieces(self) -> list[int]:
-        """Return a start for each PIECE_BYTES."""
+        """Return the starts of pieces of PIECE_BYTES each."""
         return list(range(self.data_start, self.data_size, PIECE_BYTES))
 
     def survey(self, start: int, delimiter: str) -> Piece:
-        """Scan the piece that begins right after the first line feed at or after `start`."""
+        """Scan the piece that begins right after the first line feed at or after `start - 1`."""
         begin = start if start == self.data_start else self._after_line_feed(start - 1)
         stop = self._after_line_feed(min(start + PIECE_BYTES, self.data_size) - 1)
         if stop - begin > PIECE_BYTES + MAX_ROW_BYTES:
             raise SourceError(
                 f"{self.url} has no line feed for {MAX_ROW_BYTES // 2**20} MiB after byte {begin:,}.",
-                "Is it a CSV file?",
+                "Check that it is a CSV file.",
             )
         return survey(storage.read(self.data_url, begin, stop), begin, delimiter, MARK_SPACING)
 
     def _after_line_feed(self, offset: int) -> int:
-        """The offset after the first line feed at or after `offset`, or the file's end."""
+        """Return the offset after the first line feed at or after `offset`, or the size of the file."""
         while offset < self.data_size:
             window = storage.read(self.data_url, offset, min(offset + MARK_SPACING, self.data_size))
             if (place := window.find(b"\n")) >= 0:
@@ -127,7 +127,7 @@ class CsvFile(InputFile):
         return self.data_size
 
     def marks(self, pieces: list[Piece]) -> Marks:
-        """Join the marks of the pieces. Raises SourceError where a row is too long."""
+        """Join the marks of the pieces. Raise SourceError if a row is too long."""
         marks = list(marks_of(pieces))
         offsets = [*(offset for offset, _ in marks[:-1]), self.data_size]
         joined = Marks(tuple(offsets), tuple(rows for _, rows in marks))
@@ -135,17 +135,17 @@ class CsvFile(InputFile):
         return joined
 
     def _check_row_lengths(self, marks: Marks) -> None:
-        """Marks are about MARK_SPACING apart, except where one row is longer."""
+        """Raise SourceError if marks are far apart: they are about MARK_SPACING apart unless one row is longer."""
         for offset, row, following in _gaps(marks):
             if following - offset > MAX_ROW_BYTES + PIECE_BYTES:
                 raise SourceError(
                     f"{self.url}: a row after byte {offset:,} (row {row + 1:,}) "
                     f"is longer than {MAX_ROW_BYTES // 2**20} MiB.",
-                    "Is a quote not closed there?",
+                    "Check for a quote that is opened there and never closed.",
                 )
 
     def read(self, block: Block, layout: Layout) -> "Parsed":
-        """Read the rows of one block. Raises SourceError where the file is no longer what was surveyed."""
+        """Read the rows of one block. Raise SourceError if the file has changed since the survey."""
         from .chunks import parse  # imports pandas
 
         self._check_unchanged()
@@ -156,14 +156,14 @@ class CsvFile(InputFile):
         return parse(Rows(rows.text[begin : wanted[-1]], [start - begin for start in wanted]), layout)
 
     def _check_unchanged(self) -> None:
-        """Raises SourceError where the file is not the version that was looked at."""
+        """Raise SourceError if the file is not the version that was inspected."""
         now = storage.identity(self.url)
         if (now.size, now.version) != (self.size, self.version):
             raise self._changed()
 
     def _changed(self) -> SourceError:
         return SourceError(
-            f"{self.url} changed since the run began.", "Start a new run once nobody writes to it any more."
+            f"{self.url} has changed since the run began.", "Start a new run when nothing writes to the file any more."
         )
 
 
@@ -172,7 +172,7 @@ def _gaps(marks: Marks) -> Iterator[tuple[int, int, int]]:
 
 
 def _name_of_copy(number: int, url: str, identity: storage.Identity, layout: Layout) -> str:
-    """Another file, another version or another encoding has another name: no run takes the copy of another's."""
+    """Return a name that depends on file, version and encoding, so that no run uses the copy of another input."""
     of = repr((url, identity.size, identity.version, layout.encoding))
     return f"{number:05d}-{hashlib.sha256(of.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}.csv"
 

@@ -1,4 +1,4 @@
-"""Generated rows as an input: a file that is made where it is read."""
+"""Generated rows as an input: each process generates the rows of the blocks that it reads."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GeneratedRows(InputFile):
-    """Synthetic rows, which `generate` makes."""
+    """Synthetic rows from the module `generate`."""
 
     rows: int
     seed: int = 0
@@ -24,17 +24,17 @@ class GeneratedRows(InputFile):
 
     @classmethod
     def accepts(cls, name: str) -> bool:
-        """No name stands for generated rows: `rows` asks for them."""
+        """Return False: generated rows are requested with `rows`, not by a name."""
         return False
 
     @classmethod
     def expand(cls, name: str) -> list[str]:
-        """Return the name."""
+        """Return the name itself."""
         return [name]
 
     @classmethod
     def look(cls, url: str, number: int, layout: Layout, copies: str) -> tuple[Self, tuple]:
-        """Return no rows, with their columns."""
+        """Return an input of no rows, and the columns."""
         return cls(0), generate.COLUMNS
 
     @property
@@ -44,7 +44,7 @@ class GeneratedRows(InputFile):
 
     @property
     def words(self) -> str:
-        """Their number."""
+        """The number of rows, for messages."""
         return f"{self.rows:,} generated rows"
 
     def first_rows(self, rows: int, layout: Layout) -> bytes:
@@ -52,11 +52,11 @@ class GeneratedRows(InputFile):
         return generate.csv_rows(self.seed, 0, min(rows, self.rows))
 
     def marks(self, pieces: list[Piece]) -> Marks:
-        """Return the first row and the end: rows have no place in bytes."""
+        """Return marks for the first row and the end; generated rows have no offsets."""
         return Marks((0, 0), (0, self.rows))
 
     def read(self, block: Block, layout: Layout) -> "Parsed":
-        """Make the rows of one block."""
+        """Generate the rows of one block."""
         from .chunks import parse  # imports pandas
 
         return parse(Rows.of(generate.csv_rows(self.seed, block.first_row, block.rows), layout.delimiter), layout)

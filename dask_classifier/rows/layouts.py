@@ -1,4 +1,4 @@
-"""How the rows of a source are written down: delimiter, encoding, header; the names of the columns."""
+"""The text format of a source: delimiter, encoding, header, and the names of the columns."""
 
 import codecs
 import io
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from ..errors import SourceError, UsageError
 from .borders import scan
 
-HEAD_BYTES = 2**20  # a header is within these
+HEAD_BYTES = 2**20  # a header must be within these
 READ_TEXT = {"dtype": str, "keep_default_na": False, "na_filter": False}  # every value is the text in the file
 _PLAIN_NAMES = re.compile(rb"[\w .:/()%+-]+")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows of a source are written down."""
+    """The text format of a source, and its columns."""
 
     delimiter: str = ","
     encoding: str = "utf-8"
     header_row: bool = True
-    columns: tuple[str | int, ...] = ()  # empty: nothing but empty files
+    columns: tuple[str | int, ...] = ()  # () if all files are empty
 
 
 def check_layout(layout: Layout) -> None:
-    """Raises UsageError for a delimiter or an encoding that cannot be used."""
+    """Raise UsageError for a delimiter or an encoding that cannot be used."""
     if len(layout.delimiter) != 1 or not layout.delimiter.isascii() or layout.delimiter in '"\r\n':
         raise UsageError(
-            f"{layout.delimiter!r} cannot be a delimiter.", "Give one ASCII character, such as ; or a tab ('\\t')."
+            f"{layout.delimiter!r} is not a valid delimiter.", "Give one ASCII character, such as ; or a tab ('\\t')."
         )
     try:
         codecs.lookup(layout.encoding)
@@ -37,32 +37,30 @@ def check_layout(layout: Layout) -> None:
 
 
 def keeps_ascii(encoding: str) -> bool:
-    """Whether a byte below 128 always is that ASCII character, so that rows can be found among the bytes."""
+    """Return whether a byte below 128 always is that ASCII character, so that rows can be located among the bytes."""
     if is_utf8(encoding) or codecs.lookup(encoding).name == "ascii":
         return True
     if codecs.lookup(encoding).name.startswith(("iso2022", "hz", "utf-7")):
-        return False  # in these, escapes give ASCII bytes another meaning
-    every = bytes(range(256)).decode(encoding, "replace")
-    return len(every) == 256 and every[:128] == bytes(range(128)).decode("ascii")
+        return False  # escape sequences in these encodings give ASCII bytes another meaning
+    characters = bytes(range(256)).decode(encoding, "replace")
+    return len(characters) == 256 and characters[:128] == bytes(range(128)).decode("ascii")
 
 
 def is_utf8(encoding: str) -> bool:
-    """Whether an encoding is UTF-8, by any of its names."""
+    """Return whether an encoding is UTF-8, by any of its names."""
     return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig"}
 
 
 def read_header(head: bytes, layout: Layout, url: str) -> tuple[int, tuple]:
-    """Where the rows begin, and the columns' names as pandas gives them: of the header, or 0, 1, 2 ...
-    without one.
-    """
+    """Return where the rows begin, and the columns' names as pandas gives them: from the header, or 0, 1, 2 ..."""
     mark = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) and layout.encoding.lower().startswith("utf") else 0
     starts = scan(head[mark:], layout.delimiter).starts
     if not len(starts):
         return mark, ()
     if len(starts) == 1 and len(head) >= HEAD_BYTES:
         raise SourceError(
-            f"{url} has no row within its first {HEAD_BYTES // 2**20} MiB.",
-            "Is it a CSV file, and the encoding right?",
+            f"The first row of {url} is longer than {HEAD_BYTES // 2**20} MiB.",
+            "Check that it is a CSV file, and check --encoding.",
         )
     stop = mark + int(starts[1]) if len(starts) > 1 else len(head)
     columns = _names(head[mark + int(starts[0]) : stop], layout, url)
@@ -70,10 +68,10 @@ def read_header(head: bytes, layout: Layout, url: str) -> tuple[int, tuple]:
 
 
 def _names(first: bytes, layout: Layout, url: str) -> tuple:
-    """The columns' names as pandas makes them of the first row."""
+    """Return the columns' names that pandas makes from the first row."""
     fields = first.rstrip(b"\r\n").split(layout.delimiter.encode())
     if _PLAIN_NAMES.fullmatch(b"".join(fields)) and all(fields) and len(set(fields)) == len(fields):
-        # pandas would give just these names, after it was imported for half a second
+        # pandas would give the same names, but importing it takes half a second
         return tuple(field.decode() for field in fields) if layout.header_row else tuple(range(len(fields)))
     import pandas as pd
 

@@ -1,11 +1,11 @@
-"""Recognizes input that is not CSV by its first bytes: parsed as CSV, it would be one long row of binary."""
+"""Recognize input that is not CSV by its first bytes: parsed as CSV, it would be one long row of binary data."""
 
 import re
 
 from ..errors import SourceError
 
 _RENAME = "Give the file's name the suffix of its compression: {}."
-# magic numbers as libmagic and the formats' own specifications have them
+# magic numbers from libmagic and the specifications of the formats
 _NOT_CSV = (
     (b"PAR1", "a Parquet file", "Convert it: pandas.read_parquet(file).to_csv('in.csv', index=False)."),
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Extract the CSV file, or save the sheet as CSV."),
@@ -19,12 +19,12 @@ _NOT_CSV = (
     (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", _RENAME.format(".zst")),
     (b"\xfd7zXZ", "compressed with xz", _RENAME.format(".xz")),
 )
-_BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")  # none of these stands in the header of a CSV file, ORCID,name or other
+_BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")  # in no CSV header, even if it begins with a magic number: ORCID,name
 _BEGINNING = 512  # bytes
 
 
 def refuse_what_is_not_csv(head: bytes, url: str) -> None:
-    """Raise SourceError where the first bytes are those of another format."""
-    for magic, what, instead in _NOT_CSV:
+    """Raise SourceError if the first bytes are those of another format."""
+    for magic, name, hint in _NOT_CSV:
         if head.startswith(magic) and _BINARY.search(head, 0, _BEGINNING):
-            raise SourceError(f"{url} is {what}, not CSV.", instead)
+            raise SourceError(f"{url} is {name}, not CSV.", hint)

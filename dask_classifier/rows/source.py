@@ -1,10 +1,10 @@
-"""Where rows come from: `InputFile`, what every kind of input can do; `Source`, the inputs of one run; cutting them.
+"""Where rows come from: `InputFile`, the interface of an input; `Source`, the inputs of one run; and cutting blocks.
 
-A source is surveyed once, in parallel, wherever the workers are; only marks come back (a row's start and its
-number). From the marks, blocks are cut at exact rows: a block says from which mark to read, how many rows to skip,
-and how many to take. Rows never pass through the client.
+A source is surveyed once, in parallel, on the workers. The survey returns only marks: offsets of rows with their
+numbers. Blocks are cut from the marks at exact rows: a block has the mark at which to start reading, the number of rows
+to skip, and the number of rows to take. Rows never pass through the client.
 
-To add a kind of input, write one file with a frozen dataclass that implements `InputFile`, and name it in
+To add a kind of input, write a module with a frozen dataclass that implements `InputFile`, and add it to
 `inputs.KINDS`.
 """
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Block:
-    """What one task reads: rows `first_row` to `first_row + rows - 1` (from 0) of file number `file` of the source.
+    """The rows that one task reads: rows `first_row` to `first_row + rows - 1` (from 0) of file number `file`.
 
-    In a CSV file they are among the bytes from `start` to before `stop`, after `skip` other rows.
+    In a CSV file, they are among the bytes from `start` to before `stop`, after `skip` other rows.
     """
 
     index: int
@@ -41,57 +41,80 @@ class Block:
 
 @dataclass(frozen=True)
 class Marks:
-    """Rows of a file whose place is known: `rows[i]` rows stand before the byte `offsets[i]`; the last is the end."""
+    """Rows of a file with known offsets: `rows[i]` rows precede the byte `offsets[i]`; the last is the end of file."""
 
     offsets: tuple[int, ...]
     rows: tuple[int, ...]
 
     def between(self, first: int, rows: int) -> tuple[int, int]:
-        """Return the numbers of the marks between which `rows` rows from row `first` are."""
+        """Return the numbers of the marks that enclose `rows` rows from row `first`."""
         begin = bisect.bisect_right(self.rows, first, hi=len(self.rows) - 1) - 1
         return begin, bisect.bisect_left(self.rows, first + rows)
 
 
 class InputFile(ABC):
-    """One input of a source: a file, or what stands for one.
+    """One input of a source: a file, or something that takes the place of a file.
 
-    Implementations are frozen dataclasses of plain values: they travel to the workers, and stand in plan.json. Fields
-    whose names begin with `data_` are not part of a run's identity.
+    Implementations are frozen dataclasses of plain values: they are sent to the workers and written to plan.json.
+    Fields whose names begin with `data_` are not part of a run's identity.
     """
 
     url: str  # as the user named it
-    size: int  # bytes, as stored; 0 where that means nothing
+    size: int  # stored size in bytes; 0 if nothing is stored
 
-    # looking at it, on the client: no row leaves the machine, except the first ones
+    # inspecting the input, on the client, which reads only the first rows
 
     @classmethod
     @abstractmethod
     def accepts(cls, name: str) -> bool:
-        """Whether this kind of input reads what the user named: a path, a URL or a glob."""
+        """Return whether this kind of input reads the name that the user gave: a path, a URL or a glob."""
 
     @classmethod
     @abstractmethod
     def expand(cls, name: str) -> list[str]:
-        """Return the URLs that a name stands for, in order. Raises StorageError where there are none."""
+        """Return the URLs that a name stands for, in order. Raise StorageError if there are none."""
 
     @classmethod
     @abstractmethod
     def look(cls, url: str, number: int, layout: Layout, copies: str) -> tuple[Self, tuple]:
-        """Return the input and its columns, () where it has no rows; `copies` is the folder for a decompressed copy.
+        """Inspect an input: return it with its columns.
 
-        Raises StorageError where it cannot be read, SourceError where it is not what it seems to be.
+        Parameters
+        ----------
+        url : str
+            One of the URLs that `expand` returned.
+        number : int
+            Position of the input in the source, from 0.
+        layout : Layout
+            Text format that the user gave.
+        copies : str
+            Folder for a decompressed copy.
+
+        Returns
+        -------
+        InputFile
+            The input.
+        tuple
+            Its columns; () if it has no rows.
+
+        Raises
+        ------
+        StorageError
+            The input cannot be read.
+        SourceError
+            The input has another format than this kind reads.
         """
 
     @property
     def known_rows(self) -> int | None:
-        """The number of rows, where it is known without a survey."""
+        """The number of rows, or None if it is not known without a survey."""
         return None
 
     @abstractmethod
     def first_rows(self, rows: int, layout: Layout) -> bytes:
-        """Return up to `rows` of the first rows as CSV without a header, as `layout_of_rows` has it."""
+        """Return up to `rows` of the first rows as CSV without a header, in the format of `layout_of_rows`."""
 
-    # a copy that blocks read instead, where the input cannot be read from the middle
+    # a copy for the blocks to read, for inputs that cannot be read from the middle
 
     @property
     def needs_copy(self) -> bool:
@@ -108,49 +131,49 @@ class InputFile(ABC):
         raise NotImplementedError
 
     def layout_of_rows(self, layout: Layout) -> Layout:
-        """Return how the rows that blocks read are written: copies are UTF-8."""
+        """Return the text format of the rows that blocks read: copies are UTF-8."""
         return replace(layout, encoding="utf-8") if self.needs_copy else layout
 
-    # finding its rows, in parallel, on the workers
+    # locating its rows, in parallel, on the workers
 
     def pieces(self) -> list[int]:
-        """Return the starts of the pieces that are surveyed each by a task; none where the rows are known."""
+        """Return the starts of the pieces, each surveyed by one task; [] if the rows are known without a survey."""
         return []
 
     def survey(self, start: int, delimiter: str) -> Piece:
-        """Find the rows in the piece at `start`. Raises SourceError where it cannot be cut into rows."""
+        """Locate the rows in the piece at `start`. Raise SourceError if it cannot be cut into rows."""
         raise NotImplementedError
 
     @abstractmethod
     def marks(self, pieces: list[Piece]) -> Marks:
-        """Join what the survey of each piece has found, in order."""
+        """Join the surveyed pieces, in order, into the marks of the input."""
 
-    # reading it, in a classifier process
+    # reading its rows, in a classifier process
 
     @abstractmethod
     def read(self, block: Block, layout: Layout) -> "Parsed":
-        """Return the rows of one block. Raises SourceError where the input changed since the survey."""
+        """Return the rows of one block. Raise SourceError if the input has changed since the survey."""
 
     @property
     def identity(self) -> dict[str, object]:
-        """What tells this input, in this version, from others."""
+        """The values that distinguish this version of this input from others."""
         return {name: value for name, value in asdict(self).items() if not name.startswith("data_")}
 
     @property
     def words(self) -> str:
-        """Its name in messages."""
+        """The input's name in messages."""
         return self.url
 
 
 @dataclass(frozen=True)
 class Source:
-    """The inputs of one run, and how the user's files are written."""
+    """The inputs of one run, and the text format of the user's files."""
 
     layout: Layout
     files: tuple[InputFile, ...]
 
     def __str__(self) -> str:
-        """A line for people."""
+        """Return the name or the number of the inputs, and their size."""
         if len(self.files) == 1 and self.files[0].known_rows is not None:
             return self.files[0].words
         name = self.files[0].words if len(self.files) == 1 else count_of(len(self.files), "file")
@@ -158,28 +181,29 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Bytes of all inputs, as stored."""
+        """The stored size of all inputs in bytes."""
         return sum(file.size for file in self.files)
 
     @property
     def known_rows(self) -> int | None:
-        """The number of rows, where it is known without a survey."""
+        """The number of rows, or None if it is not known without a survey."""
         known = [file.known_rows for file in self.files]
         return None if None in known else sum(rows for rows in known if rows)
 
     @property
     def copies(self) -> list[tuple[int, InputFile]]:
-        """The numbered inputs that need a decompressed copy before they can be cut."""
+        """The inputs that need a decompressed copy before they can be cut, with their numbers."""
         return [(number, file) for number, file in enumerate(self.files) if file.needs_copy]
 
     def with_copies(self, sizes: dict[int, int]) -> "Source":
-        """Return the same source, with the sizes of the decompressed copies filled in."""
+        """Return this source with the sizes of the decompressed copies, given by input number."""
         files = (replace(file, data_size=sizes[n]) if n in sizes else file for n, file in enumerate(self.files))
         return replace(self, files=tuple(files))
 
     def first_rows(self, rows: int) -> tuple[str, Layout, bytes]:
-        """Return up to `rows` rows of the first input that has any, as CSV without a header: its name, how they are
-        written, and the text.
+        """Return the name of the first input that has rows, their text format, and up to `rows` of them as CSV.
+
+        The CSV text has no header.
         """
         for file in self.files:
             if text := file.first_rows(rows, self.layout):
@@ -187,11 +211,11 @@ class Source:
         return "the source", self.layout, b""
 
     def pieces(self) -> list[tuple[int, int]]:
-        """Return the survey's tasks: (file number, start of a piece)."""
+        """Return the pieces to survey, one per task, as (file number, start of the piece)."""
         return [(number, start) for number, file in enumerate(self.files) for start in file.pieces()]
 
     def marks(self, surveyed: list[tuple[int, Piece]]) -> list[Marks]:
-        """Join the survey's pieces, (file number, piece) in order, to the marks of each input."""
+        """Join the surveyed pieces, given as (file number, piece) in order, into the marks of each input."""
         pieces_of = defaultdict(list)
         for number, piece in surveyed:
             pieces_of[number].append(piece)
@@ -203,10 +227,22 @@ def cut(
     rows_of_next: Callable[[int], int],
     shrink: Callable[[int, int], int] = lambda rows, size: rows,
 ) -> Iterator[Block]:
-    """Yield the blocks of a source, none of which spans two inputs.
+    """Yield the blocks of a source. No block spans two inputs.
 
-    `rows_of_next(left)` gives the rows of the next block, with `left` rows of the source to go; `shrink(rows, size)`
-    gives fewer where their `size` in bytes is too large, and is asked until it agrees.
+    Parameters
+    ----------
+    surveyed : list of Marks
+        The marks of each input.
+    rows_of_next : callable
+        `rows_of_next(left)` returns the number of rows of the next block, with `left` rows of the source to go.
+    shrink : callable, optional
+        `shrink(rows, size)` returns a smaller number of rows if their `size` in bytes is too large. It is called again
+        until it returns `rows`.
+
+    Yields
+    ------
+    Block
+        The next rows of the source.
     """
     index, left = 0, sum(marks.rows[-1] for marks in surveyed)
     for number, marks in enumerate(surveyed):

@@ -1,4 +1,4 @@
 """A run on disk, before and after: the plan, the run's folder, its progress, its result.
 
-May import `parts` and the rooms before it, but neither Dask's scheduler nor AWS.
+May import `parts` and the packages before it, but neither Dask's scheduler nor AWS.
 """

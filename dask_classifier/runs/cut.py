@@ -1,4 +1,4 @@
-"""How a source was cut into blocks, and plan.json, which keeps it."""
+"""How a source was cut into blocks, and plan.json, in which this is stored."""
 
 import hashlib
 import json
@@ -13,29 +13,32 @@ from .planning import Plan
 
 @dataclass(frozen=True)
 class Cut:
-    """How the source was cut: what plan.json adds to a plan."""
+    """How the source was cut into blocks. plan.json stores it with the plan."""
 
     source: Source  # with the sizes of decompressed copies
     blocks: tuple[Block, ...]
-    seconds_a_row: float  # measured by the trial; 0 where there was none
+    seconds_a_row: float  # measured by the trial; 0 if there was none
 
     def fingerprint(self, plan: Plan) -> str:
-        """What receipts must show: this plan, in this cut. Two runs of a plan may measure, and so cut, differently."""
+        """Return the fingerprint of the receipts, that of the plan and this cut.
+
+        Two runs of a plan may measure different speeds, and so cut the source differently.
+        """
         blocks = json.dumps([astuple(block) for block in self.blocks])
         return hashlib.sha256(f"{plan.fingerprint} {blocks}".encode()).hexdigest()
 
     @property
     def rows(self) -> int:
-        """Rows in."""
+        """The number of rows in the source."""
         return sum(block.rows for block in self.blocks)
 
     def missing(self, receipts: tuple[Receipt, ...]) -> list[Block]:
-        """Return the blocks without a receipt: what is still to do."""
+        """Return the blocks without a receipt, which are still to be classified."""
         done = {receipt.index for receipt in receipts}
         return [block for block in self.blocks if block.index not in done]
 
     def save(self, plan: Plan) -> None:
-        """Write plan.json: from now on the output is this run's."""
+        """Write plan.json. From now on, the output folder belongs to this run."""
         content = {
             "fingerprint": plan.fingerprint,
             "identity": plan.identity,
@@ -50,9 +53,10 @@ class Cut:
 
     @classmethod
     def load(cls, plan: Plan, stored: dict) -> Self:
-        """Return the stored cut; the files are the plan's, since their identities are equal, with the sizes of the
-        decompressed copies.
+        """Return the stored cut, with the plan's files and the stored sizes of their decompressed copies.
+
+        The identities of the plan's files must equal the stored ones.
         """
-        files = tuple(replace(file, **was) for file, was in zip(plan.source.files, stored["files"], strict=True))
+        files = tuple(replace(file, **fields) for file, fields in zip(plan.source.files, stored["files"], strict=True))
         blocks = tuple(Block(*values) for values in stored["blocks"])
         return cls(replace(plan.source, files=files), blocks, stored["seconds_a_row"])

@@ -1,4 +1,4 @@
-"""What a plan's output folder holds already: nothing, a run to go on with, a complete run, or one that must stay."""
+"""Inspect a plan's output folder: it may be empty, or contain a run to resume, a complete run or a different run."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .planning import CODE, Plan
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier attempt of a plan has left: its cut and the receipts of finished blocks; or nothing yet."""
+    """The cut and the receipts of finished blocks of an earlier attempt; the defaults if there was none."""
 
     cut: Cut | None = None
     receipts: tuple[Receipt, ...] = ()
@@ -21,7 +21,7 @@ class Earlier:
 
 
 def look(plan: Plan) -> Earlier:
-    """Return what the plan's output folder holds. Raises OutputExists where the plan must not go on there."""
+    """Return the earlier attempt in the plan's output folder. Raise OutputExists if the plan must not continue it."""
     sizes = plan.folder.sizes()
     runs_files = [name for name in sizes if not name.startswith(f"{COPIES}/")]
     if plan.overwrite or not runs_files:
@@ -29,15 +29,15 @@ def look(plan: Plan) -> Earlier:
     if PLAN not in sizes:
         raise OutputExists(
             f"{plan.output} contains {runs_files[0]}, but no {PLAN}, so it is not a run that can be resumed.",
-            "Give --overwrite to delete what a run has left there and start over, or choose another --output.",
+            "Use --overwrite to delete a run's files there and start over, or choose another --output.",
         )
     stored = plan.folder.read_json(PLAN)
     complete = MANIFEST in sizes
     if not plan.resume:
-        kind = "a complete run" if complete else "a run that is not complete"
+        kind = "a complete run" if complete else "an incomplete run"
         raise OutputExists(
-            f"{plan.output} holds {kind}.",
-            "Go on with --resume, start again with --overwrite, or choose another --output.",
+            f"{plan.output} already contains {kind}.",
+            "Continue with --resume, start over with --overwrite, or choose another --output.",
         )
     _refuse_another(plan, stored)
     cut = Cut.load(plan, stored)
@@ -46,14 +46,15 @@ def look(plan: Plan) -> Earlier:
 
 
 def _refuse_another(plan: Plan, stored: dict) -> None:
+    """Raise OutputExists if the stored plan differs from this one in anything that affects the result."""
     now = json.loads(json.dumps(plan.identity))
     changed = [name for name in now | stored["identity"] if now.get(name) != stored["identity"].get(name)]
     if changed:
         difference = _difference(changed[0], stored["identity"].get(changed[0]), now.get(changed[0]))
-        others = f" (and: {', '.join(changed[1:])})" if changed[1:] else ""
+        others = f" (also changed: {', '.join(changed[1:])})" if changed[1:] else ""
         raise OutputExists(
-            f"{plan.output} holds another run: its {changed[0]} {difference}{others}.",
-            "Give the same input and options to go on; or start again with --overwrite, or another --output.",
+            f"{plan.output} already contains a different run: its {changed[0]} {difference}{others}.",
+            "Use the same input and options to continue it, start over with --overwrite, or choose another --output.",
         )
 
 
@@ -62,17 +63,18 @@ def _difference(name: str, was: object, is_now: object) -> str:
         return "has changed"
     if name == "source":
         return _difference_of_sources(was or [], is_now)
-    return f"was {_short(was)}, now it is {_short(is_now)}"
+    return f"was {_short(was)} and is now {_short(is_now)}"
 
 
 def _difference_of_sources(was: list[dict], is_now: list[dict]) -> str:
-    """The first file that differs, or how many there are."""
+    """Describe the first file that differs, or the numbers of files if they differ."""
     if len(was) != len(is_now):
-        return f"was {count_of(len(was), 'file')}, now it is {count_of(len(is_now), 'file')}"
+        return f"was {count_of(len(was), 'file')} and is now {count_of(len(is_now), 'file')}"
     before, after = next((old, new) for old, new in zip(was, is_now, strict=True) if old != new)
     if before["url"] == after["url"] and "version" in before:
-        return f"{after['url']} has changed since: it had {before['size']:,} bytes, now it has {after['size']:,}"
-    return f"was {_named_source(before)}, now it is {_named_source(after)}"
+        sizes = f"{before['size']:,} bytes then, {after['size']:,} bytes now"
+        return f"{after['url']} has been modified ({sizes})"
+    return f"was {_named_source(before)} and is now {_named_source(after)}"
 
 
 def _named_source(file: dict) -> str:
@@ -87,7 +89,7 @@ def _short(value: object) -> str:
 
 
 def _receipts(plan: Plan, cut: Cut, sizes: dict[str, int]) -> tuple[Receipt, ...]:
-    """The receipts of this plan whose parts and quarantine files are there; a block without one is done again."""
+    """Return the plan's receipts whose parts and quarantine files exist. Blocks without one are classified again."""
     names = [name for block in cut.blocks if (name := receipt_name(block.index)) in sizes]
     receipts = []
     for text in plan.folder.read_many(names):
@@ -101,7 +103,7 @@ def _receipts(plan: Plan, cut: Cut, sizes: dict[str, int]) -> tuple[Receipt, ...
 
 
 def missing_files(receipt: Receipt, part_format: str, sizes: dict[str, int]) -> list[str]:
-    """Return the files of a receipt that are not there, or have another size."""
+    """Return the files of a receipt that do not exist or have another size."""
     expected = {part_name(receipt.index, part_format): receipt.bytes}
     if receipt.bad_rows:
         expected[quarantine_name(receipt.index)] = receipt.quarantine_bytes
@@ -109,8 +111,9 @@ def missing_files(receipt: Receipt, part_format: str, sizes: dict[str, int]) -> 
 
 
 def clear(plan: Plan) -> None:
-    """Remove the run that `--overwrite` gives up, the manifest first; nothing that is not a run's, nor the copies that
-    the plan has decompressed.
+    """Delete the run that `--overwrite` replaces, starting with its manifest.
+
+    Files that do not belong to a run, and the copies that the plan has decompressed, are kept.
     """
     kept = {file.data_url for _, file in plan.source.copies}
     names = [name for name in plan.folder.sizes() if plan.folder.path(name) not in kept]

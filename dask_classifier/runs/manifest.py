@@ -1,4 +1,4 @@
-"""manifest.json: the proof that a run is complete, and what it was."""
+"""manifest.json: the proof that a run is complete, and a record of the run."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from .. import storage, templating
 from ..errors import DamagedRun, StorageError
 from ..parts.receipts import Receipt, common_kinds
 from ..parts.run_folder import MANIFEST, PLAN, RunFolder
-from ..units import format_bytes
+from ..units import count_of, format_bytes
 from .cut import Cut
 from .earlier import missing_files
 from .planning import Plan, versions
 
 
 class Stage(NamedTuple):
-    """What a run was at: "classifying", "publishing"."""
+    """A stage of a run, such as "classifying" or "publishing"."""
 
     name: str
     started: float  # seconds since 1970
@@ -24,11 +24,11 @@ class Stage(NamedTuple):
 
 
 class Manifest(dict[str, Any]):
-    """The contents of manifest.json: `docs/files.md` says what each entry means."""
+    """The contents of manifest.json; docs/files.md describes each entry."""
 
     @property
     def words(self) -> dict[str, str]:
-        """Rows in, out and set aside, and parts, for people."""
+        """The numbers of input, output and quarantined rows, and of parts, as text."""
         return {
             "rows in": f"{self['rows_in']:,}",
             "rows out": f"{self['rows_out']:,}",
@@ -57,16 +57,15 @@ class Manifest(dict[str, Any]):
 def save_manifest(
     plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, stages: Callable[[], list[Stage]], resumed: list[int]
 ) -> None:
-    """Prove that the receipts account for every row of the plan, and write manifest.json: now the run is
-    complete.
+    """Check that the receipts account for every row of the plan, then write manifest.json, which completes the run.
 
-    Raises DamagedRun, and writes nothing, where they do not.
+    Raise DamagedRun, and write nothing, if they do not.
     """
     try:
         _check(plan, cut, receipts)
     except DamagedRun:
         if not plan.folder.exists(PLAN):
-            cut.save(plan)  # somebody has deleted the folder: with a plan, --resume does what is missing
+            cut.save(plan)  # the folder was deleted during the run; --resume needs the plan to classify what is missing
         raise
     plan.folder.delete_unfinished()
     spent = stages()
@@ -92,15 +91,15 @@ def save_manifest(
 
 
 def _abort_uploads(folder: RunFolder, before: float) -> None:
-    """Abort what was cut off before this run began; a younger one may be another command's, at work on it, too."""
-    with contextlib.suppress(StorageError):  # the run is complete without it, also where this is not allowed
+    """Abort uploads that were interrupted before this run. A later one may belong to another command still at work."""
+    with contextlib.suppress(StorageError):  # optional: without this permission, the run is still complete
         for upload in folder.uploads():
             if upload.name and upload.began < before:
                 storage.abort(upload)
 
 
 def add_machines(folder: RunFolder, machines: dict[str, object]) -> None:
-    """Write into a complete run's manifest what became of the machines, which end after the run."""
+    """Add what happened to the instances to the manifest of a complete run: they terminate after the run."""
     folder.write_json(MANIFEST, folder.read_json(MANIFEST) | {"machines": machines})
 
 
@@ -108,20 +107,23 @@ def _check(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...]) -> None:
     rows = {receipt.index: receipt.rows + receipt.bad_rows for receipt in receipts}
     for block in cut.blocks:
         if rows.get(block.index) != block.rows:
+            counted = rows.get(block.index, 0)
             raise DamagedRun(
-                f"Block {block.index} has {block.rows} rows, its receipt {rows.get(block.index)}.", "Use --resume."
+                f"Block {block.index} has {count_of(block.rows, 'row')}, but its receipt has {counted:,}.",
+                "Run the same command with --resume.",
             )
     columns = {receipt.columns: receipt.index for receipt in receipts if receipt.columns}
     if len(columns) > 1:
         (first, at), (other, there) = sorted(columns.items(), key=lambda item: item[1])[:2]
         raise DamagedRun(
             f"The classifier's columns changed from {list(first)} (block {at}) to {list(other)} (block {there}).",
-            "Return the same columns for each chunk, then start again with --overwrite.",
+            "Return the same columns for each chunk, then start over with --overwrite.",
         )
     sizes = plan.folder.sizes()
     lost = [name for receipt in receipts for name in missing_files(receipt, plan.part_format, sizes)]
     if lost:
         raise DamagedRun(
-            f"{len(lost)} files that the workers wrote are not in {plan.output}, such as {lost[0]}.",
-            "Is another command at work on it? Can all workers and this machine reach the same folder, as with s3://?",
+            f"{plan.output} does not contain {count_of(len(lost), 'file')} written by the workers, such as {lost[0]}.",
+            "Check that no other command uses this folder, and that all workers and this computer share it, as with "
+            "an s3:// URL.",
         )

@@ -1,4 +1,4 @@
-"""What a run would be: rows, chunks and blocks of a plan, as numbers for programs and as words for people."""
+"""The outline of a run that is not started yet: rows, chunks and blocks of a plan, as numbers and as text."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,13 @@ from ..rows.borders import Rows
 from .planning import Plan
 from .sizing import BLOCK_SECONDS, BLOCKS_A_PROCESS
 
-EXACT, ABOUT, AT_LEAST = "exact", "about", "at least"  # how precise a number is
+EXACT, ABOUT, AT_LEAST = "exact", "about", "at least"  # precisions of a number
 _SAMPLE_ROWS = 1000
 
 
 @dataclass(frozen=True)
 class Outline:
-    """Numbers of a plan, each followed by its precision where that may differ."""
+    """Numbers of a plan, with their precision if they may not be exact."""
 
     source: list[str]
     rows: int
@@ -28,7 +28,7 @@ class Outline:
 
     @classmethod
     def of(cls, plan: Plan, processes: int) -> "Outline":
-        """Outline a plan on so many processes; of files, only the beginning is read."""
+        """Outline a plan that runs on `processes` processes. Only the beginning of a file is read."""
         rows, precision = estimated_rows(plan)
         chunks = -(-rows // plan.chunk_rows)
         if plan.block_rows:
@@ -51,27 +51,27 @@ class Outline:
 
     @property
     def words(self) -> dict[str, str]:
-        """The same for people."""
+        """The same as text, for people."""
         sized = f"of {self.block_rows:,} rows" if self.block_rows else f"of about {BLOCK_SECONDS:.0f} s, as measured"
         return {
             "source": self.source[0] if len(self.source) == 1 else f"{len(self.source):,} files",
-            "rows": _said(self.rows, self.rows_precision),
-            "chunks": f"{_said(self.chunks, self.rows_precision)} of {self.chunk_rows:,} rows",
-            "blocks": f"{_said(self.blocks, self.blocks_precision)} {sized}",
+            "rows": _with_precision(self.rows, self.rows_precision),
+            "chunks": f"{_with_precision(self.chunks, self.rows_precision)} of {self.chunk_rows:,} rows",
+            "blocks": f"{_with_precision(self.blocks, self.blocks_precision)} {sized}",
             "processes": f"{self.processes:,}",
             "classifier": self.classifier,
             "output": self.output,
         }
 
 
-def _said(number: int, precision: str) -> str:
+def _with_precision(number: int, precision: str) -> str:
     return f"{number:,}" if precision == EXACT else f"{precision} {number:,}"
 
 
 def estimated_rows(plan: Plan) -> tuple[int, str]:
-    """Return the rows of the source, from its size and the length of its first rows, and how precise that is.
+    """Estimate the rows of the source from its size and the length of its first rows; return them with the precision.
 
-    Compressed files hold at least as many rows as their compressed size suggests.
+    Compressed files have at least as many rows as their compressed size suggests.
     """
     source = plan.source
     if source.known_rows is not None:

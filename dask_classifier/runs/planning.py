@@ -46,7 +46,7 @@ class Plan:
     """What will be done, before anything is done. Made by `plan`."""
 
     source: Source
-    package: bundle.Package
+    package: bundle.Bundle
     output: str
     chunk_rows: int = 100
     block_rows: int | None = None  # None: by measurement
@@ -244,7 +244,7 @@ def plan(
     folder = storage.absolute(str(output)) if output is not None else str(Path("runs", new_run_id()).absolute())
     return Plan(
         source=_source(rows, seed, input, layout, folder),
-        package=bundle.pack(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness")),
+        package=bundle.create(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness")),
         output=folder,
         chunk_rows=chunk_rows,
         block_rows=None if block_rows == "auto" else _whole_chunks(_positive(block_rows, "number of rows"), chunk_rows),

@@ -1,4 +1,4 @@
-"""How far a run is, for whoever shows it: counts, speed and time left; prints nothing."""
+"""Track the progress of a run for displays: counts, speed and time left."""
 
 import sys
 import threading
@@ -13,18 +13,18 @@ from .. import templating
 from ..parts.receipts import Receipt
 from ..units import format_share
 
-CLASSIFYING = "classifying"  # the stage whose rows/s are a run's speed
+CLASSIFYING = "classifying"  # the stage in which a run's speed is measured
 Place = tuple[str, str, int]  # worker, host, process ID
-_WINDOW_SECONDS = 60.0  # speed is measured over the last minute
+_WINDOW_SECONDS = 60.0  # the speed is that of the last minute
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How far a run is, at one moment."""
+    """The progress of a run at one moment."""
 
     stage: str
-    rows: int  #: of all
-    done: int  #: rows classified or set aside, also those of blocks that are not finished
+    rows: int  #: in all
+    done: int  #: rows classified or quarantined, including those of unfinished blocks
     bad_rows: int
     blocks: int
     blocks_done: int
@@ -36,18 +36,23 @@ class Snapshot:
     def html(
         self, title: str, times: dict[str, str], *, link: bool = False, notes: Mapping[str, str] | None = None
     ) -> str:
-        """Return a bar, and numbers with names.
+        """Return a progress bar and a table of numbers.
 
         Parameters
         ----------
         title : str
-            The run, or the address of its page.
+            The name of the run, or the address of its page.
         times : dict of str to str
-            More numbers with names.
+            More rows of the table.
         link : bool, optional
-            The title is an address to go to. [default: False]
+            Whether the title is an address, to be shown as a link. [default: False]
         notes : Mapping of str to str, optional
-            Lines below.
+            Lines below the table.
+
+        Returns
+        -------
+        str
+            HTML.
         """
         cells = {
             "rows done": f"{self.done:,}",
@@ -64,18 +69,18 @@ class Snapshot:
             link=link,
             share=self.share,
             percentage=format_share(int(1000 * self.share) / 1000) if self.blocks else "",
-            cells=(cells if self.blocks else {}) | times,  # before that, there is nothing to count
+            cells=(cells if self.blocks else {}) | times,  # nothing is counted before the blocks are known
             notes=notes or {},
         )
 
     @property
     def share(self) -> float:
-        """Of the rows, what is done: 0 to 1."""
+        """The share of the rows that is done, from 0 to 1."""
         return min(1.0, self.done / self.rows) if self.rows else float(self.stage == "complete")
 
 
 class Finished(NamedTuple):
-    """A block that is done, and where: what counts of a receipt. No text of the user's."""
+    """A finished block, and the process that classified it: the counts of a receipt, without any of the user's data."""
 
     index: int
     rows: int
@@ -83,80 +88,80 @@ class Finished(NamedTuple):
     worker: str
     host: str
     pid: int
-    kind: str = ""  # of its first bad row: what the classifier raised, such as ValueError, or "malformed"
+    kind: str = ""  # of its first bad row: the type of the classifier's exception, or "malformed"
 
     @classmethod
     def of(cls, receipt: Receipt) -> "Finished":
-        """From its receipt."""
+        """Make it from the block's receipt."""
         return cls(
             receipt.index, receipt.rows, receipt.bad_rows, receipt.worker, receipt.host, receipt.pid, receipt.first_kind
         )
 
     @property
     def place(self) -> Place:
-        """The process that did it."""
+        """The process that classified the block."""
         return self.worker, self.host, self.pid
 
 
 class Beginning(NamedTuple):
-    """What a run has to do, and what an earlier attempt of it has done."""
+    """The size of a run, and the work that an earlier attempt has done."""
 
     rows: int
     blocks: int
-    finished: tuple[int, ...]  # blocks
-    done: int  # rows of them
-    bad_rows: int
+    finished: tuple[int, ...]  # blocks of the earlier attempt
+    done: int  # rows in them
+    bad_rows: int  # in them
 
     @classmethod
     def of(cls, rows: int, blocks: int, receipts: tuple[Receipt, ...]) -> "Beginning":
-        """From the receipts of the earlier attempt."""
+        """Make it from the receipts of the earlier attempt."""
         bad_rows = sum(receipt.bad_rows for receipt in receipts)
         done = sum(receipt.rows for receipt in receipts) + bad_rows
         return cls(rows, blocks, tuple(receipt.index for receipt in receipts), done, bad_rows)
 
 
 class Progress:
-    """Collects what a run tells; may be asked from another thread at any time.
+    """Collect the events of a run. Another thread may read its state at any time.
 
-    Pass one to `run`, subclass it to hear of events, or poll `snapshot`.
+    Pass an instance to `run`. Call `snapshot` for the current state, or override methods to handle events.
     """
 
     def __init__(self):
         self._lock = threading.Lock()
         self._stage = "starting"
         self._rows = self._blocks = 0
-        self._finished: set[int] = set()  # blocks
+        self._finished: set[int] = set()  # numbers of blocks
         self._done = self._bad_rows = 0  # rows of finished blocks
-        self._already = 0  # rows that an earlier attempt had done
-        self._classifying_seconds: float | None = None  # once that stage is over
+        self._already = 0  # rows done by an earlier attempt
+        self._classifying_seconds: float | None = None  # set when that stage is over
         self._by_place: Counter[Place] = Counter()
         self._under_way: dict[str, dict[int, tuple[int, int]]] = {}
         self._marks: deque[tuple[float, int]] = deque()
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Around the run: for whoever shows it as it goes on."""
+        """Surround the run with a display; override it in a subclass that shows the run."""
         yield
 
-    # what the pipeline and the executor tell
+    # called by the pipeline and the executor
 
     def stage(self, name: str) -> None:
-        """The run has come to another stage: 'trying the classifier', 'finding rows', 'classifying' ..."""
+        """Enter another stage: 'trying the classifier', 'finding rows', 'classifying' ..."""
         self._stage = name
 
     def classified(self, seconds: float) -> None:
-        """All blocks are done; the stage took this long. From now on, the speed is that of the whole stage."""
+        """Record the duration of the stage 'classifying' when all blocks are done; it now determines the speed."""
         self._classifying_seconds = seconds
 
     def connected(self, dashboard: str | None, processes: int) -> None:
-        """The cluster is there."""
+        """Handle the connection to the cluster, with the dashboard's address and the number of processes."""
 
     def begin(self, rows: int, blocks: int, receipts: tuple[Receipt, ...]) -> None:
-        """The blocks are known, and those of an earlier attempt that are done."""
+        """Record the numbers of rows and blocks, and the receipts of an earlier attempt."""
         self.start(Beginning.of(rows, blocks, receipts))
 
     def start(self, beginning: Beginning) -> None:
-        """What `begin` says, in few words."""
+        """Record the same as `begin`, given as counts."""
         with self._lock:
             self._rows, self._blocks = beginning.rows, beginning.blocks
             self._finished = set(beginning.finished)
@@ -165,14 +170,14 @@ class Progress:
             self._marks.append((time.monotonic(), self._done))
 
     def finished(self, receipt: Receipt) -> None:
-        """A block is done."""
+        """Record a finished block."""
         self.count(Finished.of(receipt))
 
     def count(self, block: Finished) -> None:
-        """What `finished` says, in few words."""
+        """Record the same as `finished`, given as counts."""
         with self._lock:
             if block.index in self._finished:
-                return  # two workers may do one block
+                return  # two workers may classify the same block
             rows = block.rows + block.bad_rows
             self._finished.add(block.index)
             self._done += rows
@@ -180,33 +185,33 @@ class Progress:
             self._by_place[block.place] += rows
 
     def note(self, text: str) -> None:
-        """Something that a person should know, though the run goes on."""
+        """Handle a message for the user; the run continues."""
 
     def died(self, index: int, manner: str, again: bool) -> None:
-        """A classifier process ended in the middle of a block, which is tried again or given up."""
+        """Handle the end of a classifier process in the middle of a block, which is tried again or given up."""
 
     def printed(self, worker: str, lines: list[str]) -> None:
-        """A worker's classifier processes have printed something; goes to standard error."""
+        """Write lines that a worker's classifier processes have printed to standard error."""
         for line in lines:
             sys.stderr.write(f"{worker}: {line}\n")
 
     def leaving(self, worker: str, why: str) -> None:
-        """A worker leaves the cluster; its blocks go to others."""
+        """Handle a worker that leaves the cluster; its blocks go to others."""
 
     def under_way(self, worker: str, rows: dict[int, tuple[int, int]]) -> None:
-        """A worker's blocks in flight: number to rows and bad rows so far."""
+        """Record a worker's blocks in flight, by number, with their rows and bad rows so far."""
         with self._lock:
             self._under_way[worker] = rows
 
-    # what a display asks
+    # called by displays
 
     @property
     def begun(self) -> bool:
-        """Whether it is known how much there is to do."""
+        """Whether the numbers of rows and blocks are known."""
         return bool(self._marks)
 
     def snapshot(self) -> Snapshot:
-        """How far the run is now."""
+        """Return the current progress."""
         with self._lock:
             under_way = {number: counts for number, _, *counts in self._in_flight()}
             bad = self._bad_rows + sum(bad for _, bad in under_way.values())
@@ -227,7 +232,7 @@ class Progress:
             )
 
     def rows_by_worker(self, flying: Mapping[Place, int]) -> dict[str, int]:
-        """Return rows of finished blocks, and `flying`, rows of blocks in flight, by worker or process."""
+        """Return the rows of finished blocks plus `flying`, those of blocks in flight, by worker or process."""
         with self._lock:
             rows = Counter(self._by_place)
         rows.update(flying)
@@ -239,18 +244,18 @@ class Progress:
             return set(self._by_place)
 
     def in_flight(self) -> list[tuple[int, str, int, int]]:
-        """Blocks under way: number, worker, rows and bad rows so far."""
+        """Return the blocks in flight: number, worker, rows and bad rows so far."""
         with self._lock:
             return self._in_flight()
 
     def _in_flight(self) -> list[tuple[int, str, int, int]]:
-        found = {  # by number: a worker that was lost leaves its last word, and another does the block again
+        blocks_by_number = {  # the last report of a lost worker remains while another worker repeats its block
             number: (number, worker, rows, bad)
             for worker, blocks in self._under_way.items()
             for number, (rows, bad) in blocks.items()
             if number not in self._finished
         }
-        return list(found.values())
+        return list(blocks_by_number.values())
 
     def _speed(self, done: int) -> float:
         if self._classifying_seconds is not None:
@@ -266,7 +271,7 @@ class Progress:
 
 
 def classifying_speed(manifest: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return how fast a complete run was: the one speed that the terminal, the report and the page show.
+    """Return the speed of a complete run, as shown in the terminal, the report and the dashboard.
 
     Parameters
     ----------
@@ -276,9 +281,9 @@ def classifying_speed(manifest: Mapping[str, Any]) -> tuple[float, float] | None
     Returns
     -------
     tuple of float, or None
-        Seconds of the stage `classifying`, and rows per second in it: rows of this attempt, bad ones included, without
-        those of blocks that `--resume` found done. None where the manifest has no such stage (an earlier version
-        wrote it) or nothing was classified.
+        Seconds of the stage `classifying`, and rows per second in it: rows of this attempt, including bad ones, but not
+        those of blocks that an earlier attempt had finished. None if the manifest does not have this stage, because an
+        earlier version wrote it, or if nothing was classified.
     """
     seconds = sum(spent for name, _, spent in manifest.get("stages", ()) if name == CLASSIFYING)
     resumed = set(manifest.get("resumed", ()))
@@ -287,7 +292,7 @@ def classifying_speed(manifest: Mapping[str, Any]) -> tuple[float, float] | None
 
 
 def rows_by_worker(receipts: list[Receipt]) -> dict[str, int]:
-    """Rows that each worker classified or set aside; where there was one worker, that each of its processes did."""
+    """Return the rows that each worker has done or, if there was one worker, each of its processes."""
     rows: Counter[Place] = Counter()
     for receipt in receipts:
         rows[Finished.of(receipt).place] += receipt.rows + receipt.bad_rows
@@ -295,19 +300,19 @@ def rows_by_worker(receipts: list[Receipt]) -> dict[str, int]:
 
 
 def place_names(receipts: list[Receipt]) -> dict[int, str]:
-    """Where each block was done, for people: by worker, or, where there was one, by process."""
+    """Return the name of the worker that classified each block or, if there was one worker, of the process."""
     names = names_of({Finished.of(receipt).place for receipt in receipts})
     return {receipt.index: names[Finished.of(receipt).place] for receipt in receipts}
 
 
 def _named(rows: Counter[Place]) -> dict[str, int]:
-    names, named = names_of(set(rows)), Counter[str]()
+    names, rows_by_name = names_of(set(rows)), Counter[str]()
     for place, count in rows.items():
-        named[names[place]] += count
-    return dict(sorted(named.items()))
+        rows_by_name[names[place]] += count
+    return dict(sorted(rows_by_name.items()))
 
 
 def names_of(places: set[Place]) -> dict[Place, str]:
-    """Names for people: of workers or, where there is one, of its processes."""
-    one = len({(worker, host) for worker, host, _ in places}) == 1
-    return {(worker, host, pid): f"process {pid}" if one else f"{worker} on {host}" for worker, host, pid in places}
+    """Return names for people: of the workers or, if there is only one, of its processes."""
+    single = len({(worker, host) for worker, host, _ in places}) == 1
+    return {(worker, host, pid): f"process {pid}" if single else f"{worker} on {host}" for worker, host, pid in places}

@@ -1,4 +1,4 @@
-"""Proving a finished run: every part is read again and held against the manifest."""
+"""Verify a complete run: read every part again and compare it with the manifest."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,24 +9,24 @@ from ..errors import DamagedRun
 from ..parts.formats import CSV_GZ
 from ..parts.receipts import Receipt
 from ..parts.run_folder import PLAN, part_name, quarantine_name, receipt_name
-from ..units import format_bytes
+from ..units import count_of, format_bytes
 
 if TYPE_CHECKING:
     from .result import Result
 
-DO_IT_AGAIN = "Delete that file, and give the run's command with --resume."
+_CLASSIFY_AGAIN = "Delete that file, then run the same command with --resume."
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` has found to be true."""
+    """The totals of a run that `verify` has checked."""
 
     parts: int
     rows: int
     bad_rows: int
     bytes: int
-    #: SHA-256 in hex of all parts, decompressed, in order: what `zcat parts/*.csv.gz | sha256sum` prints; of Parquet
-    #: parts, as they are stored, so it depends on the number of parts, too
+    #: SHA-256 in hex of all parts in order, decompressed, as from `zcat parts/*.csv.gz | sha256sum`. Parquet parts
+    #: are not decompressed, so their digest also depends on how many parts there are.
     sha256: str
 
     def _repr_html_(self) -> str:
@@ -37,7 +37,7 @@ class Verified:
 
 
 def verify(result: "Result") -> Verified:
-    """Read every part again. Raises DamagedRun with the first thing that is wrong."""
+    """Read every part again. Raise DamagedRun for the first problem."""
     _check_sums(result)
     _check_names(result)
     digest = hashlib.sha256()
@@ -57,19 +57,20 @@ def _check_sums(result: "Result") -> None:
         )
     if plan["fingerprint"] != result.manifest["fingerprint"] or len(plan["blocks"]) != len(receipts):
         raise DamagedRun(
-            f"plan.json and manifest.json of {result.output} are of different runs.", "Run it again with --overwrite."
+            f"plan.json and manifest.json of {result.output} belong to different runs.",
+            "Run it again with --overwrite.",
         )
 
 
 def _check_names(result: "Result") -> None:
-    """That the files of all receipts are there, and no others."""
+    """Check that the files of all receipts exist, and no others."""
     expected = {name for receipt in result.receipts for name in _names(receipt, result.part_format.name)}
     present = {name for name in result.folder.sizes() if name.startswith(("parts/", "quarantine/"))}
     wrong = sorted(present ^ expected)
     if wrong:
         if wrong[0] in expected:
             raise missing(wrong[0], result.output)
-        raise DamagedRun(f"{wrong[0]} of {result.output} does not belong to it.", "Delete that file.")
+        raise DamagedRun(f"{wrong[0]} of {result.output} does not belong to the run.", "Delete that file.")
 
 
 def _names(receipt: Receipt, part_format: str) -> list[str]:
@@ -78,7 +79,7 @@ def _names(receipt: Receipt, part_format: str) -> list[str]:
 
 
 def _proven_content(result: "Result", receipt: Receipt) -> bytes:
-    """The content of a part that is what its receipt says, as is its quarantine file. Raises DamagedRun."""
+    """Return the contents of a part. Raise DamagedRun if it or its quarantine file does not match its receipt."""
     data = result.stored(receipt)
     if receipt.bad_rows:
         name = quarantine_name(receipt.index)
@@ -91,16 +92,16 @@ def _proven_content(result: "Result", receipt: Receipt) -> bytes:
 
 
 def missing(name: str, output: str) -> DamagedRun:
-    """Return the error for a file that is not there."""
-    return DamagedRun(f"{name} of {output} is missing.", "Give the run's command with --resume.")
+    """Return the error for a missing file."""
+    return DamagedRun(f"{name} of {output} is missing.", "Run the same command with --resume.")
 
 
 def check_bytes(data: bytes, size: int, sha256: str, name: str) -> None:
-    """Raise DamagedRun where a file is not what its receipt says."""
+    """Raise DamagedRun if a file does not match its receipt."""
     if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedRun(f"{name} does not match its receipt (size or SHA-256).", DO_IT_AGAIN)
+        raise DamagedRun(f"{name} does not match its receipt (size or SHA-256).", _CLASSIFY_AGAIN)
 
 
 def _check_rows(rows: int, expected: int, name: str) -> None:
     if rows != expected:
-        raise DamagedRun(f"{name} has {rows:,} rows where its receipt says {expected:,}.", DO_IT_AGAIN)
+        raise DamagedRun(f"{name} has {count_of(rows, 'row')}, but its receipt has {expected:,}.", _CLASSIFY_AGAIN)
