@@ -43,7 +43,7 @@ class FrameInput(CsvFile):
             raise self._changed()
 
     def _changed(self) -> SourceError:
-        return SourceError(f"{self.data_url} changed since the run began.", "Start again with --overwrite.")
+        return SourceError(f"{self.data_url} has changed since the run began.", "Start again with --overwrite.")
 
 
 def is_frame(value: object) -> bool:
