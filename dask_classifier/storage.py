@@ -9,7 +9,7 @@ import contextlib
 import errno
 import lzma
 import os
-import tempfile
+import secrets
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -284,25 +284,17 @@ def open_whole(url: str) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _local_whole(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{_TEMPORARY}")
+    temporary = path.with_name(f".{path.name}{_TEMPORARY}{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with temporary.open("xb") as stream:
             yield stream
             stream.flush()
-            os.fsync(descriptor)  # a full disk makes this fail before the rename
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+            os.fsync(stream.fileno())  # a full disk makes this fail before the rename
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
-
-
-def _umask() -> int:
-    """Return the umask of the process, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 @contextlib.contextmanager
