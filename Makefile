@@ -74,6 +74,7 @@ test-wheel: $(ENV)/installed-test
 
 docs: $(ENV)/installed-test
 	$(BIN)/python docs/make_commands.py
+	$(BIN)/python docs/make_config.py
 	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
 
 notebooks: $(ENV)/installed-test

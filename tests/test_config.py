@@ -1,0 +1,45 @@
+"""dask_classifier.yaml, the file of defaults for Dask's configuration, and its schema."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+import dask_classifier
+
+PACKAGE = Path(dask_classifier.__file__).parent
+DEFAULTS, SCHEMA = PACKAGE / "dask_classifier.yaml", PACKAGE / "dask_classifier-schema.yaml"
+
+
+def test_both_files_are_those_of_the_options():
+    sys.path.insert(0, str(PACKAGE.parent / "docs"))
+    import make_config
+
+    assert DEFAULTS.read_text() == make_config.defaults_text(), "renew it with `make docs`"
+    assert SCHEMA.read_text() == make_config.schema_text(), "renew it with `make docs`"
+
+
+def test_the_defaults_fit_the_schema_and_a_misspelling_does_not():
+    schema, defaults = yaml.safe_load(SCHEMA.read_text()), yaml.safe_load(DEFAULTS.read_text())
+    jsonschema.validate(defaults, schema)
+    assert defaults["dask-classifier"]["chunk-rows"] == 100
+    with pytest.raises(jsonschema.ValidationError, match="wokers"):
+        jsonschema.validate({"dask-classifier": {"wokers": 4}}, schema)
+
+
+def test_a_copy_of_the_file_changes_nothing_until_it_is_edited(command, tmp_path):
+    (tmp_path / "config").mkdir()
+    copy = Path(shutil.copy(DEFAULTS, tmp_path / "config"))
+    env = {"DASK_CONFIG": str(tmp_path / "config")}
+    for name, given in (("with", env), ("without", {})):
+        command("--rows", 300, "--slowness", 1, "--output", name, check=0, env=given)
+        command("plan", "--rows", 300, "--output", "elsewhere", check=0, env=given)
+        command("verify", name, check=0, env=given)
+    first, second = (json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("with", "without"))
+    assert first["fingerprint"] == second["fingerprint"]
+    copy.write_text(copy.read_text().replace("chunk-rows: 100", "chunk-rows: 50"))
+    assert "6 of 50 rows" in command("plan", "--rows", 300, "--output", "x", check=0, env=env).stdout
