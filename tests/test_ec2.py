@@ -297,7 +297,7 @@ def test_user_data_quotes_words_and_stays_far_under_the_limit():
     [
         ({"image": ""}, "EC2 needs a Docker image"),
         ({"image": "a b; rm -rf /"}, "is no image"),
-        ({"workers": 2, "min_workers": 3}, "--min-workers 3"),
+        ({"workers": 2, "min_workers": 3}, "min_workers=3"),
         ({"deadline": "5m"}, "not after the bring-up limit"),
         ({"deadline": "soon"}, "'soon' is not a deadline"),
         ({"tag": ["team"]}, "'team' is no tag"),

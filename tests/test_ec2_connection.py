@@ -133,8 +133,8 @@ def test_times_that_no_clock_can_show_are_a_sentence(ec2, command, name):
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"idle_timeout": "xx"}, "'xx' is not a time for --idle-timeout."),
-        ({"workers": "xx"}, "'xx' is not a number for --workers."),
+        ({"idle_timeout": "xx"}, "'xx' is not a time for idle_timeout=."),
+        ({"workers": "xx"}, "'xx' is not a number for workers=."),
     ],
 )
 def test_what_is_no_number_is_named_by_its_option(given, text):
