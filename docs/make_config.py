@@ -11,9 +11,9 @@ from dask_classifier.cli.app import app
 
 FOLDER = Path(__file__).parent.parent / "dask_classifier"
 HEAD = """\
-# Defaults of dask-classify, as Dask's configuration has them. To change some for all your runs, copy this file to
-# ~/.config/dask/ and edit the copy; null stands for an option that is not given. A single setting can also come from the
-# environment: DASK_CLASSIFIER__WORKERS=4.
+# Defaults of dask-classify for Dask's configuration. To change some for all your runs, copy this file to
+# ~/.config/dask/ and edit the copy; null stands for an option that is not given. A single setting can also come from
+# the environment: DASK_CLASSIFIER__WORKERS=4.
 """
 SCHEMA_HEAD = "# What dask_classifier.yaml may contain, as a JSON schema.\n"
 NOT_CONFIGURED = {"help", "as_json"}
