@@ -1,4 +1,4 @@
-"""Machines on EC2 up, and surely down: `EC2Cluster`."""
+"""`EC2Cluster`: a Dask cluster whose instances are launched for it and terminated with it."""
 
 import asyncio
 import contextlib
@@ -20,125 +20,124 @@ from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
 
-from .ec2 import boot, named_clusters, placement, prices, teardown
+from .ec2 import boot, named_clusters, teardown
+from .ec2.announcement import announcement
 from .ec2.aws import Aws
 from .ec2.launcher import Fleet
-from .ec2.named_clusters import Saved
+from .ec2.named_clusters import NamedCluster
 from .ec2.nodes import GRACE_SECONDS, Scheduler, Worker
-from .ec2.placement import Ground
-from .ec2.roles import user_data
-from .ec2.signals import endings_as_exceptions, never_failing, uninterrupted
+from .ec2.placement import Placement, find_placement
+from .ec2.signals import never_failing, raise_on_signals, uninterrupted
 from .ec2.spec import ClusterSpec, spec_of
 from .errors import ClusterError, DaskClassifyError
-from .units import format_seconds
+from .units import count_of, format_seconds
 
 _WATCH_SECONDS = 5.0
-_SOON_SECONDS = 10.0  # after the start: then a run is what machines were started for
-_PATIENCE_SECONDS, _TALK_SECONDS = 10.0, 30.0  # before the first word about what is waited for, and between two
+_SOON_SECONDS = 10.0  # a run that begins so soon after the start is the one for which the instances were launched
+_PATIENCE_SECONDS, _TALK_SECONDS = 10.0, 30.0  # until the first message while waiting, and between two messages
 _log = logging.getLogger(__name__)
 
 
 class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
-    """A scheduler and `workers` machines on EC2, which exist only for this cluster and end with it.
+    """A scheduler and workers on EC2 instances, which are launched for this cluster and terminated when it closes.
 
-    Each worker has one classifier process for each vCPU. Options are those of `dask-classify run --help`, with
-    underscores: image (needed), region, instance_type, scheduler_instance_type, ami, instance_profile, subnet,
-    security_group, private_ip, spot, deadline, bring_up_limit, idle_timeout, teardown_limit, min_workers,
-    processes_per_worker, key_name, tag, profile; what is not given comes from Dask's configuration
-    (`dask-classifier.*`). Otherwise it is a cluster of Dask's: `Client(cluster)`, `cluster.scale(4)`,
-    `cluster.dashboard_link`, `with`.
+    Each worker has one classifier process per vCPU. Apart from its instances, it is a Dask cluster like any other:
+    `Client(cluster)`, `cluster.scale(4)`, `cluster.dashboard_link`, `with`.
 
-    Use it in a `with` block, in the main thread: then an exception, Ctrl-C, SIGTERM and SIGHUP end the machines. If
-    this process is killed, the scheduler ends after `idle_timeout`, and each machine at its deadline at the latest.
-    `say` is told what happens. Raises UsageError before anything is started; ClusterError, when nothing is left
-    running; InstancesLeft, which names what could not be ended.
+    Use it in a `with` block, in the main thread: then exceptions, Ctrl-C, SIGTERM and SIGHUP terminate the instances.
+    If this process is killed, the scheduler exits after `idle_timeout`, the workers once they have lost it, and each
+    instance shuts itself down at its deadline at the latest.
+
+    Parameters
+    ----------
+    workers
+        Number of workers, one instance each. [default: 1]
+    say
+        Called with messages about progress. By default, they are logged.
+    **options
+        The EC2 options of `dask-classify run --help`, with underscores: image (required), region, instance_type,
+        scheduler_instance_type, ami, instance_profile, subnet, security_group, private_ip, spot, deadline,
+        bring_up_limit, idle_timeout, teardown_limit, min_workers, processes_per_worker, key_name, tag, profile.
+        Options that are left out come from Dask's configuration (`dask-classifier.*`).
+
+    Raises
+    ------
+    UsageError
+        If an option is wrong. Nothing was launched.
+    ClusterError
+        If the cluster could not be started. All instances have been terminated.
+    InstancesLeft
+        If instances could not be terminated. The message lists them.
     """
 
     aws: Aws
     spec: ClusterSpec
     say: Callable[[str], None]
-    stays: bool  # when it is closed
-    ground: Ground
+    stays: bool  # whether the instances keep running when this object is closed
+    placement: Placement
     id: str
     tls: boot.Tls
     fleet: Fleet
-    ending: teardown.Ending | None  # what became of the machines
+    ending: teardown.Ending | None  # once the instances have terminated
 
     def __init__(self, workers: int | None = None, *, say: Callable[[str], None] = _log.info, **options: Any):
         self._begin(spec_of(workers, options), say)
-        self._announce()
+        for line in announcement(self.fleet):
+            self.say(line)
         try:
             if self.spec.name:
-                named_clusters.save(self.saved(), new=True)  # first of all, so that `down` finds it from now on
+                named_clusters.save(self.named_cluster(), new=True)  # first, so that `down` works from now on
             self.fleet.open_group()
             self._start_dask(self.spec.workers)
             self._up = time.time()
         except BaseException as error:
-            self._end()
+            self._teardown()
             raise _own(error) from error
 
     def __enter__(self) -> Self:
-        return super().__enter__()  # Dask's own has no type
+        return super().__enter__()  # Dask's method has no type
 
     @classmethod
-    def attach(cls, kept: Saved, *, say: Callable[[str], None] = _log.info) -> "EC2Cluster":
-        """A cluster that `up` left running. `close` then leaves it as it is. Raises ClusterError."""
+    def attach(cls, kept: NamedCluster, *, say: Callable[[str], None] = _log.info) -> "EC2Cluster":
+        """Connect to a running cluster of `up`, which `close` then leaves running. Raises ClusterError."""
         self = cls.__new__(cls)
         self._begin(kept.spec, say, kept)
         try:
             self._adopt(kept)
         except BaseException as error:
-            self._end()
+            self._teardown()
             raise _own(error) from error
         return self
 
-    def _begin(self, spec: ClusterSpec, say: Callable[[str], None], kept: Saved | None = None) -> None:
-        """Look around; nothing is started yet."""
+    def _begin(self, spec: ClusterSpec, say: Callable[[str], None], kept: NamedCluster | None = None) -> None:
+        """Prepare all that can be prepared before anything is launched."""
         self.aws = Aws(spec.region)
         self.spec = dataclasses.replace(spec, region=self.aws.region)
         self.say, self.stays = never_failing(say), bool(kept)
         self.ending = None
         self._when_gone: list[Callable[[teardown.Ending], None]] = []
-        self._machines: dict[str, Future] = {}  # by name: launches that no node has asked for yet
+        self._launches: dict[str, Future] = {}  # by name, until the node asks for its instance
         self._refused: ClusterError | None = None
-        # one that stays has an owner who may be making it smaller
+        # No replacements in a named cluster, which another command may be making smaller.
         self._replacements = 0 if kept else max(2, math.ceil(spec.workers / 2))
         self._numbers = itertools.count()
         self._contact_address = ""
         self._began, self._up = time.monotonic(), time.time()
         self._talk_at = self._began + _PATIENCE_SECONDS
-        self._asked = None if kept else self._up
-        self.ground = placement.look(self.aws, spec)
+        self._launch_began = None if kept else self._up
+        self.placement = find_placement(self.aws, spec)
         self.id = kept.id if kept else uuid.uuid4().hex[:12]
         self.tls = kept.tls if kept else boot.tls(days=2 + math.ceil(spec.deadline / 86_400))
-        self.fleet = Fleet(self.aws, self.spec, self.ground, self.id, self.say)
-        self._undo_signals = endings_as_exceptions()
+        self.fleet = Fleet(self.aws, self.spec, self.placement, self.id, self.say)
+        self._undo_signals = raise_on_signals()
 
-    def saved(self) -> Saved:
-        """What `attach` needs."""
-        return Saved(self.id, self.spec, self.tls, self.fleet.deadline)
-
-    def _announce(self) -> None:
-        """Say what will be started, before it is."""
-        spec, count = self.spec, self.spec.workers
-        price = prices.hourly(self.aws, spec, self.ground, count)
-        self.say(f"Starting {self.ground.words(spec, count)}, in {self.aws.region}: {price}")
-        end, latest = "`down`" if spec.name else "this run", _clock(self.fleet.deadline)
-        self.say(f"Cluster {self.id} ends with {end}, and by {latest} at the latest.")
-        self.say(f"Its dashboard answers {self._who_may_look()}.")
-        if not spec.instance_profile and self.aws.credentials().token:
-            self.say(
-                "The machines get your session's credentials, which may end before a long run: --instance-profile."
-            )
-
-    def _who_may_look(self) -> str:
-        if self.spec.security_group:
-            return "whom your security group lets in, at port 8787"
-        return "within the VPC" if self.spec.private_ip else "your address alone"
+    def named_cluster(self) -> NamedCluster:
+        """Return what `attach` needs to connect to this cluster."""
+        return NamedCluster(self.id, self.spec, self.tls, self.fleet.deadline)
 
     def _start_dask(self, workers: int) -> None:
-        """Dask's own start, which has the machines started; its global configuration stays as it is."""
-        # with encryption "not required", VMCluster leaves the global configuration alone; see `_start`
+        """Run Dask's own start, which launches the instances. Dask's global configuration is not changed."""
+        # If encryption is not required, VMCluster leaves the global configuration alone. `_start` requires it again.
         security = boot.security(self.tls, require_encryption=False)
         super().__init__(
             n_workers=workers,
@@ -153,7 +152,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
             raise self._refused
 
     async def _start(self):
-        """As VMCluster's, but for its warning after ten seconds that this takes "surprisingly long"."""
+        """Start like VMCluster, without its warning after ten seconds that this takes "surprisingly long"."""
         self.security.require_encryption = True
         self.scheduler_spec: dict[str, Any] = {"cls": Scheduler, "options": self.scheduler_options}
         self.new_spec: dict[str, Any] = {"cls": Worker, "options": self.worker_options}
@@ -163,74 +162,76 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         await SpecCluster._start(self)
         self._watching = asyncio.ensure_future(self._watch())
 
-    def _adopt(self, kept: Saved) -> None:
-        """Take over the machines of a cluster that runs."""
-        found = {each.worker: each for each in self.fleet.adopt(kept.deadline) if each.up}
-        if "scheduler" not in found:
+    def _adopt(self, kept: NamedCluster) -> None:
+        """Take over the instances of a running cluster."""
+        instances = {instance.worker: instance for instance in self.fleet.adopt(kept.deadline) if instance.up}
+        if "scheduler" not in instances:
             raise ClusterError(
-                f"The cluster {self.spec.name} has no scheduler any more.",
-                f"End what is left with `dask-classify down --name {self.spec.name}`.",
+                f"The scheduler of the cluster {self.spec.name} is not running.",
+                f"Terminate what is left with `dask-classify down --name {self.spec.name}`.",
             )
-        for name, machine in found.items():
-            self._machines[name] = Future()
-            self._machines[name].set_result(machine.description())
-        names = sorted((name for name in found if name != "scheduler"), key=_number)
+        for name, instance in instances.items():
+            self._launches[name] = Future()
+            self._launches[name].set_result(instance.description())
+        names = sorted((name for name in instances if name != "scheduler"), key=_number)
         self._numbers = itertools.chain(map(_number, names), itertools.count(max(map(_number, names), default=-1) + 1))
         self._start_dask(len(names))
 
-    # --- machines, for nodes.py ------------------------------------------------------------------
+    # --- instances, for nodes.py -----------------------------------------------------------------
 
-    async def machine(self, name: str) -> dict[str, Any]:
-        """EC2's description of a node's machine, which is started if it was not yet. Raises ClusterError."""
-        return await asyncio.wrap_future(self._machines.pop(name, None) or self._launch(name))
+    async def instance_of(self, name: str) -> dict[str, Any]:
+        """Return EC2's description of a node's instance, launching it if necessary. Raises ClusterError."""
+        return await asyncio.wrap_future(self._launches.pop(name, None) or self._launch(name))
 
     def launch_workers(self, contact_address: str) -> None:
-        """Start the workers' machines while the scheduler still boots."""
+        """Launch the workers' instances while the scheduler is still booting."""
         self._contact_address = contact_address
         for name in self.worker_spec:
-            if name not in self._machines:
-                self._machines[name] = self._launch(name)
+            if name not in self._launches:
+                self._launches[name] = self._launch(name)
 
     def _launch(self, name: str) -> Future:
         role = "scheduler" if name == "scheduler" else "worker"
         minutes = max(1, math.ceil((self.fleet.deadline - time.time()) / 60))
-        script = user_data(
-            self.spec, self.tls, role, f"{self.id} {name}", self.aws.region, self._contact_address, minutes
-        )
-        return self.fleet.launch(role, name, script)
+        instance = {"role": role, "cluster": self.id, "name": name, "region": self.aws.region, "minutes": minutes}
+        user_data = boot.user_data(self.spec, self.tls, scheduler=self._contact_address, **instance)
+        return self.fleet.launch(role, name, user_data)
 
-    def go_on_without(self, name: str, error: ClusterError) -> None:
-        """A worker's machine cannot be had."""
+    def continue_without(self, name: str, error: ClusterError) -> None:
+        """Remove a worker whose instance could not be launched."""
         self.worker_spec.pop(name, None)
         if not self.fleet.stopping:
             self._refused = self._refused or error
-            self.say(f"{error.message} Going on with {len(self.worker_spec)} workers.")
+            self.say(f"{error.message} Continuing with {count_of(len(self.worker_spec), 'worker')}.")
 
     def check_bring_up(self, what: str) -> None:
-        """Raises ClusterError when the bring-up limit is over, or the cluster ends."""
+        """Raise ClusterError if too few workers are left, the bring-up limit is over, or the cluster shuts down.
+
+        `what` is the beginning of the message: what the caller is waiting for.
+        """
         if self.fleet.stopping:
-            raise ClusterError("The cluster ends.")
-        refusals = [each.exception() for each in self._machines.values() if each.done() and each.exception()]
+            raise ClusterError("The cluster is shutting down.")
+        refusals = [launch.exception() for launch in self._launches.values() if launch.done() and launch.exception()]
         if len(self.worker_spec) - len(refusals) < min(self.spec.min_workers, len(self.worker_spec)):
             raise refusals[0]
         now, limit = time.monotonic(), self.spec.bring_up_limit
         if now - self._began > limit:
             raise ClusterError(
                 f"{what} after {limit:.0f} seconds.",
-                "Does the image run, and does the security group let you in? --bring-up-limit waits longer.",
+                "Check that the image runs and the security group admits you, or wait longer with --bring-up-limit.",
             )
         if now >= self._talk_at:
             self._talk_at = now + _TALK_SECONDS
             spent = f"{format_seconds(now - self._began)} of at most {format_seconds(limit)}"
-            self.say(f"{what} yet, after {spent}: instances boot, then pull the image.")
+            self.say(f"{what} after {spent}. Instances first boot, then pull the image.")
 
     def _new_worker_name(self, worker_number):
-        return f"worker-{next(self._numbers)}"  # never the name of a lost one, which receipts have
+        return f"worker-{next(self._numbers)}"  # never the name of a lost worker, which is in receipts
 
-    # --- lost machines ---------------------------------------------------------------------------
+    # --- lost instances --------------------------------------------------------------------------
 
     def _update_worker_status(self, op, msg):
-        """A worker that leaves, and does not come back, is replaced. SpecCluster would only forget it."""
+        """Replace a worker that leaves and does not come back. SpecCluster would only remove it."""
         if op == "remove" and msg in self.scheduler_info["workers"]:
             name = self.scheduler_info["workers"][msg]["name"]
             seconds = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
@@ -238,17 +239,17 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         Cluster._update_worker_status(self, op, msg)
 
     def _replace_absent(self, name: str) -> None:
-        if all(each["name"] != name for each in self.scheduler_info["workers"].values()):
+        if all(worker["name"] != name for worker in self.scheduler_info["workers"].values()):
             self._replace(name)
 
     async def _watch(self) -> None:
-        """Look for machines that ended, also before their worker ever joined."""
+        """Replace workers whose instances have terminated, even before the worker joined."""
         while self.status == Status.running and not self.fleet.stopping:
             await asyncio.sleep(_WATCH_SECONDS)
-            with contextlib.suppress(ClusterError):  # AWS may be busy
+            with contextlib.suppress(ClusterError):  # such as while AWS is busy
                 ended = await asyncio.to_thread(self.fleet.ended)
                 if self.scheduler.instance["InstanceId"] in ended:
-                    self.say("The scheduler's machine was lost")
+                    self.say("The scheduler's instance has terminated.")
                     return
                 for name, worker in list(self.workers.items()):
                     if worker.instance and worker.instance["InstanceId"] in ended:
@@ -262,75 +263,81 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
             self._replacements -= 1
             self.fleet.forget_exhausted()
             self.worker_spec.update(self.new_worker_spec())
-            self.say(f"{name} was lost; {next(reversed(self.worker_spec))} takes its place")
+            self.say(f"{name} was lost; {next(reversed(self.worker_spec))} replaces it.")
         else:
-            self.say(f"{name} was lost, as others before: it is not replaced")
+            self.say(f"{name} was lost, and is not replaced: too many workers were lost before.")
         self._correct_state()
 
-    # --- what the pipeline may ask -----------------------------------------------------------------
+    # --- for the pipeline --------------------------------------------------------------------------
 
     @property
     def deadline(self) -> float:
-        """When the machines end themselves, in seconds since 1970."""
+        """When the instances shut themselves down, in seconds since 1970."""
         return self.fleet.deadline
 
     @property
     def expected_processes(self) -> int:
-        """Classifier processes, when all machines have come."""
+        """Number of classifier processes once all workers have joined."""
         nodes = [self.workers.get(name) for name in self.worker_spec]
-        return sum(self.ground.processes(self.spec, node.instance if node else None) for node in nodes)
+        return sum(self.placement.processes(self.spec, node.instance if node else None) for node in nodes)
 
     def take_began(self) -> float | None:
-        """When the machines were asked for, for the run for which they were: the first one, soon after."""
+        """Return when the launch began, but only to the first run, and only if that begins soon after the start."""
         soon = time.time() - self._up < _SOON_SECONDS
-        began, self._asked = self._asked, None
+        began, self._launch_began = self._launch_began, None
         return began if soon else None
 
     @property
     def connect_seconds(self) -> float:
-        """How long a client waits for the scheduler's answer: it may be busy while all machines join."""
+        """How long a client waits for the scheduler, which may be busy while all workers join."""
         return self.spec.bring_up_limit
 
     def wait_until_ready(self) -> None:
-        """Until `min_workers` have joined. Raises ClusterError."""
+        """Wait until `min_workers` have joined. Raises ClusterError."""
         with distributed.Client(self, set_as_default=False, timeout=self.connect_seconds) as client:
             self.wait_for_first_workers(client)
 
     def resize(self, workers: int) -> None:
-        """Scale, and wait until it is so: machines are asked for, or gone. Raises ClusterError."""
+        """Change the number of workers, and wait until instances have been launched or terminated.
+
+        Raises InstancesLeft if some could not be terminated within the teardown limit.
+        """
         self._refused = None
         before = {name: node.instance["InstanceId"] for name, node in self.workers.items() if node.instance}
         self.scale(workers)
         self.sync(self._settle)
-        self.fleet.surely_end({id for name, id in before.items() if name not in self.worker_spec})
+        self.fleet.terminate_and_wait({id for name, id in before.items() if name not in self.worker_spec})
         if self._refused and len(self.worker_spec) < workers:
-            self.say(f"{self._refused.message} The cluster has {len(self.worker_spec)} workers.")
+            self.say(f"{self._refused.message} The cluster has {count_of(len(self.worker_spec), 'worker')}.")
 
     async def _settle(self) -> None:
         await self._correct_state()
 
     def wait_for_first_workers(self, client: distributed.Client) -> None:
-        """Until `min_workers` are there. Raises ClusterError at the bring-up limit, or when no machine is left."""
-        wanted = 1 if self.stays else self.spec.min_workers  # it may be smaller by now
+        """Wait until `min_workers` have joined.
+
+        Raises ClusterError at the bring-up limit, or if too few instances are left.
+        """
+        wanted = 1 if self.stays else self.spec.min_workers  # a named cluster may have become smaller
         while len(client.scheduler_info(n_workers=-1)["workers"]) < wanted:
             self.check_bring_up("No worker has joined" if wanted == 1 else f"Fewer than {wanted} workers have joined")
             if len(self.worker_spec) < wanted:
-                said, hint = self.fleet.last_words()
-                raise ClusterError(f"The machines of the workers ended before they joined{said}.", hint)
+                reason, hint = self.fleet.why_ended()
+                raise ClusterError(f"The workers' instances terminated before they joined{reason}.", hint)
             time.sleep(0.1)
 
     def environment(self) -> dict[str, str]:
-        """For classifier processes: temporary credentials of the caller's, unless machines have their own."""
+        """Return the caller's temporary credentials for classifier processes, unless the instances have a profile."""
         return {} if self.spec.instance_profile else self.aws.temporary_credentials(self.fleet.deadline - time.time())
 
-    def when_gone(self, tell: Callable[[teardown.Ending], None]) -> None:
-        """Have `tell` called once the machines are gone."""
-        self._when_gone.append(tell)
+    def when_gone(self, callback: Callable[[teardown.Ending], None]) -> None:
+        """Register a function to call with the outcome of the teardown."""
+        self._when_gone.append(callback)
 
-    # --- the end -----------------------------------------------------------------------------------
+    # --- teardown ----------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Let the machines run on, until `down` or their deadline."""
+        """Close this object and leave the instances running, until `down` or their deadline."""
         self.stays = True
         self.close()
 
@@ -338,25 +345,28 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         await (Cluster._close(self) if self.stays else super()._close())
 
     def close(self, timeout: float | None = None) -> None:
-        """End the machines and look until they are gone. Raises InstancesLeft for what could not be ended."""
-        if not self.ending:
-            self._end()
+        """Terminate the instances and wait until they have terminated.
 
-    def _end(self) -> None:
+        Raises InstancesLeft if some could not be terminated. A cluster from `attach` is left running.
+        """
+        if not self.ending:
+            self._teardown()
+
+    def _teardown(self) -> None:
         try:
-            uninterrupted(self._end_now, self.say)
+            uninterrupted(self._terminate_all, self.say)
         finally:
             self._undo_signals()
             if self.ending and not self.stays:
-                words = str(self.ending)
-                self.say(words[0].upper() + words[1:])
+                outcome = str(self.ending)
+                self.say(outcome[0].upper() + outcome[1:])
                 teardown.refuse_leftovers(self.ending, self.aws.region, self.fleet.deadline, self.id)
 
-    def _end_now(self) -> None:
+    def _terminate_all(self) -> None:
         if self.fleet.started and not self.stays:
-            self.say(f"Ending {len(self.fleet.started)} instances")
+            self.say(f"Terminating {count_of(len(self.fleet.started), 'instance')}")
         self.fleet.stop()
-        with contextlib.suppress(Exception):  # the machines are terminated whatever Dask says
+        with contextlib.suppress(Exception):  # the instances are terminated below, whether or not Dask closes in order
             super().close(GRACE_SECONDS)
         with contextlib.suppress(Exception):
             self._loop_runner.stop()
@@ -366,14 +376,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         self.ending = self.fleet.end()
         if self.spec.name and not self.ending.left:
             named_clusters.forget(self.spec.name, self.id)
-        for tell in self._when_gone:
-            with contextlib.suppress(DaskClassifyError):  # what is told matters less than the end
-                tell(self.ending)
-
-
-def _clock(epoch: float) -> str:
-    """A time as this machine's clock shows it."""
-    return time.strftime("%H:%M" if epoch - time.time() < 43_200 else "%Y-%m-%d %H:%M", time.localtime(epoch))
+        for callback in self._when_gone:
+            with contextlib.suppress(DaskClassifyError):  # a failed callback must not hide the outcome
+                callback(self.ending)
 
 
 def _number(name: str) -> int:
@@ -381,7 +386,7 @@ def _number(name: str) -> int:
 
 
 def _own(error: BaseException) -> BaseException:
-    """Dask wraps what goes wrong in its start; the user's failure is inside."""
+    """Return the original error, which Dask wraps in others when a cluster fails to start."""
     inner = error
     while inner and not isinstance(inner, DaskClassifyError | KeyboardInterrupt | SystemExit):
         inner = inner.__cause__

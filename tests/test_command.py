@@ -29,7 +29,7 @@ def test_options_alone_are_a_run(command, tmp_path):
         "rows quarantined",
         "rows/s",
         "rows of process",
-        "It begins:",
+        "First rows:",
         "ID,SKU,FLUX",
     ):
         assert text in done.stderr
@@ -128,8 +128,8 @@ DEMO = ["--classifier", "blackbox"]
         (["--rows", "10", "--chunk-rows", "0"], "at least 1"),
         (["--rows", "10", "--block-rows", "many"], "many"),
         (["--rows", "10", "--max-bad", "200%"], "is not a percentage"),
-        (["--rows", "10", "--cluster", "nowhere"], "is no cluster"),
-        (["--rows", "10", "--cluster", "inline", "--workers", "3"], "says nothing"),
+        (["--rows", "10", "--cluster", "nowhere"], "is not a cluster"),
+        (["--rows", "10", "--cluster", "inline", "--workers", "3"], "has no effect"),
         (["--rows", "10", "--cluster", "tcp://127.0.0.1:1"], "needs an output"),
         (["--rows", "10", "--output-format", "xlsx"], "is not an output format"),
         (["--rows", "10", "--classifier", "nope"], "is not a classifier"),
@@ -277,8 +277,8 @@ def test_plan_measures_where_it_is_asked_to(command, tmp_path):
     assert "raises an exception on every row" in done.stderr
     code.write_text("import os\ndef f(df):\n    os._exit(3)\n")
     done = command("plan", "--rows", "1M", "--classifier", "mine.py:f", "--measure", check=0)
-    assert "not known: the trial classified no row" in done.stdout
-    assert "is not known" in command("plan", "--rows", "1M", "--cluster", "tcp://127.0.0.1:1", check=2).stderr
+    assert "unknown: the trial classified no row" in done.stdout
+    assert "Cannot estimate" in command("plan", "--rows", "1M", "--cluster", "tcp://127.0.0.1:1", check=2).stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 

@@ -10,7 +10,7 @@ from rehearse import IMAGE, REGION
 
 from dask_classifier.ec2 import boot, placement, teardown
 from dask_classifier.ec2.launcher import Fleet
-from dask_classifier.ec2.placement import Ground, Offer
+from dask_classifier.ec2.placement import Offer, Placement
 from dask_classifier.ec2.spec import ClusterSpec
 from dask_classifier.errors import ClusterError, UsageError
 
@@ -90,7 +90,7 @@ def test_plan_says_machines_price_time_and_cost_and_starts_nothing(ec2):
 def test_a_complete_run_is_not_paid_for_again(ec2):
     ec2.command("--rows", "300", "--cluster", "inline", "--slowness", "1", "--output", "s3://bucket/again", check=0)
     done = ec2.command("--rows", "300", "--slowness", "1", "--output", "s3://bucket/again", "--resume", check=0)
-    assert "was complete already" in done.stderr_text
+    assert "is already complete" in done.stderr_text
     done = ec2.command("--rows", "300", "--slowness", "1", "--output", "s3://bucket/again", check=2)
     assert "already contains" in done.stderr_text
     assert not ec2.events("call", call="RunInstances")
@@ -131,7 +131,7 @@ with dc.EC2Cluster(workers=2, bring_up_limit="1m", processes_per_worker=1) as cl
         client.wait_for_workers(3, timeout=300)
         cluster.scale(1)
         until = time.monotonic() + 300
-        while len(cluster.fleet.machines()) - len(cluster.fleet.ended()) > 2 or len(cluster.observed) > 1:
+        while len(cluster.fleet.instances()) - len(cluster.fleet.ended()) > 2 or len(cluster.observed) > 1:
             assert time.monotonic() < until
             time.sleep(0.2)
         assert cluster.plan == cluster.requested == cluster.observed
@@ -165,7 +165,7 @@ def test_up_run_resize_run_down(ec2):
     options = ["--workers", "1", "--processes-per-worker", "1", "--key-name", "key"]
     up = ec2.command("up", "--name", "mine", *options, check=0)
     _check_who_may_come_in(ec2)
-    assert "Cluster mine: 1 workers at tls://" in up.stderr_text and "It costs money (" in up.stderr_text
+    assert "Cluster mine: 1 worker at tls://" in up.stderr_text and "It costs money (" in up.stderr_text
     kept = ec2.folder / ".local/state/dask-classify/clusters/mine.json"
     assert kept.stat().st_mode & 0o777 == 0o600
     assert len(ec2.running()) == 2
@@ -179,8 +179,8 @@ def test_up_run_resize_run_down(ec2):
     assert sorted(each["worker"] for each in told["instances"]) == ["scheduler", "worker-0", "worker-1"]
     assert {each["name"] for each in told["instances"]} == {"mine"}
     other = ec2.command("up", "--name", "mine", "--instance-type", "c5.large", check=2)
-    assert "runs already, with another --instance-type" in other.stderr_text
-    assert "Nothing to end" in ec2.command("reap", "--yes", check=0).stdout_text  # it is no leak
+    assert "is already running, with another --instance-type" in other.stderr_text
+    assert "Nothing to terminate" in ec2.command("reap", "--yes", check=0).stdout_text  # it is no leak
     ec2.command("up", "--name", "mine", "--workers", "1", check=0)
     assert len(ec2.running(role="worker")) == 1
     ec2.command(
@@ -190,7 +190,7 @@ def test_up_run_resize_run_down(ec2):
     ec2.command("down", "--name", "mine", check=0)
     assert not ec2.remains() and not kept.exists()
     gone = ec2.command("--rows", "300", "--cluster", "mine", "--output", "s3://bucket/stay2", check=2)
-    assert "'mine' is no cluster" in gone.stderr_text
+    assert "'mine' is not a cluster" in gone.stderr_text
 
 
 def _check_who_may_come_in(ec2):
@@ -233,7 +233,7 @@ def test_a_default_type_that_the_region_lacks_is_passed_over():
 
     vcpus, architecture = placement._types(Region(), spec())
     assert sorted(vcpus) == ["c5.large", "c6i.large"] and architecture == "x86_64"
-    with pytest.raises(ClusterError, match=r"c7i\.4xlarge cannot be had"):
+    with pytest.raises(ClusterError, match=r"c7i\.4xlarge is not available"):
         placement._types(Region(), spec(instance_type="c7i.4xlarge,c6i.4xlarge"))
 
 
@@ -245,7 +245,7 @@ class NoAws:
 
 
 def request(offer=None, **options):
-    here = Ground("vpc-1", "ami-1", "/dev/xvda", "x86_64", {}, {}, "192.0.2.1/32")
+    here = Placement("vpc-1", "ami-1", "/dev/xvda", "x86_64", {}, {}, "192.0.2.1/32")
     fleet = Fleet(NoAws(), spec(**options), here, "an-id", print)
     fleet.group_ids = ["sg-1"]
     return fleet.request(
@@ -280,14 +280,14 @@ def test_user_data_quotes_words_and_stays_far_under_the_limit():
     own = boot.tls(days=1)
     config = boot.config(own, "worker", {})
     assert "scheduler" not in config["distributed"]["comm"]["tls"]  # the worker's role alone
-    text = boot.user_data(
+    text = boot.boot_script(
         title="t", minutes=3, image="a/b:1", command=["x", "a b; rm", "$(nproc)"], config=config,
         environment={"E": "it's"}, region=REGION,
     )  # fmt: skip
     assert "shutdown -h +3" in text and "'a b; rm' \"$(nproc)\"" in text and "E=it" in text
     assert len(text.encode()) < boot.USER_DATA_LIMIT / 4
     with pytest.raises(UsageError, match="EC2 allows 16,384"):
-        boot.user_data(
+        boot.boot_script(
             title="t" * 17_000, minutes=3, image="a/b:1", command=[], config=config, environment={}, region=REGION
         )
 
@@ -295,16 +295,16 @@ def test_user_data_quotes_words_and_stays_far_under_the_limit():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"image": ""}, "EC2 needs a Docker image"),
-        ({"image": "a b; rm -rf /"}, "is no image"),
+        ({"image": ""}, "Runs on EC2 need a Docker image"),
+        ({"image": "a b; rm -rf /"}, "is not a valid image"),
         ({"workers": 2, "min_workers": 3}, "min_workers=3"),
         ({"deadline": "5m"}, "not after the bring-up limit"),
         ({"deadline": "soon"}, "'soon' is not a deadline"),
-        ({"tag": ["team"]}, "'team' is no tag"),
-        ({"tag": {"aws:x": "y"}}, "cannot be a tag's name"),
-        ({"subnet": "vpc-1"}, "is no subnet"),
-        ({"instance_type": "large"}, "is no instance type"),
-        ({"instance_type": "c7i.large;x"}, "is no instance type"),
+        ({"tag": ["team"]}, "'team' is not a tag"),
+        ({"tag": {"aws:x": "y"}}, "cannot be the name of a tag"),
+        ({"subnet": "vpc-1"}, "is not a valid subnet"),
+        ({"instance_type": "large"}, "is not a valid instance type"),
+        ({"instance_type": "c7i.large;x"}, "is not a valid instance type"),
         ({"processes_per_worker": 0}, "cannot work"),
         ({"worker": 3}, "no option worker"),
     ],
@@ -326,7 +326,7 @@ def test_options_are_words_as_people_type_them():
 FLEET = """
 import json
 import dask_classifier.ec2.launcher
-from dask_classifier.ec2 import placement
+from dask_classifier.ec2.placement import find_placement
 from dask_classifier.ec2.aws import Aws
 from dask_classifier.errors import ClusterError
 from dask_classifier.ec2.launcher import Fleet
@@ -337,7 +337,7 @@ name, fleets = options.pop("name"), options.pop("fleets", 1)
 dask_classifier.ec2.launcher._TRIES = options.pop("tries", 8)
 spec = ClusterSpec.of(image="a/b:1", teardown_limit=30, **options)
 aws = Aws()
-here = placement.look(aws, spec)
+here = find_placement(aws, spec)
 for number in range(fleets):
     fleet = Fleet(aws, spec, here, f"{name}-{number}", print)
     fleet.open_group()
@@ -407,7 +407,7 @@ def test_zones_then_types_then_the_dearer_market(ec2):
 def test_no_capacity_at_all_is_said_with_amazons_words(ec2):
     [[told, ending]], _ = fleets(ec2, [{"call": "RunInstances", "code": "InsufficientInstanceCapacity", "from": 2}])
     assert told[0] == "had" and "no capacity for worker-0" in told[1] and "InsufficientInstanceCapacity" in told[1]
-    assert "started 1 instances, 1 terminated" in ending
+    assert "started 1 instance, 1 terminated" in ending
 
 
 def test_instances_that_appear_late_and_end_slowly(ec2):
@@ -439,7 +439,7 @@ def test_instances_whose_launch_was_never_answered_are_found_by_their_tag(ec2):
 def test_doctor_finds_everything_right(ec2, profile):
     done = ec2.command("doctor", "--output", "s3://bucket/run", "--workers", "2", check=0)
     lines = done.stdout_text.splitlines()
-    for what in ("region", "credentials", "clock", "network and machines", "instance profile", "launch", "output"):
+    for what in ("region", "credentials", "clock", "network and instances", "instance profile", "launch", "output"):
         assert any(re.match(rf"ok +{what}: ", line) for line in lines), (what, done.stdout_text)
     assert "user data of 2," in done.stdout_text and not ec2.events("call", call="CreateSecurityGroup")
     assert not ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix="run/").get("Contents")
@@ -450,7 +450,7 @@ def test_doctor_finds_everything_right(ec2, profile):
     [
         (["--output", "s3://nowhere/x"], {}, "wrong output: "),
         (["--instance-profile", "nobody"], {}, "wrong instance profile: "),
-        (["--ami", "ami-0000000000000000f"], {}, "wrong network and machines: "),
+        (["--ami", "ami-0000000000000000f"], {}, "wrong network and instances: "),
         ([], {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "wrong credentials: "),
         ([], {"DASK_CLASSIFIER__IMAGE": PRIVATE_IMAGE}, "wrong image: "),
     ],

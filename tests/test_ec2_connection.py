@@ -45,7 +45,7 @@ def test_a_slow_start_says_what_it_waits_for_and_shows_no_warning_of_others(ec2)
     done = ec2.python(SLOW_START)
     assert "surprisingly long" not in done.stderr_text, done.stderr_text
     assert re.search(
-        r"The scheduler at 127\.\S+:8786 does not answer yet, after \d+\.\ds of at most 9m00s", done.stdout_text
+        r"The scheduler at 127\.\S+:8786 does not answer after \d+\.\ds of at most 9m00s", done.stdout_text
     )
     assert "limit 540" in done.stdout_text, "a busy scheduler has as long as --bring-up-limit"
     assert "lost after 10.0" in done.stdout_text, "and one that is lost is not waited for"
@@ -110,12 +110,12 @@ def test_a_disk_is_at_least_as_large_as_the_image(ec2, monkeypatch):
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
     aws, wanted = Aws(), ClusterSpec.of(image=IMAGE, security_group="sg-1")
-    fleet = Fleet(aws, wanted, placement.look(aws, wanted), "an-id", print)
-    offer = fleet.ground.offers["worker"][0]
+    fleet = Fleet(aws, wanted, placement.find_placement(aws, wanted), "an-id", print)
+    offer = fleet.placement.offers["worker"][0]
     (disk,) = fleet.request("worker", "worker-0", "#!/bin/sh", offer, "t")["BlockDeviceMappings"]
     assert disk["Ebs"]["VolumeSize"] == 64
-    assert "disks of 64 GiB" in ec2.command("doctor", check=0, AWS_ENDPOINT_URL=large.url).stdout_text
-    assert "disks of 40 GiB" in ec2.command("doctor", check=0).stdout_text
+    assert "volumes of 64 GiB" in ec2.command("doctor", check=0, AWS_ENDPOINT_URL=large.url).stdout_text
+    assert "volumes of 40 GiB" in ec2.command("doctor", check=0).stdout_text
     large.close()
 
 
@@ -154,7 +154,7 @@ def test_a_machine_that_ends_before_it_has_an_address_is_not_waited_for(ec2):
     (scheduler,) = wait_for(lambda: ec2.running(role="scheduler"))
     ec2.lose(scheduler)  # before RunInstances has answered
     done = finish(process, 4)
-    assert f"Instance {scheduler} ended before it had a public address." in done.stderr_text
+    assert f"Instance {scheduler} terminated before it had a public address." in done.stderr_text
 
 
 def test_lines_of_a_log_that_are_no_errors_are_no_reason(ec2):
@@ -171,5 +171,5 @@ def test_lines_of_a_log_that_are_no_errors_are_no_reason(ec2):
         log.write("2026-11-24 10:00:00,000 - distributed.preloading - INFO - Creating preload\n")
     ec2.lose(scheduler)
     done = finish(process, 4)
-    assert "ended before it answered." in done.stderr_text and "INFO" not in done.stderr_text
+    assert "terminated before it answered." in done.stderr_text and "INFO" not in done.stderr_text
     assert f"aws ec2 get-console-output --latest --output text --instance-id {scheduler}" in done.stderr_text

@@ -64,11 +64,16 @@ def told(process):
     [
         (["--output", "here"], {}, 2, "cannot reach the output here"),
         (["--input", "in.csv", "--output", "s3://bucket/x"], {}, 2, "cannot reach the input in.csv"),
-        (job(0), {"DASK_CLASSIFIER__IMAGE": ""}, 2, "needs a Docker image"),
-        (job(0, 1, "400", "--region", "us-est-1"), {}, 2, "'us-est-1' is no region of AWS"),
-        (job(0, 1, "400"), {"AWS_PROFILE": "nosuch"}, 2, "AWS's configuration is wrong: The config profile (nosuch)"),
-        (job(0, 1, "400", "--cluster", "local", "--spot"), {}, 2, "--spot says nothing about the cluster local"),
-        (job(0, 1, "400", "--instance-type", "c7i.huge"), {}, 4, "c7i.huge cannot be had"),
+        (job(0), {"DASK_CLASSIFIER__IMAGE": ""}, 2, "need a Docker image"),
+        (job(0, 1, "400", "--region", "us-est-1"), {}, 2, "'us-est-1' is not an AWS region"),
+        (
+            job(0, 1, "400"),
+            {"AWS_PROFILE": "nosuch"},
+            2,
+            "The config profile (nosuch)",
+        ),
+        (job(0, 1, "400", "--cluster", "local", "--spot"), {}, 2, "--spot has no effect with the cluster local"),
+        (job(0, 1, "400", "--instance-type", "c7i.huge"), {}, 4, "c7i.huge is not available"),
         (job(0), {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 4, "credentials"),
         (["--rows", "400", "--output", "s3://nobodys-bucket/x"], {}, 4, "s3://nobodys-bucket/x"),
     ],
@@ -93,7 +98,7 @@ def test_fewer_workers_than_asked_go_to_work(ec2):
     """The last of three launches is refused, whatever the type."""
     ec2.settings(faults=[{"call": "RunInstances", "code": "InstanceLimitExceeded", "from": 3}])
     done = ec2.command(*job("fewer", 2), check=0)
-    assert "Going on with 1 workers" in done.stderr_text and ec2.events("fault")
+    assert "Continuing with 1 worker." in done.stderr_text and ec2.events("fault")
     assert "Started 2 instances, 2 terminated" in done.stderr_text
     ec2.settings(faults=[{"call": "RunInstances", "code": "InstanceLimitExceeded", "from": 3}], **SLOW)
     done = ec2.command(*job("min", 2), "--min-workers", "2", "--bring-up-limit", "8s", check=4)
@@ -104,7 +109,7 @@ def test_fewer_workers_than_asked_go_to_work(ec2):
 def test_an_image_that_cannot_be_pulled(ec2):
     ec2.settings(images={"registry.example/dask-classify:1": {"missing": True}})
     done = ec2.command(*job("image"), check=4)
-    assert "The scheduler's machine ended before it answered" in told(done)
+    assert "The scheduler's instance terminated before it answered" in told(done)
     assert "pull access denied" in done.stderr_text  # the machine's own words
     assert ec2.events("power off")
 
@@ -169,7 +174,7 @@ def test_an_interrupted_run_leaves_nothing(ec2, number, moment, again):
     assert done.returncode == 130, done.stderr_text
     assert "Interrupted" in told(done) and not ec2.remains(), done.stderr_text
     started = len(ec2.events("call", call="RunInstances"))
-    assert started == 0 or f"Started {started} instances, {started} terminated" in done.stderr_text
+    assert started == 0 or re.search(rf"Started {started} instances?, {started} terminated", done.stderr_text)
 
 
 def test_a_script_that_is_told_to_end_leaves_nothing(ec2):
@@ -226,15 +231,15 @@ def test_a_killed_command_is_reaped(ec2):
     process = ec2.start(*job("killed"))
     wait_for(lambda: machines_boot(ec2))
     assert "process" in ec2.command("status", check=0).stdout_text
-    assert "Nothing to end" in ec2.command("reap", "--yes", check=0).stdout_text  # it runs
+    assert "Nothing to terminate" in ec2.command("reap", "--yes", check=0).stdout_text  # it runs
     os.killpg(process.pid, signal.SIGKILL)
     finish(process, -signal.SIGKILL)
     assert ec2.command("status", check=0).stdout_text.count("leaked") == 3
     listed = ec2.command("reap", check=0)
-    assert "Would end cluster" in listed.stdout_text and len(ec2.running()) == 2
+    assert "Would terminate cluster" in listed.stdout_text and len(ec2.running()) == 2
     ec2.command("reap", "--yes", check=0)
     assert not ec2.remains()
-    assert "Nothing of dask-classify" in ec2.command("status", check=0).stdout_text
+    assert "has no instances or security groups" in ec2.command("status", check=0).stdout_text
 
 
 def test_after_kill_9_the_machines_end_themselves(ec2):
@@ -274,7 +279,7 @@ def test_terminate_is_refused_for_ever_until_the_deadline(ec2):
     process = ec2.start(*job("refused"), *options)
     done = finish(process, 5)
     ids = {event["id"] for event in ec2.events("boot")}
-    assert len(ids) == 2 and all(each in told(done) for each in ids) and "end themselves by" in told(done)
+    assert len(ids) == 2 and all(each in told(done) for each in ids) and "shut themselves down by" in told(done)
     assert "reap --region us-east-1" in done.stderr_text
     manifest = ec2.client("s3").get_object(Bucket="bucket", Key="fault-refused/manifest.json")["Body"].read()
     assert set(json.loads(manifest)["machines"]["left"]) >= ids
@@ -295,7 +300,7 @@ def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2):
     ec2.lose(victim)
     done = finish(process, 0)
     assert ec2.events("lost", id=victim)
-    assert re.search(r"worker-[01] was lost; worker-2 takes its place", done.stderr_text)
+    assert re.search(r"worker-[01] was lost; worker-2 replaces it", done.stderr_text)
     assert "Started 4 instances, 4 terminated" in done.stderr_text
     assert re.search(r"rows of worker-2 on \S+ +[1-9]", done.stderr_text)
     assert proven(ec2, "s3://bucket/fault-lost") == reference(ec2, "24k")

@@ -168,7 +168,7 @@ def test_a_cluster_that_is_starting_is_not_old(ec2):
 def test_reap_leaves_alone_and_names_what_it_cannot_judge(ec2):
     group = a_group(ec2, "somebodys", client="elsewhere 17 0123456789abcdef/0123456789abcdef/1.2 99")
     done = ec2.command("reap", "--yes", check=0)
-    assert f"Left alone: cluster somebodys: {group}" in done.stdout_text
+    assert f"Skipped cluster somebodys: {group}" in done.stdout_text
     assert "process 17 on elsewhere" in done.stdout_text and "--cluster somebodys --yes" in done.stdout_text
     assert ec2.remains() == [group]
     ec2.wipe()
@@ -192,7 +192,7 @@ def test_what_may_have_been_started_is_said(ec2):
     group = ec2.client("ec2").create_security_group(GroupName="mine", Description="the user's")["GroupId"]
     ec2.settings(lose_answers=99, appear_seconds=600, boot_seconds=600)
     done = ec2.command(*LOST, "--output", "s3://bucket/lost-2", "--security-group", group, check=5)
-    assert "EC2 did not answer whether it started" in done.stderr_text
+    assert "EC2 did not confirm whether it started" in done.stderr_text
     assert "dask-classify:cluster=" in done.stderr_text and "reap --region us-east-1 --cluster" in done.stderr_text
     ec2.settings()
     cluster = done.stderr_text.split("--cluster ")[1].split("`")[0].split()[0]
@@ -273,7 +273,7 @@ def test_killed_uploads_are_found_and_aborted(ec2):
 def test_doctor_has_a_line_about_uploads(ec2):
     a_killed_upload(ec2, "s3://bucket/doctor/parts/part-00000.csv.gz")
     done = ec2.command("doctor", "--output", "s3://bucket/doctor")
-    assert "uploads" in done.stdout_text and "1 unfinished below" in done.stdout_text
+    assert "uploads" in done.stdout_text and "1 unfinished upload below" in done.stdout_text
     ec2.command("reap", "--output", "s3://bucket/doctor", "--yes", check=0)
     done = ec2.command("doctor", "--output", "s3://bucket/doctor")
     assert "no unfinished uploads" in done.stdout_text

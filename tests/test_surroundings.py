@@ -76,7 +76,7 @@ def test_how_long_to_wait_for_a_worker_can_be_configured(tmp_path):
 
 def test_worker_timeout_of_a_cluster_that_is_started_here(command):
     done = command("--rows", "10", "--worker-timeout", "1m", check=2)
-    assert "--worker-timeout says nothing about the cluster local." in done.stderr
+    assert "--worker-timeout has no effect with the cluster local." in done.stderr
 
 
 def test_how_long_to_wait_for_a_scheduler_is_dasks_setting():

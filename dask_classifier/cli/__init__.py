@@ -1,4 +1,4 @@
-"""The command: words to calls.
+"""The command `dask-classify`.
 
 May import everything; nothing imports it.
 """

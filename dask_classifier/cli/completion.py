@@ -1,4 +1,4 @@
-"""Completion in the shell: files, runs, clusters, functions in a file, and options without a command."""
+"""Shell completion: files, runs, clusters, functions in a file, and options without a command."""
 
 import ast
 import os
@@ -14,7 +14,7 @@ _CLUSTERS = ("local", "inline", "ec2")
 
 
 class Completed(click.ParamType):
-    """Text, for which the shell proposes something. What is typed arrives as it is."""
+    """Text for which the shell proposes completions. The text itself is not changed."""
 
     name = "text"
 
@@ -27,7 +27,7 @@ class FileName(Completed):
     """A file, local or not."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Leave it to the shell, which knows files best."""
+        """Leave it to the shell."""
         return [CompletionItem(incomplete, type="file")]
 
 
@@ -40,7 +40,7 @@ class FolderName(Completed):
 
 
 class OneOf(Completed):
-    """One of some words, or something else."""
+    """Text for which some words are proposed, although others are valid."""
 
     def __init__(self, *words: str):
         self.words = words
@@ -51,69 +51,69 @@ class OneOf(Completed):
 
 
 class ClusterName(OneOf):
-    """A kind of cluster, or the name of one that `up` started; an address is nobody's to guess."""
+    """A kind of cluster, or the name of a cluster of `up`. Addresses are not proposed."""
 
     def __init__(self):
         super().__init__(*_CLUSTERS)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Propose what there is."""
-        found = super().shell_complete(ctx, param, incomplete)
-        return found + SavedName().shell_complete(ctx, param, incomplete)
+        """Propose both."""
+        kinds = super().shell_complete(ctx, param, incomplete)
+        return kinds + NamedClusterName().shell_complete(ctx, param, incomplete)
 
 
-class SavedName(Completed):
-    """The name of a cluster that `up` started."""
+class NamedClusterName(Completed):
+    """The name of a cluster of `up`."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Propose those that are kept on this machine."""
-        from ..ec2 import named_clusters  # imports what only clusters need
+        """Propose the clusters that were started on this computer."""
+        from ..ec2 import named_clusters  # here, because it takes long to import
 
         return [CompletionItem(name) for name in named_clusters.names() if name.startswith(incomplete)]
 
 
 class ClassifierName(Completed):
-    """A function in a file, as path/to/file.py:name; or the built-in one."""
+    """A function in a file, as path/to/file.py:name, or the black box."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Propose each function of the files that the text may mean; folders are left to the shell."""
+        """Propose the functions of the Python files that match; leave folders to the shell."""
         folder, start = os.path.split(incomplete.partition(":")[0])
         files = sorted(Path(folder or ".").glob("*.py"))
-        names = [f"{os.path.join(folder, file.name)}:{name}"  # noqa: PTH118  # as it was typed: ./a.py stays ./a.py
+        names = [f"{os.path.join(folder, file.name)}:{name}"  # noqa: PTH118  # not Path, which drops ./
                  for file in files if file.name.startswith(start) for name in _functions(file)]  # fmt: skip
         words = [name for name in ["blackbox", *names] if name.startswith(incomplete)]
         return [CompletionItem(word) for word in words] or [CompletionItem(incomplete, type="file")]
 
 
 def _functions(file: Path) -> list[str]:
-    """The names of a file's public functions and classes; none where it is no Python."""
+    """Return the names of a file's public functions and classes; none if it is not valid Python."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, ValueError, SyntaxError):
         return []
     kinds = (ast.FunctionDef, ast.ClassDef)
-    return [each.name for each in tree.body if isinstance(each, kinds) and not each.name.startswith("_")]
+    return [node.name for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
 
 
 class OptionsOfDefault(click.Group):
-    """A group that proposes the options of its command `run` where no command was given."""
+    """A group that also proposes the options of its default command `run`."""
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Propose commands and the group's own options, then those of `run`."""
-        found = super().shell_complete(ctx, incomplete)
+        items = super().shell_complete(ctx, incomplete)
         if incomplete.startswith("-"):
             run = self.commands["run"]
             with run.make_context("run", [], parent=ctx, resilient_parsing=True) as below:
-                known = {item.value for item in found}
-                found += [item for item in run.shell_complete(below, incomplete) if item.value not in known]
-        return found
+                known = {item.value for item in items}
+                items += [item for item in run.shell_complete(below, incomplete) if item.value not in known]
+        return items
 
 
 class _Bash(BashComplete):
-    """bash takes a colon for a border of words: mine.py:cl are three. Of a completion, it wants the last."""
+    """Completion in bash, which splits words at colons: mine.py:cl is three words, and only the last is completed."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Join what bash has split."""
+        """Join the words that bash has split."""
         args, incomplete = super().get_completion_args()
         words: list[str] = []
         for word in [*args, incomplete]:
@@ -122,14 +122,15 @@ class _Bash(BashComplete):
         return words[:-1], words[-1]
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
-        """Leave out of each completion what bash keeps before the last colon."""
+        """Remove from each completion the text up to the last colon, which bash keeps."""
         before = incomplete.rpartition(":")[0]
-        found = super().get_completions(args, incomplete)
-        for item in found:
+        items = super().get_completions(args, incomplete)
+        for item in items:
             item.value = item.value.removeprefix(f"{before}:") if before else item.value
-        return found
+        return items
 
 
 add_completion_class(_Bash)
-FILE, FOLDER, CLUSTER, SAVED, CLASSIFIER = FileName(), FolderName(), ClusterName(), SavedName(), ClassifierName()
+FILE, FOLDER, CLASSIFIER = FileName(), FolderName(), ClassifierName()
+CLUSTER, NAMED_CLUSTER = ClusterName(), NamedClusterName()
 FORMAT = OneOf(*FORMATS)

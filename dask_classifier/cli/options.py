@@ -7,11 +7,15 @@ from .completion import CLASSIFIER, FILE, FOLDER, FORMAT
 
 
 def plan_options(command):
-    """The options that say what to do, common to `run` and `plan`."""
+    """Add the options that describe the work, common to `run` and `plan`."""
     options = [
         click.option("--rows", metavar="N", help="Classify N generated rows: 250k, 10M."),
         click.option(
-            "--input", type=FILE, metavar="URL", multiple=True, help="A CSV file or a glob, local or s3://; repeatable."
+            "--input",
+            type=FILE,
+            metavar="URL",
+            multiple=True,
+            help="CSV file or glob pattern, local or s3://; repeatable.",
         ),
         click.option(
             "--output", type=FOLDER, metavar="URL", help="Folder of the run, local or s3://.  [default: runs/RUN-ID]"
@@ -20,45 +24,56 @@ def plan_options(command):
             "--classifier",
             type=CLASSIFIER,
             metavar="NAME",
-            help="path/to/file.py:name, module:name, or blackbox, the demo's. It gets every value as text; a missing "
-            "one is the empty text, never NaN.  [required with --input]",
+            help="Function or class: path/to/file.py:name, module:name, or blackbox (the demo). It receives every "
+            "value as text, and missing values as empty text, never NaN.  [required with --input]",
         ),
         click.option(
             "--with-file",
             type=FILE,
             metavar="FILE",
             multiple=True,
-            help="A file that the classifier reads; repeatable.",
+            help="File that the classifier reads, sent along with it; repeatable.",
         ),
         click.option(
             "--slowness",
             default="10",
             show_default=True,
             metavar="N",
-            help="Cost of the black box: 10 is about 3.5 ms per row.",
+            help="Cost of the black box; 10 is about 3.5 ms per row.",
         ),
-        click.option("--seed", metavar="N", default=0, show_default=True, help="Of the generated rows."),
+        click.option("--seed", metavar="N", default=0, show_default=True, help="Seed of the generated rows."),
         click.option(
-            "--delimiter", default=",", show_default=True, metavar="C", help="Of the input: one character, or \\t."
+            "--delimiter",
+            default=",",
+            show_default=True,
+            metavar="C",
+            help="Delimiter of the input: one character, or \\t.",
         ),
-        click.option("--encoding", metavar="NAME", default="utf-8", show_default=True, help="Of the input."),
+        click.option("--encoding", metavar="NAME", default="utf-8", show_default=True, help="Encoding of the input."),
         click.option(
             "--header-row/--no-header-row",
             default=True,
             show_default=True,
-            help="Whether the input's first row has the names.",
+            help="Whether the first row of the input contains the column names.",
         ),
         click.option(
-            "--chunk-rows", default="100", show_default=True, metavar="N", help="Rows the classifier sees at a time."
+            "--chunk-rows", default="100", show_default=True, metavar="N", help="Rows per call of the classifier."
         ),
         click.option(
             "--block-rows",
             default="auto",
             show_default=True,
             metavar="N",
-            help="Rows of a task and of a part, in whole chunks; auto: about 20 seconds of work, as measured.",
+            help="Rows per task and per part, rounded up to whole chunks; auto: about 20 seconds of work.",
         ),
-        click.option("--output-format", type=FORMAT, default="csv.gz", show_default=True, metavar="|".join(FORMATS)),
+        click.option(
+            "--output-format",
+            type=FORMAT,
+            default="csv.gz",
+            show_default=True,
+            metavar="|".join(FORMATS),
+            help="Format of the parts.",
+        ),
         click.option(
             "--header/--no-header",
             default=False,
@@ -70,51 +85,101 @@ def plan_options(command):
             default="0",
             show_default=True,
             metavar="N|P%",
-            help="Bad rows that are set aside before the run stops with exit code 3.",
+            help="Maximum number of bad rows to quarantine; with more, the run stops with exit code 3.",
         ),
-        click.option("--block-timeout", metavar="TIME", help="End a process that takes longer for a block: 10m."),
+        click.option(
+            "--block-timeout", metavar="TIME", help="Time limit per block, after which its process is ended: 10m."
+        ),
         click.option(
             "--renew-after",
             metavar="SIZE|N",
-            help="Replace a process that holds more memory, or has done N blocks, for a classifier that leaks: 2GiB.",
+            help="Replace a classifier process after N blocks, or once it uses this much memory (2GiB), if the "
+            "classifier leaks memory.",
         ),
-        click.option("--resume", is_flag=True, help="Go on with the run in --output, if there is one."),
-        click.option("--overwrite", is_flag=True, help="Give up the run in --output."),
+        click.option("--resume", is_flag=True, help="Continue the run in --output, if there is one."),
+        click.option("--overwrite", is_flag=True, help="Delete the run in --output, and start again."),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def machine_options(command):
-    """The options that say what machines to start on EC2, common to `run`, `up` and `doctor`."""
+def region_option(command):
+    """Add the AWS region."""
+    text = "AWS region.  [default: from your AWS configuration]"
+    return click.option("--region", metavar="NAME", help=text)(command)
+
+
+def instance_options(command):
+    """Add the options for EC2 instances, common to `run`, `plan`, `up` and `doctor`."""
     options = [
-        click.option("--region", metavar="NAME", help="Of AWS.  [default: AWS's own configuration]"),
-        click.option("--image", metavar="NAME:TAG", help="Docker image that all machines run; see `make push`."),
+        region_option,
+        click.option("--image", metavar="NAME:TAG", help="Docker image that all instances run; see `make push`."),
         click.option(
             "--instance-type",
             metavar="TYPE,...",
-            help="Of the workers; the next when there is no capacity.  [default: c7i.large,c6i.large,c5.large]",
+            help="Instance types of the workers; the next one is used if EC2 has no capacity.  "
+            "[default: c7i.large,c6i.large,c5.large]",
         ),
-        click.option("--scheduler-instance-type", metavar="TYPE,...", help="[default: t3.small, or t4g.small for ARM]"),
-        click.option("--ami", metavar="ID", help="[default: Amazon Linux with Docker, the newest]"),
+        click.option(
+            "--scheduler-instance-type",
+            metavar="TYPE,...",
+            help="Instance types of the scheduler.  [default: t3.small,t3a.small; on ARM t4g.small,m6g.medium]",
+        ),
+        click.option("--ami", metavar="ID", help="AMI with Docker.  [default: the newest Amazon Linux with Docker]"),
         click.option(
             "--instance-profile",
             metavar="NAME",
-            help="For the machines' rights in S3.  [default: temporary ones of yours]",
+            help="Instance profile with access to S3.  [default: none; workers get temporary credentials of yours]",
         ),
-        click.option("--subnet", metavar="ID,...", help="[default: those of the default VPC]"),
-        click.option("--security-group", metavar="ID,...", help="[default: one made for the cluster, for you alone]"),
-        click.option("--private-ip", is_flag=True, help="No public addresses: you are within the VPC."),
-        click.option("--spot", is_flag=True, help="Spot instances for workers; on-demand where there are none."),
-        click.option("--deadline", metavar="TIME", help="When machines end themselves, come what may.  [default: 2h]"),
-        click.option("--bring-up-limit", metavar="TIME", help="For the first machines to work.  [default: 10m]"),
-        click.option("--idle-timeout", metavar="TIME", help="A scheduler without work ends.  [default: 15m]"),
-        click.option("--teardown-limit", metavar="TIME", help="For all machines to be gone.  [default: 5m]"),
-        click.option("--min-workers", type=int, metavar="N", help="With fewer, do not begin.  [default: 1]"),
-        click.option("--processes-per-worker", type=int, metavar="N", help="[default: one for each vCPU]"),
-        click.option("--key-name", metavar="NAME", help="An EC2 key pair, for ssh; opens port 22 to you."),
-        click.option("--tag", metavar="KEY=VALUE", multiple=True, help="For all machines; repeatable."),
+        click.option("--subnet", metavar="ID,...", help="Subnets.  [default: those of the default VPC]"),
+        click.option(
+            "--security-group",
+            metavar="ID,...",
+            help="Security groups.  [default: a new one, which admits only your IP address]",
+        ),
+        click.option(
+            "--private-ip",
+            is_flag=True,
+            help="Launch instances without public IP addresses; this computer must be inside the VPC.",
+        ),
+        click.option(
+            "--spot", is_flag=True, help="Use spot instances for workers, or on-demand instances if there are none."
+        ),
+        click.option(
+            "--deadline",
+            metavar="TIME",
+            help="Hard limit: instances shut themselves down after TIME.  [default: 2h]",
+        ),
+        click.option(
+            "--bring-up-limit",
+            metavar="TIME",
+            help="Time limit for the scheduler and the first workers to be ready.  [default: 10m]",
+        ),
+        click.option(
+            "--idle-timeout",
+            metavar="TIME",
+            help="Time without work after which the scheduler exits.  [default: 15m]",
+        ),
+        click.option(
+            "--teardown-limit",
+            metavar="TIME",
+            help="Time limit for terminating all instances.  [default: 5m]",
+        ),
+        click.option(
+            "--min-workers",
+            type=int,
+            metavar="N",
+            help="Start once N workers have joined.  [default: 1]",
+        ),
+        click.option(
+            "--processes-per-worker",
+            type=int,
+            metavar="N",
+            help="Classifier processes per worker.  [default: one per vCPU]",
+        ),
+        click.option("--key-name", metavar="NAME", help="EC2 key pair for ssh; opens port 22 to your IP address."),
+        click.option("--tag", metavar="KEY=VALUE", multiple=True, help="Tag for all instances; repeatable."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -122,18 +187,18 @@ def machine_options(command):
 
 
 class Grouped(click.Command):
-    """A command whose help shows the options about machines by themselves."""
+    """A command whose help lists the EC2 options separately."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write two lists."""
-        mine, machines = [], []
+        """Write two lists of options."""
+        general, ec2 = [], []
         for param in self.get_params(ctx):
             if record := param.get_help_record(ctx):
-                (machines if param.name in MACHINE_OPTIONS else mine).append(record)
-        for title, records in (("Options", mine), ("Options for machines on EC2", machines)):
+                (ec2 if param.name in INSTANCE_OPTIONS else general).append(record)
+        for title, records in (("Options", general), ("Options for EC2", ec2)):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records, col_max=24)
 
 
-MACHINE_OPTIONS = [option.name for option in click.command()(machine_options(lambda **options: None)).params]
+INSTANCE_OPTIONS = [option.name for option in click.command()(instance_options(lambda **options: None)).params]

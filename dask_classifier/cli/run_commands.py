@@ -1,4 +1,4 @@
-"""What each command does, once its words are understood."""
+"""What the commands for runs do: run, plan, generate, verify, report, fetch."""
 
 import json
 import logging
@@ -29,34 +29,35 @@ from ..units import count_of, format_bytes, parse_count
 _FIRST_ROWS = 3
 
 
-def run(options: dict, machines: dict, *, worker_timeout: str | None, quiet: bool, as_json: bool) -> None:
-    """`dask-classify run`: plan, announce, run, sum up."""
+def run(options: dict, cluster_options: dict, *, worker_timeout: str | None, quiet: bool, as_json: bool) -> None:
+    """Run `dask-classify run`: plan, announce, classify, summarize."""
     started = time.time()
-    if machines["cluster"] == "ec2":
-        _check_credentials(machines["region"])
+    if cluster_options["cluster"] == "ec2":
+        _check_credentials(cluster_options["region"])
     plan = planning.plan(**options)
     display = Display(quiet=quiet)
-    _announce(plan, machines["cluster"], machines["workers"], display)
-    quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # what matters comes as an error of ours
-    with quiet_dask, _resumable(plan, display), _machines(display, plan, **machines) as cluster:
+    _announce(plan, cluster_options["cluster"], cluster_options["workers"], display)
+    quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # errors that matter are raised by this package
+    with quiet_dask, _resumable(plan, display), _cluster(display, plan, **cluster_options) as cluster:
         result = pipeline.run(plan, cluster, progress=display, worker_timeout=worker_timeout)
     worked = display.snapshot().stage != "complete already"
     if not worked:
-        display.say("The run was complete already: nothing was done.")
+        display.say("The run is already complete. Nothing to do.")
     display.console.print(summary(result, time.time() - started if worked else None))
-    display.say(f"The result is in {_short(result.output)}. It begins:" if result.rows else "There were no rows.")
+    display.say(f"Results are in {_short(result.output)}. First rows:" if result.rows else "The results have no rows.")
     if result.rows:
         display.lines(result.first_lines(_FIRST_ROWS))
     if result.bad_rows:
         display.warn(f"{count_of(result.bad_rows, 'bad row')} in {_short(result.output)}/quarantine, with reasons.")
     display.say(next_steps(_short(result.output)))
     if as_json:
-        told = open_run(result.output).manifest  # again: what became of the machines was added at their end
-        click.echo(json.dumps({"output": result.output} | {k: v for k, v in told.items() if k != "parts"}))
+        manifest = open_run(result.output).manifest  # read again: the teardown of a cluster adds its outcome
+        without_parts = {name: value for name, value in manifest.items() if name != "parts"}
+        click.echo(json.dumps({"output": result.output} | without_parts))
 
 
 def _short(output: str) -> str:
-    """A local path as seen from here, when that is shorter."""
+    """Return a local path relative to the current folder, if that is shorter."""
     if "://" in output:
         return output
     relative = os.path.relpath(output)
@@ -64,7 +65,7 @@ def _short(output: str) -> str:
 
 
 def _announce(plan: planning.Plan, cluster: str, workers: int | None, display: Display) -> None:
-    """Say what will be done, before it is."""
+    """Print what will be classified, and warn about options that are probably mistakes."""
     source = f"{len(plan.source.files):,} files" if len(plan.source.files) > 1 else plan.source.files[0].url
     what = f"{plan.source.files[0].rows:,} generated rows" if source == "generated" else source
     display.say(f"Classifying {what} with {plan.package.reference}, into {_short(plan.output)}")
@@ -75,7 +76,7 @@ def _announce(plan: planning.Plan, cluster: str, workers: int | None, display: D
 
 
 @contextmanager
-def _machines(
+def _cluster(
     display: Display,
     plan: planning.Plan,
     *,
@@ -85,39 +86,41 @@ def _machines(
     profile: bool,
     **options,
 ):
+    """Start the cluster, or connect to it, for the `with` block."""
     if cluster == "local":
         with LocalCluster(
             workers, dashboard_address=dashboard_address, profile=profile, silence_logs=logging.CRITICAL
-        ) as machines:
-            yield machines
+        ) as local:
+            yield local
     elif cluster == "ec2":
         from ..cluster import EC2Cluster
 
-        if _settled(plan):
+        if _is_complete(plan):
             yield "inline"
             return
-        with EC2Cluster(workers, say=display.say, profile=profile, **options) as machines:
-            yield machines
+        with EC2Cluster(workers, say=display.say, profile=profile, **options) as ec2:
+            yield ec2
     elif cluster != "inline" and "://" not in cluster:
         from ..cluster import EC2Cluster
         from ..ec2 import named_clusters
 
-        with EC2Cluster.attach(named_clusters.load(cluster), say=display.say) as machines:
-            yield machines
+        with EC2Cluster.attach(named_clusters.load(cluster), say=display.say) as named:
+            yield named
     else:
         yield cluster
 
 
 def _check_credentials(region: str | None) -> None:
-    """Before S3 is asked for anything. Raises ClusterError or UsageError."""
+    """Check that there are AWS credentials, before the first request to S3. Raises ClusterError or UsageError."""
     from ..ec2.aws import Aws
 
     Aws(region).credentials()
 
 
-def _settled(plan: planning.Plan) -> bool:
-    """Before a machine is paid for: whether the run is complete already, and whether it can be written. Raises
-    ClusterError, or what the run would raise.
+def _is_complete(plan: planning.Plan) -> bool:
+    """Return whether the run is already complete, and if not, check that its folder can be written to.
+
+    This happens before instances are launched. Raises ClusterError, or what the run itself would raise.
     """
     probe = ".dask-classify-probe"
     try:
@@ -132,34 +135,34 @@ def _settled(plan: planning.Plan) -> bool:
 
 @contextmanager
 def _resumable(plan: planning.Plan, display: Display):
-    """Turn Ctrl-C and SIGTERM into one sentence, once everything is closed."""
+    """Raise Ctrl-C and SIGTERM as Interrupted, once everything is closed, and mention the blocks that are kept."""
     try:
         yield
     except KeyboardInterrupt:
         now = display.snapshot()
         raise Interrupted(
             f"Interrupted: {now.blocks_done:,} of {now.blocks:,} blocks are done and kept.",
-            f"Go on with the same command and --output {_short(plan.output)} --resume.",
+            f"Continue with the same command and --output {_short(plan.output)} --resume.",
         ) from None
     except OutputExists:
         raise
     except DaskClassifyError as error:
-        if display.snapshot().blocks_done and error.exit_code != UsageError.exit_code:
-            display.say(f"{display.snapshot().blocks_done:,} finished blocks are kept in {_short(plan.output)}.")
+        if (count := display.snapshot().blocks_done) and error.exit_code != UsageError.exit_code:
+            display.say(f"{count_of(count, 'finished block')} kept in {_short(plan.output)}.")
         raise
 
 
-def plan(options: dict, machines: dict, *, measure: bool, as_json: bool) -> None:
-    """`dask-classify plan`: rows, chunks and blocks; machines and their price; how long it will take."""
+def plan(options: dict, cluster_options: dict, *, measure: bool, as_json: bool) -> None:
+    """Run `dask-classify plan`: print rows, chunks and blocks, instances and their price, time and cost."""
     made = planning.plan(**options)
-    processes, price, instances = _offered(machines)
-    outlined = Outline.of(made, processes)
-    words, numbers = outlined.words, vars(outlined)
+    processes, price, instances = _cluster_size(cluster_options)
+    outline = Outline.of(made, processes)
+    words, numbers = outline.words, vars(outline)
     if price:
         words |= {"instances": instances["words"], "price": str(price)}
         numbers |= {name: value for name, value in instances.items() if name != "words"} | price.as_json()
     if measure:
-        more_words, more_numbers = _measured(made, outlined, price)
+        more_words, more_numbers = _measured(made, outline, price)
         words, numbers = words | more_words, numbers | more_numbers
     if as_json:
         click.echo(json.dumps(numbers))
@@ -168,44 +171,45 @@ def plan(options: dict, machines: dict, *, measure: bool, as_json: bool) -> None
         click.echo(f"{name:<12} {value}")
 
 
-def _measured(plan: planning.Plan, outlined: Outline, price) -> tuple[dict, dict]:
-    """Time and cost of a plan, by a trial on this computer, for people and for programs."""
+def _measured(plan: planning.Plan, outline: Outline, price) -> tuple[dict, dict]:
+    """Return time and cost of a plan, from a trial on this computer: labelled lines, and JSON fields."""
     dollars = price.dollars if price else None
     with LocalCluster(1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as here:
-        estimate = pipeline.estimate(plan, here, processes=outlined.processes, dollars_per_hour=dollars)
+        estimate = pipeline.estimate(plan, here, processes=outline.processes, dollars_per_hour=dollars)
     numbers = {"ms_per_row": estimate.ms_per_row, "seconds": estimate.seconds, "dollars": estimate.dollars}
     return estimate.words, numbers
 
 
-def _offered(machines: dict):
-    """Processes; on EC2 also the price of an hour and the instances. AWS is asked, nothing is started."""
-    workers = machines.pop("workers")
-    if (cluster := machines.pop("cluster")) not in {"local", "ec2"}:
-        raise UsageError(f"What a run on {cluster} takes is not known.", "Give --cluster local or --cluster ec2.")
+def _cluster_size(options: dict):
+    """Return the number of processes, and for EC2 also the price per hour and the instances, as AWS offers them."""
+    workers = options.pop("workers")
+    if (cluster := options.pop("cluster")) not in {"local", "ec2"}:
+        raise UsageError(f"Cannot estimate a run on {cluster}.", "Give --cluster local or --cluster ec2.")
     if cluster == "local":
         return workers or CPU_COUNT, None, {}
-    from ..ec2 import placement, prices
+    from ..ec2 import prices
     from ..ec2.aws import Aws
+    from ..ec2.placement import find_placement
     from ..ec2.spec import spec_of
 
-    spec = spec_of(workers, machines)
+    spec = spec_of(workers, options)
     aws = Aws(spec.region)
     aws.credentials()
-    found = placement.look(aws, spec)
-    price = prices.hourly(aws, spec, found, spec.workers)
+    placement = find_placement(aws, spec)
+    price = prices.hourly(aws, spec, placement, spec.workers)
     instances = {
-        "words": f"{found.words(spec, spec.workers)}, in {aws.region}",
+        "words": f"{placement.words(spec, spec.workers)}, in {aws.region}",
         "instances": spec.workers,
-        "instance_type": found.offers["worker"][0].type,
-        "market": found.offers["worker"][0].market,
-        "scheduler_instance_type": found.offers["scheduler"][0].type,
+        "instance_type": placement.offers["worker"][0].type,
+        "market": placement.offers["worker"][0].market,
+        "scheduler_instance_type": placement.offers["scheduler"][0].type,
         "region": aws.region,
     }
-    return spec.workers * found.processes(spec), price, instances
+    return spec.workers * placement.processes(spec), price, instances
 
 
 def generate(rows: str, seed: int, file: str, *, overwrite: bool) -> None:
-    """`dask-classify generate`: the synthetic rows as a file."""
+    """Run `dask-classify generate`: write the generated rows to a file."""
     stream = generated_rows.csv_stream(seed, parse_count(rows, "number of rows"))
     compress = compressor(file)
     if file == "-":
@@ -219,25 +223,25 @@ def generate(rows: str, seed: int, file: str, *, overwrite: bool) -> None:
 
 
 def verify(run_url: str, *, as_json: bool) -> None:
-    """`dask-classify verify`: the run's proof, or DamagedRun."""
-    found = open_run(run_url).verify()
+    """Run `dask-classify verify`: print the outcome, or raise DamagedRun."""
+    verified = open_run(run_url).verify()
     if as_json:
-        click.echo(json.dumps(vars(found)))
+        click.echo(json.dumps(vars(verified)))
         return
-    rows, bad_rows = count_of(found.rows, "row"), count_of(found.bad_rows, "bad row")
-    parts = count_of(found.parts, "part")
-    click.echo(f"Verified: {rows} and {bad_rows} in {parts} ({format_bytes(found.bytes)}).")
-    click.echo(f"sha256 {found.sha256}")
+    rows, bad_rows = count_of(verified.rows, "row"), count_of(verified.bad_rows, "bad row")
+    parts = count_of(verified.parts, "part")
+    click.echo(f"Verified: {rows} and {bad_rows} in {parts} ({format_bytes(verified.bytes)}).")
+    click.echo(f"sha256 {verified.sha256}")
 
 
 def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) -> None:
-    """`dask-classify report`: a run's figures; and its page, where there is none yet, or in a file."""
+    """Run `dask-classify report`: print figures, and write the page if it is missing, or to a file."""
     result = open_run(run_url)
     figures = reports.figures(result)
     if file:
         _refuse_existing(file, overwrite)
-        place = storage.absolute(file)
-        storage.write(place, reports.html(figures, place).encode())
+        url = storage.absolute(file)
+        storage.write(url, reports.html(figures, url).encode())
     if as_json:
         click.echo(json.dumps(figures.as_json()))
         return
@@ -245,14 +249,14 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
     if not file and not result.folder.exists(REPORT):
         try:
             result.folder.write(REPORT, reports.html(figures).encode())
-        except StorageError as error:  # it may be a run that one can read and not write
-            click.echo(f"There is no page: {error.message} --html FILE writes one.", err=True)
+        except StorageError as error:  # the run may be readable but not writable
+            click.echo(f"The page was not written: {error.message} Hint: use --html FILE.", err=True)
             return
     click.echo(f"Page: {file or _short(result.report)}")
 
 
 def fetch(run_url: str, file: str, *, header: bool | None, overwrite: bool, quiet: bool) -> None:
-    """`dask-classify fetch`: one file from a run."""
+    """Run `dask-classify fetch`: write the rows of a run to one file."""
     result = open_run(run_url)
     if file == "-":
         result.write_to(sys.stdout.buffer, header=header)
@@ -265,4 +269,4 @@ def fetch(run_url: str, file: str, *, header: bool | None, overwrite: bool, quie
 
 def _refuse_existing(file: str, overwrite: bool) -> None:
     if storage.exists(file) and not overwrite:
-        raise OutputExists(f"{file} exists.", "Choose another file, or --overwrite.")
+        raise OutputExists(f"{file} already exists.", "Choose another name, or use --overwrite.")

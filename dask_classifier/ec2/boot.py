@@ -1,4 +1,4 @@
-"""What an instance does when it boots: its user data, and the keys with which machines know each other."""
+"""User data: the script that an instance runs at its first boot, and the TLS key that it contains."""
 
 import datetime
 import re
@@ -13,24 +13,28 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from distributed.security import Security
 
+from ..engine.local import DASK_SETTINGS, PROFILED, SCHEDULER_PAGES
+from ..engine.spot import ENVIRONMENT as SPOT_VARIABLE
 from ..errors import UsageError
 from .spec import ClusterSpec
 
-USER_DATA_LIMIT = 16_384  # bytes, of EC2
-# host, account, region, name, tag, digest
+PORT, DASHBOARD_PORT = 8786, 8787  # of the scheduler
+USER_DATA_LIMIT = 16_384  # bytes, set by EC2
+# Groups: host, account, region, repository, tag, digest.
 ECR = re.compile(
     r"((\d{12})\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?)/([^:@]+)(?::([^@]+))?(?:@(sha256:.+))?"
 )
+_LOST_WORKER_SETTINGS = {"distributed.scheduler.worker-ttl": "2 minutes"}  # for an instance that vanishes silently
 
 _SCRIPT = """#!/bin/sh
-# {title}. Whatever happens, this machine ends itself after {minutes} minutes, or when its container ends.
+# {title}. This instance shuts down after {minutes} minutes, or earlier when its container exits.
 shutdown -h +{minutes} || shutdown -h now
 export DASK_INTERNAL_INHERIT_CONFIG={config}
 command -v docker || dnf install -y docker || {{ apt-get update && apt-get install -y docker.io; }}
 systemctl stop --no-block ecs
 systemctl start docker
 {login}docker run --rm --init --network host -e DASK_INTERNAL_INHERIT_CONFIG {environment} {image} {command}
-echo "dask-classify: the container ended with $?"
+echo "dask-classify: the container exited with code $?"
 shutdown -h now
 """
 
@@ -41,16 +45,16 @@ aws ecr get-login-password --region {region} | docker login --username AWS --pas
 
 @dataclass(frozen=True)
 class Tls:
-    """One certificate for all machines of a cluster and its client, with its key; PEM texts."""
+    """The certificate that all instances of a cluster and its client share, and its key, as PEM texts."""
 
     certificate: str
     key: str
 
 
 def tls(days: int) -> Tls:
-    """Made for one cluster: self-signed, P-256, valid for so many days.
+    """Create a certificate and key for one cluster: self-signed, P-256, valid for `days` days.
 
-    Dask's own `Security.temporary` is the same with RSA keys, which would fill the user data.
+    Dask's own `Security.temporary` uses RSA keys, which would take up a third of the user data.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dask-classify")])
@@ -61,7 +65,7 @@ def tls(days: int) -> Tls:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))  # clocks differ
+        .not_valid_before(now - datetime.timedelta(days=1))  # for clocks that differ
         .not_valid_after(now + datetime.timedelta(days=days))
         .sign(key, hashes.SHA256())
     )
@@ -70,54 +74,95 @@ def tls(days: int) -> Tls:
     return Tls(certificate.public_bytes(pem).decode(), secret.decode())
 
 
-def security(own: Tls, *, require_encryption: bool) -> Security:
-    """For the client."""
+def security(keys: Tls, *, require_encryption: bool) -> Security:
+    """Return the client's security settings."""
     return Security(
         require_encryption=require_encryption,
-        tls_ca_file=own.certificate,
-        tls_client_cert=own.certificate,
-        tls_client_key=own.key,
+        tls_ca_file=keys.certificate,
+        tls_client_cert=keys.certificate,
+        tls_client_key=keys.key,
     )
 
 
-def scheduler_command(port: int, dashboard_port: int, idle_timeout: float) -> list[str]:
-    """Words that start the scheduler; after `idle_timeout` seconds without work it ends, and so does its machine."""
-    module = ["python", "-m", "distributed.cli.dask_scheduler", "--protocol", "tls", "--port", str(port)]
-    page = ["--dashboard-address", f":{dashboard_port}", "--preload", "dask_classifier.dashboard.scheduler_plugin"]
+def user_data(
+    spec: ClusterSpec, keys: Tls, *, role: str, cluster: str, name: str, region: str, scheduler: str, minutes: int
+) -> str:
+    """Return the user data of one instance, which starts a scheduler or a worker in a container.
+
+    Parameters
+    ----------
+    role
+        "scheduler" or "worker".
+    cluster, name
+        The cluster's id and the instance's name in it, such as "worker-3".
+    scheduler
+        The address to which a worker connects.
+    minutes
+        The time after which the instance shuts itself down.
+
+    Raises
+    ------
+    UsageError
+        If EC2 would refuse the script.
+    """
+    settings = DASK_SETTINGS | _LOST_WORKER_SETTINGS | (PROFILED if spec.profile else {})
+    if role == "scheduler":
+        idle_timeout = spec.deadline if spec.name else spec.idle_timeout  # a named cluster waits for its next run
+        command = _scheduler_command(idle_timeout)
+        settings = settings | SCHEDULER_PAGES
+        del settings["distributed.worker.daemon"]  # user data is short: only the settings that the role reads
+    else:
+        command = _worker_command(scheduler, name, spec)
+    return boot_script(
+        title=f"dask-classify {cluster} {name}",
+        minutes=minutes,
+        image=spec.image,
+        command=command,
+        config=config(keys, role, settings),
+        environment={SPOT_VARIABLE: "1"} if spec.spot else {},
+        region=region,
+    )
+
+
+def _scheduler_command(idle_timeout: float) -> list[str]:
+    """Return the command that starts the scheduler, which exits after `idle_timeout` seconds without work."""
+    module = ["python", "-m", "distributed.cli.dask_scheduler", "--protocol", "tls", "--port", str(PORT)]
+    page = ["--dashboard-address", f":{DASHBOARD_PORT}", "--preload", "dask_classifier.dashboard.scheduler_plugin"]
     return [*module, *page, "--idle-timeout", f"{idle_timeout:.0f}s"]
 
 
-def worker_command(scheduler: str, name: str, spec: ClusterSpec) -> list[str]:
-    """Words that start a worker, with one thread for each classifier process.
+def _worker_command(scheduler: str, name: str, spec: ClusterSpec) -> list[str]:
+    """Return the command that starts a worker, with one thread for each classifier process.
 
-    It waits for a scheduler that still boots, and ends when it has lost it. Dask holds no rows: no memory limit.
+    The worker waits for a scheduler that is still booting, and exits once it has lost the scheduler. It has no memory
+    limit, because Dask itself holds no rows.
     """
-    words = ["python", "-m", "distributed.cli.dask_worker", scheduler, "--name", name, "--protocol", "tls"]
+    module = ["python", "-m", "distributed.cli.dask_worker", scheduler, "--name", name, "--protocol", "tls"]
     processes = str(spec.processes_per_worker or "$(nproc)")
     limit = f"{spec.bring_up_limit + 60:.0f}"
-    return [*words, "--nthreads", processes, "--memory-limit", "0", "--no-dashboard", "--death-timeout", limit]
+    return [*module, "--nthreads", processes, "--memory-limit", "0", "--no-dashboard", "--death-timeout", limit]
 
 
-def config(own: Tls, role: str, settings: Mapping[str, object]) -> dict[str, object]:
-    """Dask's configuration for a scheduler or worker: ours alone, nothing of the user's."""
+def config(keys: Tls, role: str, settings: Mapping[str, object]) -> dict[str, object]:
+    """Return Dask's configuration for a scheduler or worker. It contains nothing from the user's configuration."""
     flat = {
         "distributed.comm.default-scheme": "tls",
         "distributed.comm.require-encryption": True,
-        "distributed.comm.tls.ca-file": own.certificate,
-        f"distributed.comm.tls.{role}.cert": own.certificate,
-        f"distributed.comm.tls.{role}.key": own.key,
+        "distributed.comm.tls.ca-file": keys.certificate,
+        f"distributed.comm.tls.{role}.cert": keys.certificate,
+        f"distributed.comm.tls.{role}.key": keys.key,
     } | dict(settings)
     nested: dict = {}
     for name, value in flat.items():
-        *above, last = name.split(".")
-        place = nested
-        for part in above:
-            place = place.setdefault(part, {})
-        place[last] = value
+        *sections, key = name.split(".")
+        section = nested
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[key] = value
     return nested
 
 
-def user_data(
+def boot_script(
     *,
     title: str,
     minutes: int,
@@ -127,16 +172,16 @@ def user_data(
     environment: Mapping[str, str],
     region: str,
 ) -> str:
-    """The script that cloud-init runs as root at the first boot. Raises UsageError where EC2 would refuse it.
+    """Return the script that cloud-init runs as root at the first boot. Raises UsageError if EC2 would refuse it.
 
-    `command` is words; "$(nproc)" is the one word that the machine's shell expands.
+    All words of `command` are quoted, except for "$(nproc)", which the instance's shell expands.
     """
-    private = ECR.fullmatch(image)
+    ecr_image = ECR.fullmatch(image)
     text = _SCRIPT.format(
         title=title,
         minutes=minutes,
         config=shlex.quote(dask.config.serialize(config)),
-        login=_LOGIN.format(host=private[1], region=private[3]) if private else "",
+        login=_LOGIN.format(host=ecr_image[1], region=ecr_image[3]) if ecr_image else "",
         environment=" ".join(
             f"-e {shlex.quote(f'{name}={value}')}"
             for name, value in {"AWS_DEFAULT_REGION": region, **environment}.items()
@@ -146,7 +191,7 @@ def user_data(
     )
     if len(text.encode()) > USER_DATA_LIMIT:
         raise UsageError(
-            f"The user data has {len(text.encode()):,} bytes; EC2 allows {USER_DATA_LIMIT:,}.",
-            "Give a shorter --image.",
+            f"The user data would take {len(text.encode()):,} bytes; EC2 allows {USER_DATA_LIMIT:,}.",
+            "Give an --image with a shorter name.",
         )
     return text

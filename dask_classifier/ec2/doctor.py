@@ -1,4 +1,4 @@
-"""Looks whether this machine and an AWS account can do a run on EC2; starts nothing."""
+"""Checks that a run on EC2 would succeed, without launching anything."""
 
 import datetime
 import email.utils
@@ -10,20 +10,21 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from .. import storage
 from ..errors import ClusterError, DaskClassifyError
-from . import boot, placement, prices
+from ..units import count_of
+from . import boot, prices
 from .aws import Aws, code_of, explained
 from .launcher import Fleet
-from .roles import user_data
+from .placement import Placement, find_placement
 from .spec import ClusterSpec
 
-_CLOCK_SECONDS = 240  # AWS refuses requests that are five minutes off
+_CLOCK_SECONDS = 240  # AWS refuses requests whose time is five minutes off
 _QUOTAS = {"on-demand": "L-1216C47A", "spot": "L-34B43A08"}  # vCPUs of standard instances: families A C D H I M R T Z
 _STANDARD = re.compile(r"[acdhimrtz][0-9].*")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination. `good` is None where it could not be looked at, and a run may work."""
+    """The outcome of one check. `good` is None if it could not be checked, so that a run may succeed."""
 
     what: str
     good: bool | None
@@ -32,7 +33,7 @@ class Finding:
 
 
 def examine(spec: ClusterSpec, output: str | None) -> Iterator[Finding]:
-    """Each finding as soon as it is there; what needs something that failed is left out."""
+    """Yield each finding as soon as it is known. Checks that depend on a failed one are skipped."""
     try:
         aws = Aws(spec.region)
         yield Finding("region", True, aws.region)
@@ -41,14 +42,14 @@ def examine(spec: ClusterSpec, output: str | None) -> Iterator[Finding]:
         yield Finding("credentials" if isinstance(error, ClusterError) else "region", False, error.message, error.hint)
         return
     yield from _guarded("clock", _clock, aws)
-    found: list[placement.Ground] = []
-    yield from _guarded("network and machines", _ground, aws, spec, found)
+    placements: list[Placement] = []
+    yield from _guarded("network and instances", _placement, aws, spec, placements)
     yield from _guarded("image", _image, aws, spec)
     yield from _guarded("instance profile", _profile, aws, spec)
-    if found:
-        yield from _guarded("quota", _quota, aws, spec, found[0])
-        yield from _guarded("launch", _launch, aws, spec, found[0])
-        yield from _guarded("price", _price, aws, spec, found[0])
+    for placement in placements:
+        yield from _guarded("quota", _quota, aws, spec, placement)
+        yield from _guarded("launch", _launch, aws, spec, placement)
+        yield from _guarded("price", _price, aws, spec, placement)
     yield from _guarded("output", _output, output)
     if output and "://" in output:
         yield _uploads(output)
@@ -62,117 +63,121 @@ def _guarded(what: str, check, *arguments) -> Iterator[Finding]:
 
 
 def _credentials(aws: Aws) -> Finding:
-    with explained("AWS does not take the credentials"):
+    with explained("AWS does not accept the credentials"):
         return Finding("credentials", True, aws.client("sts").get_caller_identity()["Arn"])
 
 
 def _clock(aws: Aws) -> Finding:
-    with explained("The time cannot be compared with AWS's"):
-        told = aws.client("sts").get_caller_identity()["ResponseMetadata"]["HTTPHeaders"]["date"]
-    theirs = email.utils.parsedate_to_datetime(told)
+    with explained("Cannot compare the clock with AWS's"):
+        date = aws.client("sts").get_caller_identity()["ResponseMetadata"]["HTTPHeaders"]["date"]
+    theirs = email.utils.parsedate_to_datetime(date)
     off = (datetime.datetime.now(datetime.UTC) - theirs).total_seconds()
     if abs(off) > _CLOCK_SECONDS:
-        return Finding("clock", False, f"it is {off:.0f} s off; AWS refuses requests", "Set this machine's clock.")
+        return Finding(
+            "clock", False, f"it is off by {off:.0f} s, so that AWS refuses requests", "Set this computer's clock."
+        )
     return Finding("clock", True, f"within {max(1, abs(off)):.0f} s of AWS's")
 
 
-def _ground(aws: Aws, spec: ClusterSpec, found: list[placement.Ground]) -> Finding:
-    here = placement.look(aws, spec)
-    found.append(here)
-    zones = sorted({offer.zone for offer in here.offers["worker"]})
-    let_in = f"open to {here.caller}" if here.caller else f"with {', '.join(spec.security_group)}"
+def _placement(aws: Aws, spec: ClusterSpec, placements: list[Placement]) -> Finding:
+    """Look up where to launch instances, and append it to `placements` for the checks that follow."""
+    here = find_placement(aws, spec)
+    placements.append(here)
+    zones = count_of(len({offer.zone for offer in here.offers["worker"]}), "zone")
+    access = f"open to {here.caller}" if here.caller else f"with {', '.join(spec.security_group)}"
     types = ", ".join(f"{name} ({here.vcpus[name]} vCPUs)" for name in spec.instance_type if name in here.vcpus)
     return Finding(
-        "network and machines",
+        "network and instances",
         True,
-        f"{types} in {len(zones)} zones of {here.vpc}, {let_in}; AMI {here.ami} ({here.architecture}), "
-        f"disks of {here.disk_gib} GiB",
+        f"{types} in {zones} of {here.vpc}, {access}; AMI {here.ami} ({here.architecture}), "
+        f"volumes of {here.disk_gib} GiB",
     )
 
 
 def _image(aws: Aws, spec: ClusterSpec) -> Finding:
-    private = boot.ECR.fullmatch(spec.image)
-    if not private:
-        return Finding("image", None, f"{spec.image} is well formed; whether it can be pulled is not looked at")
+    ecr_image = boot.ECR.fullmatch(spec.image)
+    if not ecr_image:
+        return Finding("image", None, f"{spec.image} is a valid name; whether it can be pulled is not checked")
     if not spec.instance_profile:
         return Finding(
             "image",
             False,
-            f"{spec.image} is private, and the machines have no rights to pull it",
+            f"{spec.image} is private, and the instances have no permission to pull it",
             "Give --instance-profile.",
         )
-    _, account, region, name, tag, digest = private.groups()
-    wanted = {"imageDigest": digest} if digest else {"imageTag": tag or "latest"}
-    with explained(f"The image {spec.image} cannot be found"):
+    _, account, region, name, tag, digest = ecr_image.groups()
+    image = {"imageDigest": digest} if digest else {"imageTag": tag or "latest"}
+    with explained(f"Cannot find the image {spec.image}"):
         try:
-            Aws(region).client("ecr").describe_images(registryId=account, repositoryName=name, imageIds=[wanted])
+            Aws(region).client("ecr").describe_images(registryId=account, repositoryName=name, imageIds=[image])
         except ClientError as error:
             if not code_of(error).startswith("AccessDenied"):
                 raise
-            return Finding("image", None, f"you may not look at {spec.image}; the machines' own rights count")
+            return Finding("image", None, f"you may not describe {spec.image}; the instances' own permissions count")
     return Finding("image", True, spec.image)
 
 
 def _profile(aws: Aws, spec: ClusterSpec) -> Finding:
     if not spec.instance_profile:
-        lent = "none: the machines get temporary credentials of yours, over TLS"
+        none = "none: the workers get temporary credentials of yours, over TLS"
         if aws.credentials().token:
-            return Finding("instance profile", None, f"{lent}; those of your session may end before a long run does")
-        return Finding("instance profile", True, lent)
+            return Finding("instance profile", None, f"{none}; those of your session may expire during a long run")
+        return Finding("instance profile", True, none)
     name = spec.instance_profile.rpartition("/")[2]
-    with explained(f"The instance profile {name} cannot be looked up"):
+    with explained(f"Cannot look up the instance profile {name}"):
         roles = aws.client("iam").get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]
     if not roles:
-        return Finding("instance profile", False, f"{name} has no role", "`dask-classify doctor --policy` shows one.")
+        hint = "Add a role with the policy that `dask-classify doctor --policy` prints."
+        return Finding("instance profile", False, f"{name} has no role", hint)
     return Finding("instance profile", True, f"{name}, with the role {roles[0]['RoleName']}")
 
 
-def _quota(aws: Aws, spec: ClusterSpec, here: placement.Ground) -> Finding:
-    """vCPUs that the run needs against the account's quota."""
+def _quota(aws: Aws, spec: ClusterSpec, placement: Placement) -> Finding:
+    """Compare the vCPUs that the run needs with the account's quota."""
     market = "spot" if spec.spot else "on-demand"
-    kind, boss = here.offers["worker"][0].type, here.offers["scheduler"][0].type
-    if not _STANDARD.match(kind):
-        return Finding("quota", None, f"that of {kind} is not looked at")
-    vcpus = spec.workers * here.vcpus[kind] + (0 if spec.spot else here.vcpus.get(boss, 2))
+    worker_type, scheduler_type = placement.offers["worker"][0].type, placement.offers["scheduler"][0].type
+    if not _STANDARD.match(worker_type):
+        return Finding("quota", None, f"the quota of {worker_type} is not checked")
+    vcpus = spec.workers * placement.vcpus[worker_type] + (0 if spec.spot else placement.vcpus.get(scheduler_type, 2))
     try:
-        told = aws.client("service-quotas").get_service_quota(ServiceCode="ec2", QuotaCode=_QUOTAS[market])
+        quota = aws.client("service-quotas").get_service_quota(ServiceCode="ec2", QuotaCode=_QUOTAS[market])
     except (ClientError, BotoCoreError) as error:
-        return Finding("quota", None, f"{vcpus} vCPUs are needed; the quota is not told ({code_of(error) or error})")
-    limit = told["Quota"]["Value"]
+        return Finding("quota", None, f"{vcpus} vCPUs needed; the quota is unknown ({code_of(error) or error})")
+    limit = quota["Quota"]["Value"]
     if vcpus > limit:
         return Finding(
             "quota",
             False,
-            f"{vcpus} vCPUs are needed, {limit:.0f} allowed",
-            "Ask AWS for more, or for fewer --workers.",
+            f"{vcpus} vCPUs needed, {limit:.0f} allowed",
+            "Ask AWS for a higher quota, or use fewer --workers.",
         )
-    return Finding("quota", True, f"{vcpus} of {limit:.0f} vCPUs, if nothing else runs")
+    return Finding("quota", True, f"{vcpus} of {limit:.0f} vCPUs, if nothing else is running")
 
 
-def _launch(aws: Aws, spec: ClusterSpec, here: placement.Ground) -> Finding:
-    """EC2's own dry run: the rights, PassRole, the key pair, the user data."""
-    fleet = Fleet(aws, spec, here, "doctor", lambda text: None)
+def _launch(aws: Aws, spec: ClusterSpec, placement: Placement) -> Finding:
+    """Make EC2's own dry runs, which check permissions, PassRole, the key pair and the user data."""
+    fleet = Fleet(aws, spec, placement, "doctor", lambda text: None)
     fleet.group_ids = list(spec.security_group)
-    own = boot.tls(days=1)
-    script = max(
-        (
-            user_data(spec, own, role, "doctor", aws.region, "tls://255.255.255.255:8786", 1440)
-            for role in ("scheduler", "worker")
-        ),
-        key=len,
-    )
-    request = fleet.request("worker", "doctor", script, here.offers["worker"][0], "doctor")
-    # tagged as the launch is: the policy lets nobody make a group that it would not let them delete
+    script = max((_user_data(aws, spec, role) for role in ("scheduler", "worker")), key=len)
+    request = fleet.request("worker", "doctor", script, placement.offers["worker"][0], "doctor")
+    # With the tags of a launch: the policy does not allow creating a group that it does not allow deleting.
     tags = [{"ResourceType": "security-group", "Tags": request["TagSpecifications"][0]["Tags"]}]
-    group = {"GroupName": "dask-classify-doctor", "Description": "dry run", "VpcId": here.vpc}
-    with explained("The security group could not be made"):
-        _dry(aws.ec2.create_security_group, **group, TagSpecifications=tags)
-    with explained("A machine could not be started"):
-        _dry(aws.ec2.run_instances, **request)
+    group = {"GroupName": "dask-classify-doctor", "Description": "dry run", "VpcId": placement.vpc}
+    with explained("A security group could not be created"):
+        _dry_run(aws.ec2.create_security_group, **group, TagSpecifications=tags)
+    with explained("An instance could not be launched"):
+        _dry_run(aws.ec2.run_instances, **request)
     return Finding("launch", True, f"allowed; user data of {len(script):,} bytes of {boot.USER_DATA_LIMIT:,}")
 
 
-def _dry(call, **arguments) -> None:
+def _user_data(aws: Aws, spec: ClusterSpec, role: str) -> str:
+    return boot.user_data(
+        spec, boot.tls(days=1), role=role, cluster="doctor", name=role, region=aws.region,
+        scheduler="tls://255.255.255.255:8786", minutes=1440,
+    )  # fmt: skip
+
+
+def _dry_run(call, **arguments) -> None:
     try:
         call(**arguments, DryRun=True)
     except ClientError as error:
@@ -180,34 +185,34 @@ def _dry(call, **arguments) -> None:
             raise
 
 
-def _price(aws: Aws, spec: ClusterSpec, here: placement.Ground) -> Finding:
-    found = prices.hourly(aws, spec, here, spec.workers)
-    return Finding("price", True if found.dollars else None, f"{found}")
+def _price(aws: Aws, spec: ClusterSpec, placement: Placement) -> Finding:
+    price = prices.hourly(aws, spec, placement, spec.workers)
+    return Finding("price", True if price.dollars else None, f"{price}")
 
 
 def _output(output: str | None) -> Finding:
     if not output:
-        return Finding("output", None, "not looked at: give --output s3://bucket/folder")
+        return Finding("output", None, "not checked: give --output s3://bucket/folder")
     if "://" not in output:
-        return Finding("output", False, f"{output} is on this machine", "Give --output s3://bucket/folder.")
+        return Finding("output", False, f"{output} is on this computer", "Give --output s3://bucket/folder.")
     probe = storage.join(output, ".dask-classify-doctor")
     storage.write(probe, b"written by dask-classify doctor")
     storage.delete(probe)
-    return Finding("output", True, f"{output} can be written from here")
+    return Finding("output", True, f"{output} can be written to from this computer")
 
 
 def _uploads(output: str) -> Finding:
-    """What killed runs left of large objects: invisible, and paid for. No reason for a run to fail."""
+    """Look for unfinished uploads left by killed runs, which are invisible and billed, but do not affect a run."""
     try:
-        found = storage.unfinished_uploads(output)
+        uploads = storage.unfinished_uploads(output)
     except DaskClassifyError as error:
-        return Finding("uploads", None, error.message, "The caller may need s3:ListBucketMultipartUploads.")
-    if not found:
+        return Finding("uploads", None, error.message, "Check that you are allowed s3:ListBucketMultipartUploads.")
+    if not uploads:
         return Finding("uploads", True, f"no unfinished uploads below {output}")
-    since = datetime.datetime.fromtimestamp(min(each.began for each in found), datetime.UTC)
+    since = datetime.datetime.fromtimestamp(min(upload.began for upload in uploads), datetime.UTC)
     return Finding(
         "uploads",
         None,
-        f"{len(found)} unfinished below {output}, since {since:%Y-%m-%d %H:%M} UTC; their parts are billed",
-        f"If no run is writing there: dask-classify reap --output {output}",
+        f"{count_of(len(uploads), 'unfinished upload')} below {output}, billed since {since:%Y-%m-%d %H:%M} UTC",
+        f"If no run is writing there, run `dask-classify reap --output {output}`.",
     )

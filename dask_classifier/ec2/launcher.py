@@ -1,4 +1,4 @@
-"""The instances of one cluster: started where there is capacity, watched, and ended together."""
+"""The instances of one cluster: launched where EC2 has capacity, monitored, and terminated together."""
 
 import contextlib
 import re
@@ -13,17 +13,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ClusterError, Stopped
 from . import owners, teardown
-from .aws import Aws, code_of, explain, explained, hint_for, is_passing, is_unanswered
-from .placement import Ground, Offer
+from .aws import Aws, code_of, explain, explained, has_unknown_outcome, hint_for, is_transient
+from .placement import Offer, Placement
 from .spec import ClusterSpec
 
-_AT_A_TIME = 8  # launches; EC2 lets an account start a few a second
-_TRIES = 8  # of one launch, when AWS is busy
+_PARALLEL_LAUNCHES = 8  # EC2 allows an account a few launches per second
+_TRIES = 8  # per request, while AWS is busy
 _CONSOLE_LINES = 3
-_WRONG = re.compile(r"docker: |\w*(Error|Exception)\b|\berror:|\bERROR\b|denied|not found|No such|Killed|Out of memory")
+_CONSOLE_ERROR = re.compile(
+    r"docker: |\w*(Error|Exception)\b|\berror:|\bERROR\b|denied|not found|No such|Killed|Out of memory"
+)
 
-# What an error of RunInstances rules out.
-_NOT_HERE = (
+# Error codes of RunInstances by what they rule out: the offer, the subnet, or the type in this market.
+_NO_CAPACITY = (
     "InsufficientInstanceCapacity",
     "InsufficientHostCapacity",
     "InsufficientReservedInstanceCapacity",
@@ -32,161 +34,163 @@ _NOT_HERE = (
     "SpotMaxPriceTooLow",
     "Unsupported",
 )
-_NO_SUBNET = ("InsufficientFreeAddressesInSubnet", "InsufficientAddressCapacity")
-_NO_MORE = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "InsufficientCapacity")
+_SUBNET_FULL = ("InsufficientFreeAddressesInSubnet", "InsufficientAddressCapacity")
+_LIMIT_REACHED = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "InsufficientCapacity")
 
-_NO_REASON = ("Client.InstanceInitiatedShutdown", "Client.UserInitiatedShutdown")  # the console knows more
+_NO_REASON = ("Client.InstanceInitiatedShutdown", "Client.UserInitiatedShutdown")  # for these, see the console output
 _IMAGE_HINT = (
-    "Can the image be pulled, and does it run? `dask-classify doctor` looks; the instance's own log: "
+    "Check that the image can be pulled and runs, with `dask-classify doctor` and the instance's log: "
     "aws ec2 get-console-output --latest --output text --instance-id "
 )
-_REASON_HINT = "AWS's documentation, 'Troubleshoot instance launch issues', explains the code."
+_REASON_HINT = "See the code in AWS's documentation, 'Troubleshoot instance launch issues'."
 
 _ADDRESSES = {"PublicIpAddress": "public address", "PrivateIpAddress": "private address"}
 
 
 class Fleet:
-    """Starts instances, each in a thread, until `stop`; `end` leaves nothing of them."""
+    """Launches instances, each in a thread, until `stop` is called. `end` terminates all of them."""
 
     aws: Aws
     spec: ClusterSpec
-    ground: Ground
-    cluster: str  # its id
+    placement: Placement
+    cluster: str  # id
     say: Callable[[str], None]
     deadline: float  # seconds since 1970
     group_ids: list[str]  # security groups
 
-    def __init__(self, aws: Aws, spec: ClusterSpec, ground: Ground, cluster: str, say: Callable[[str], None]):
-        self.aws, self.spec, self.ground, self.cluster, self.say = aws, spec, ground, cluster, say
+    def __init__(self, aws: Aws, spec: ClusterSpec, placement: Placement, cluster: str, say: Callable[[str], None]):
+        self.aws, self.spec, self.placement, self.cluster, self.say = aws, spec, placement, cluster, say
         self.deadline = time.time() + spec.deadline
         self.started: dict[str, str] = {}  # instance id to name
         self.group_ids = list(spec.security_group)
-        self._exhausted: set[Offer] = set()
+        self._exhausted: set[Offer] = set()  # for which EC2 has no capacity
         self._own_groups: list[str] = []
         self._seen: set[str] = set()  # ids that EC2 has listed
-        self._unsure = False  # whether there may be a group that we do not know
-        self._unanswered: dict[str, str] = {}  # launches that may have happened: client token to name
+        self._unsure = False  # whether a security group with an unknown id may exist
+        self._unanswered: dict[str, str] = {}  # launches with an unknown outcome: client token to name
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="dask-classify-launch")
+        self._pool = ThreadPoolExecutor(_PARALLEL_LAUNCHES, thread_name_prefix="dask-classify-launch")
         self._client = aws.client("ec2", retries={"mode": "standard", "total_max_attempts": 1})
 
-    def adopt(self, deadline: float) -> list[teardown.Machine]:
-        """Take over the instances of a cluster that runs. Raises ClusterError."""
+    def adopt(self, deadline: float) -> list[teardown.Instance]:
+        """Take over the instances of a running cluster. Raises ClusterError."""
         self.deadline = deadline
-        self.group_ids = self.group_ids or [each.id for each in teardown.groups(self.aws, self.cluster)]
-        found = self.machines()
-        self.started = {each.id: each.worker for each in found}
-        return found
+        self.group_ids = self.group_ids or [group.id for group in teardown.groups(self.aws, self.cluster)]
+        instances = self.instances()
+        self.started = {instance.id: instance.worker for instance in instances}
+        return instances
 
-    # --- starting ------------------------------------------------------------------------------
+    # --- launching -----------------------------------------------------------------------------
 
     def open_group(self) -> None:
-        """A security group of the cluster's own: its machines, and the caller's address alone. Raises ClusterError.
+        """Create the cluster's security group, unless the user gave groups. Raises ClusterError.
 
-        In a thread of the pool, so that `stop` waits for it, whatever interrupts the caller.
+        It admits the cluster's instances and the caller's address. It is created in a thread of the pool, so that
+        `stop` waits for it even if the caller is interrupted.
         """
         if not self.group_ids:
-            self._pool.submit(self._make_group).result()
+            self._pool.submit(self._create_group).result()
 
-    def _make_group(self) -> None:
+    def _create_group(self) -> None:
         self._unsure = True
-        with explained("The security group cannot be made"):
+        with explained("Cannot create the security group"):
             try:
-                made = self.aws.ec2.create_security_group(
+                group_id = self.aws.ec2.create_security_group(
                     GroupName=f"dask-classify-{self.cluster}",
-                    Description="Made by dask-classify for one cluster, and deleted with it",
-                    VpcId=self.ground.vpc,
+                    Description="Created by dask-classify for one cluster, and deleted with it",
+                    VpcId=self.placement.vpc,
                     TagSpecifications=[{"ResourceType": "security-group", "Tags": self._tags("group", "")}],
                 )["GroupId"]
             except ClientError as error:
-                if code_of(error) != "InvalidGroup.Duplicate":  # a first answer that was lost
+                if code_of(error) != "InvalidGroup.Duplicate":  # it was created, and the response was lost
                     raise
-                made = self._find_group()
-        self._own_groups = self.group_ids = [made]
+                group_id = self._find_group()
+        self._own_groups = self.group_ids = [group_id]
         self._unsure = False
-        with explained("The security group cannot be opened"):
-            self._open_ports(made)
+        with explained("Cannot open the security group"):
+            self._open_ports(group_id)
 
     def _find_group(self) -> str:
-        """The id of a group that was made, and that EC2 may list late. Raises ClusterError."""
+        """Return the id of a group that was created, once EC2 lists it. Raises ClusterError."""
         for attempt in range(_TRIES):
-            if found := teardown.groups(self.aws, self.cluster):
-                return found[0].id
+            if groups := teardown.groups(self.aws, self.cluster):
+                return groups[0].id
             self._stopping.wait(min(0.5 * 2**attempt, 8))
         raise ClusterError(
             f"The security group dask-classify-{self.cluster} exists, but EC2 does not list it.",
-            "Try again in a while.",
+            "Try again in a few minutes.",
         )
 
-    def _open_ports(self, group: str) -> None:
+    def _open_ports(self, group_id: str) -> None:
         ports = [(8786, 8787), *([(22, 22)] if self.spec.key_name else [])]
-        caller = [{"CidrIp": self.ground.caller, "Description": "who started the cluster"}]
-        rules = [{"IpProtocol": "tcp", "FromPort": a, "ToPort": b, "IpRanges": caller} for a, b in ports]
-        itself = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}
+        caller = [{"CidrIp": self.placement.caller, "Description": "where the cluster was started"}]
+        rules = [{"IpProtocol": "tcp", "FromPort": first, "ToPort": last, "IpRanges": caller} for first, last in ports]
+        itself = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group_id}]}
         for attempt in range(_TRIES):
             try:
-                self.aws.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[*rules, itself])
+                self.aws.ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[*rules, itself])
                 return
             except ClientError as error:
-                if code_of(error) == "InvalidPermission.Duplicate":  # a first answer that was lost
+                if code_of(error) == "InvalidPermission.Duplicate":  # it was done, and the response was lost
                     return
-                if code_of(error) != "InvalidGroup.NotFound" or attempt == _TRIES - 1:  # it may not be seen yet
+                if code_of(error) != "InvalidGroup.NotFound" or attempt == _TRIES - 1:  # EC2 may not know it yet
                     raise
             self._stopping.wait(0.5 * 2**attempt)
 
     def launch(self, role: str, name: str, script: str) -> Future[dict[str, Any]]:
-        """Start an instance in a thread: a Future of EC2's description. Its errors are ClusterError."""
+        """Launch an instance in a thread. The Future returns EC2's description, or raises ClusterError."""
         return self._pool.submit(self._launch, role, name, script)
 
     def _launch(self, role: str, name: str, script: str) -> dict[str, Any]:
-        failure, token = None, uuid.uuid4().hex[:12]  # another machine of the same name has another token
-        for number, offer in enumerate(self.ground.offers[role]):
+        failure, token = None, uuid.uuid4().hex[:12]  # never repeated, even for an instance with the same name
+        for number, offer in enumerate(self.placement.offers[role]):
             if offer in self._exhausted:
                 continue
             try:
-                found = self._start_one(role, name, script, offer, f"{self.cluster}-{name}-{token}-{number}"[:64])
+                instance = self._run_instance(role, name, script, offer, f"{self.cluster}-{name}-{token}-{number}"[:64])
             except ClientError as error:
                 failure = error
                 if not self._rule_out(offer, code_of(error)):
-                    raise ClusterError(*explain(f"{name.capitalize()} cannot be started", error)) from error
+                    raise ClusterError(*explain(f"Cannot start {name}", error)) from error
                 continue
             except BotoCoreError as error:
-                with explained(f"{name.capitalize()} cannot be started"):
+                with explained(f"Cannot start {name}"):
                     raise error
-            self.started[found["InstanceId"]] = name
-            return found
-        what = f"There is no capacity for {name}"
+            self.started[instance["InstanceId"]] = name
+            return instance
+        what = f"EC2 has no capacity for {name}"
         if failure:
             raise ClusterError(*explain(what, failure)) from failure
         raise ClusterError(
-            f"{what}.", "EC2 refused each type and zone a moment ago: give more types, or another region."
+            f"{what}.",
+            "Each type was refused in each zone: give more types (--instance-type a,b,c), or another --region.",
         )
 
-    def _start_one(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
-        """One RunInstances, repeated with the same token while AWS is busy: no instance starts twice."""
+    def _run_instance(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
+        """Call RunInstances, and repeat it while AWS is busy: the token prevents a second instance."""
         request = self.request(role, name, script, offer, token)
         for attempt in range(_TRIES):
             if self._stopping.is_set():
-                raise Stopped(f"{name.capitalize()} was not started.", "The cluster ends.")
+                raise Stopped(f"{name.capitalize()} was not started.", "The cluster is shutting down.")
             try:
-                found = self._client.run_instances(**request)["Instances"][0]
+                instance = self._client.run_instances(**request)["Instances"][0]
                 self._unanswered.pop(token, None)
-                return found
+                return instance
             except (ClientError, BotoCoreError) as error:
-                if is_unanswered(error):
+                if has_unknown_outcome(error):
                     self._unanswered[token] = name
-                elif code_of(error) in (*_NOT_HERE, *_NO_SUBNET, *_NO_MORE):
-                    self._unanswered.pop(token, None)  # no capacity for this token: it started nothing before
-                if not is_passing(error) or attempt == _TRIES - 1:
+                elif code_of(error) in (*_NO_CAPACITY, *_SUBNET_FULL, *_LIMIT_REACHED):
+                    self._unanswered.pop(token, None)  # so earlier requests with this token started nothing
+                if not is_transient(error) or attempt == _TRIES - 1:
                     raise
             self._stopping.wait(min(0.5 * 2**attempt, 8))
         raise AssertionError("unreachable")
 
     def request(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
-        """The arguments of RunInstances."""
-        spec, ground = self.spec, self.ground
-        disk = {"VolumeSize": ground.disk_gib, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
-        nic = {
+        """Return the arguments of RunInstances."""
+        spec, placement = self.spec, self.placement
+        volume = {"VolumeSize": placement.disk_gib, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+        network_interface = {
             "DeviceIndex": 0,
             "SubnetId": offer.subnet,
             "Groups": self.group_ids,
@@ -194,28 +198,28 @@ class Fleet:
             "DeleteOnTermination": True,
         }
         tags = self._tags(role, name)
-        wanted = {
-            "ImageId": ground.ami,
+        request = {
+            "ImageId": placement.ami,
             "InstanceType": offer.type,
             "MinCount": 1,
             "MaxCount": 1,
             "ClientToken": token,
             "UserData": script,
-            "InstanceInitiatedShutdownBehavior": "terminate",  # so that `shutdown` ends the cost
-            "NetworkInterfaces": [nic],
-            "BlockDeviceMappings": [{"DeviceName": ground.root_device, "Ebs": disk}],
-            # one hop: our container has the host's network
+            "InstanceInitiatedShutdownBehavior": "terminate",  # so that `shutdown` stops the billing
+            "NetworkInterfaces": [network_interface],
+            "BlockDeviceMappings": [{"DeviceName": placement.root_device, "Ebs": volume}],
+            # One hop is enough, because the container uses the host's network.
             "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
             "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
         }
         if spec.key_name:
-            wanted["KeyName"] = spec.key_name
+            request["KeyName"] = spec.key_name
         if spec.instance_profile:
             kind = "Arn" if spec.instance_profile.startswith("arn:") else "Name"
-            wanted["IamInstanceProfile"] = {kind: spec.instance_profile}
+            request["IamInstanceProfile"] = {kind: spec.instance_profile}
         if offer.market == "spot":
-            wanted["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": {"SpotInstanceType": "one-time"}}
-        return wanted
+            request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": {"SpotInstanceType": "one-time"}}
+        return request
 
     def _tags(self, role: str, name: str) -> list[dict[str, str]]:
         tags = dict(self.spec.tag) | {
@@ -233,67 +237,72 @@ class Fleet:
         return [{"Key": key, "Value": value} for key, value in tags.items() if value]
 
     def _rule_out(self, offer: Offer, code: str) -> bool:
-        """Remember what is not worth another try; False if the error is no question of capacity."""
-        if code in _NO_SUBNET:
-            alike = {each for each in self._offers() if each.subnet == offer.subnet}
-        elif code in _NO_MORE:
-            alike = {each for each in self._offers() if (each.market, each.type) == (offer.market, offer.type)}
-        elif code in _NOT_HERE:
-            alike = {offer}
+        """Remember the offers that an error rules out. Return False if the error is not about capacity."""
+        if code in _SUBNET_FULL:
+            ruled_out = {other for other in self._offers() if other.subnet == offer.subnet}
+        elif code in _LIMIT_REACHED:
+            ruled_out = {other for other in self._offers() if (other.market, other.type) == (offer.market, offer.type)}
+        elif code in _NO_CAPACITY:
+            ruled_out = {offer}
         else:
             return False
-        self._exhausted |= alike
+        self._exhausted |= ruled_out
         return True
 
     def _offers(self) -> set[Offer]:
-        return {offer for found in self.ground.offers.values() for offer in found}
+        return {offer for offers in self.placement.offers.values() for offer in offers}
 
     def forget_exhausted(self) -> None:
-        """There may be capacity again."""
+        """Try all offers again: EC2 may have capacity again."""
         self._exhausted = set()
 
-    # --- watching ------------------------------------------------------------------------------
+    # --- monitoring ----------------------------------------------------------------------------
 
-    def machines(self) -> list[teardown.Machine]:
-        """What EC2 lists of this cluster. Raises ClusterError."""
-        found = teardown.machines(self.aws, self.cluster)
-        self._seen |= {each.id for each in found}
-        return found
+    def instances(self) -> list[teardown.Instance]:
+        """Return the cluster's instances as EC2 lists them. Raises ClusterError."""
+        instances = teardown.instances(self.aws, self.cluster)
+        self._seen |= {instance.id for instance in instances}
+        return instances
 
     def ended(self) -> set[str]:
-        """Ids of instances of which EC2 says that they end or have ended. Raises ClusterError."""
-        told = teardown.states(self.aws, self.started)
-        self._seen |= set(told)
-        return {each for each, state in told.items() if state not in {"pending", "running"}}
+        """Return the ids of instances that have terminated or are about to. Raises ClusterError."""
+        states = teardown.states(self.aws, self.started)
+        self._seen |= set(states)
+        return {id for id, state in states.items() if state not in {"pending", "running"}}
 
     def with_address(self, instance: dict[str, Any], key: str) -> dict[str, Any]:
-        """Wait until EC2 tells an instance's address (`key` of its description). Raises ClusterError."""
+        """Wait until an instance has an address: `key` of EC2's description, which is returned. Raises ClusterError."""
         until = time.monotonic() + self.spec.bring_up_limit
         while not instance.get(key):
             if self._stopping.wait(0.3):
-                raise Stopped("The cluster ends.")
+                raise Stopped("The cluster is shutting down.")
             if instance["State"]["Name"] in {"shutting-down", "terminated"}:
                 raise ClusterError(
-                    f"Instance {instance['InstanceId']} ended before it had a {_ADDRESSES[key]}.",
-                    "Look for its state's reason in the AWS console, under EC2, Instances.",
+                    f"Instance {instance['InstanceId']} terminated before it had a {_ADDRESSES[key]}.",
+                    "Look up its state transition reason in the AWS console, under EC2, Instances.",
                 )
             if time.monotonic() > until:
                 raise ClusterError(
-                    f"Instance {instance['InstanceId']} got no {_ADDRESSES[key]}.", "Does its subnet give addresses?"
+                    f"Instance {instance['InstanceId']} did not get a {_ADDRESSES[key]}.",
+                    "Check that its subnet assigns public addresses, or use --private-ip inside the VPC.",
                 )
-            with contextlib.suppress(ClientError):  # a new instance may be unknown for some seconds
-                found = self.aws.ec2.describe_instances(InstanceIds=[instance["InstanceId"]])
-                instance = found["Reservations"][0]["Instances"][0]
+            with contextlib.suppress(ClientError):  # EC2 may not know a new instance for some seconds
+                described = self.aws.ec2.describe_instances(InstanceIds=[instance["InstanceId"]])
+                instance = described["Reservations"][0]["Instances"][0]
         return instance
 
-    def last_words(self, ids: Iterable[str] | None = None) -> tuple[str, str]:
-        """Why one of the instances ended (all that did, if no ids are given), after a colon, or ""; and a hint."""
-        told = [self._why_ended(each) for each in (self.ended() if ids is None else ids)]
-        said, hint = next((each for each in told if each[0]), told[0] if told else ("", ""))
-        return f": {said}" if said else "", hint
+    def why_ended(self, ids: Iterable[str] | None = None) -> tuple[str, str]:
+        """Return a reason, after a colon, or "" if there is none; and a hint.
 
-    def _why_ended(self, instance_id: str) -> tuple[str, str]:
-        """EC2's reason, or else what the instance printed while booting, or ""; and a hint."""
+        It is the first reason known for one of the instances, by default for one of those that have terminated.
+        """
+        explanations = [self._why_one_ended(id) for id in (self.ended() if ids is None else ids)]
+        with_reason = (explanation for explanation in explanations if explanation[0])
+        reason, hint = next(with_reason, explanations[0] if explanations else ("", ""))
+        return f": {reason}" if reason else "", hint
+
+    def _why_one_ended(self, instance_id: str) -> tuple[str, str]:
+        """Return EC2's reason, or else the errors that the instance printed while booting, or ""; and a hint."""
         code, message = "", ""
         with contextlib.suppress(ClusterError):
             code, message = teardown.reasons(self.aws, [instance_id]).get(instance_id, ("", ""))
@@ -302,43 +311,43 @@ class Fleet:
         return f"{message.removeprefix(f'{code}: ').rstrip('.') or code} ({code})", hint_for(code) or _REASON_HINT
 
     def console(self, instance_id: str) -> str:
-        """The last errors that an instance printed while booting, or ""."""
+        """Return the last errors that an instance printed while booting, or ""."""
         with contextlib.suppress(ClientError, BotoCoreError, KeyError):
             text = self.aws.ec2.get_console_output(InstanceId=instance_id, Latest=True)["Output"]
-            told = [line.strip() for line in text.splitlines() if _WRONG.search(line)]
-            return " / ".join(told[-_CONSOLE_LINES:])[-600:]
+            errors = [line.strip() for line in text.splitlines() if _CONSOLE_ERROR.search(line)]
+            return " / ".join(errors[-_CONSOLE_LINES:])[-600:]
         return ""
 
-    # --- ending --------------------------------------------------------------------------------
+    # --- terminating ---------------------------------------------------------------------------
 
     @property
     def stopping(self) -> bool:
-        """Whether nothing is started any more."""
+        """Whether no more instances are launched."""
         return self._stopping.is_set()
 
     def terminate(self, instance_id: str) -> None:
-        """End one instance; what fails here is done again at the end, or by `surely_end`."""
+        """Terminate one instance. If that fails, `end` or `terminate_and_wait` tries again."""
         with contextlib.suppress(ClientError, BotoCoreError):
             self.aws.ec2.terminate_instances(InstanceIds=[instance_id])
 
-    def surely_end(self, ids: set[str]) -> None:
-        """End some instances of a cluster that goes on. Raises InstancesLeft at the teardown limit."""
+    def terminate_and_wait(self, ids: set[str]) -> None:
+        """Terminate some instances of a cluster that keeps running. Raises InstancesLeft at the teardown limit."""
         until = time.monotonic() + self.spec.teardown_limit
         while left := ids - self.ended():
             if time.monotonic() > until:
                 ending = teardown.Ending(len(ids), 0, tuple(sorted(left)))
                 teardown.refuse_leftovers(ending, self.aws.region, self.deadline, self.cluster)
-            for each in left:
-                self.terminate(each)
+            for id in left:
+                self.terminate(id)
             time.sleep(0.5)
 
     def stop(self) -> None:
-        """Start nothing more, and wait for the launches that are under way."""
+        """Launch no more instances, and wait for the launches in progress."""
         self._stopping.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def end(self) -> teardown.Ending:
-        """Stop, then terminate everything; see `reaper.end`."""
+        """Stop, then terminate everything; see `teardown.end`."""
         self.stop()
         return teardown.end(
             self.aws,

@@ -1,4 +1,4 @@
-"""Clusters that stay after their command (`up`): what is kept of them in the user's home, readable by nobody else."""
+"""Named clusters, which outlive the command that starts them (`up`): their files in the user's home folder."""
 
 import contextlib
 import dataclasses
@@ -15,12 +15,12 @@ from .boot import Tls
 from .spec import ClusterSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
-_TAKEN = {"local", "inline", "ec2"}
+_RESERVED = {"local", "inline", "ec2"}
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A cluster that runs, or ran. `deadline` is in seconds since 1970."""
+class NamedCluster:
+    """A cluster that was started with `up`. `deadline` is in seconds since 1970."""
 
     id: str
     spec: ClusterSpec
@@ -29,15 +29,15 @@ class Saved:
 
     @property
     def name(self) -> str:
-        """What `--cluster` is given."""
+        """The value for `--cluster`."""
         return self.spec.name
 
 
 def check_name(name: str) -> str:
-    """Raises UsageError for a name that no cluster may have."""
-    if not _NAME.fullmatch(name) or name in _TAKEN:
+    """Return the name. Raise UsageError if a cluster cannot have it."""
+    if not _NAME.fullmatch(name) or name in _RESERVED:
         raise UsageError(
-            f"{name!r} cannot be a cluster's name.", "Use letters, digits, - and _; not local, inline, ec2."
+            f"{name!r} cannot be the name of a cluster.", "Use letters, digits, - and _; not local, inline or ec2."
         )
     return name
 
@@ -48,12 +48,12 @@ def _folder() -> Path:
 
 
 def path(name: str) -> Path:
-    """Where a cluster of this name is kept."""
+    """Return the file of the cluster with this name."""
     return _folder() / f"{check_name(name)}.json"
 
 
 def names() -> list[str]:
-    """The names of all clusters that are kept here."""
+    """Return the names of the clusters that have a file on this computer."""
     return sorted(file.stem for file in _folder().glob("*.json"))
 
 
@@ -63,15 +63,17 @@ def _make_folder() -> None:
 
 def _unwritable(file: Path, error: OSError) -> UsageError:
     return UsageError(
-        f"The cluster's file {file} cannot be written: {error.strerror}.", "The cluster's key is kept there."
+        f"Cannot write the cluster's file {file}: {error.strerror}.",
+        "Make this location writable, or set XDG_STATE_HOME to another folder: the cluster's TLS key is kept there.",
     )
 
 
 @contextlib.contextmanager
 def locked(name: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Be the only command on this computer that starts or changes this cluster: two would name their machines alike.
+    """Hold the lock of a cluster, so that no other command on this computer starts or changes it meanwhile.
 
-    Waits for another one, after saying so. The system gives the lock back when a command dies. Raises UsageError.
+    Two commands at once would give the same names to their instances. If another command holds the lock, print a
+    message and wait. The operating system releases the lock if a command is killed. Raises UsageError.
     """
     file = path(name).with_suffix(".lock")
     try:
@@ -83,15 +85,18 @@ def locked(name: str, say: Callable[[str], None]) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"Another command is changing the cluster {name}; waiting until it is done.")
+            say(f"Another command is changing the cluster {name}; waiting for it to finish.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
         os.close(lock)
 
 
-def save(cluster: Saved, *, new: bool = False) -> None:
-    """Write it with mode 600: whoever has the key may use the cluster. Raises UsageError where `new` is not."""
+def save(cluster: NamedCluster, *, new: bool = False) -> None:
+    """Write the cluster's file, with mode 600: its TLS key gives access to the cluster.
+
+    Raises UsageError if it cannot be written, or if it exists although the cluster is `new`.
+    """
     file = path(cluster.name)
     text = json.dumps(dataclasses.asdict(cluster), indent=1)
     temporary = file.with_suffix(f".{os.getpid()}")
@@ -100,12 +105,13 @@ def save(cluster: Saved, *, new: bool = False) -> None:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
             out.write(text)
         if new:
-            os.link(temporary, file)  # fails where there is one, however close together two commands are
+            os.link(temporary, file)  # fails if the file exists, even if two commands run at the same time
         else:
             temporary.replace(file)
     except FileExistsError:
         raise UsageError(
-            f"A cluster named {cluster.name} exists.", f"End it: dask-classify down --name {cluster.name}."
+            f"A cluster named {cluster.name} already exists.",
+            f"Choose another name, or terminate it: dask-classify down --name {cluster.name}.",
         ) from None
     except OSError as error:
         raise _unwritable(file, error) from error
@@ -113,24 +119,26 @@ def save(cluster: Saved, *, new: bool = False) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load(name: str) -> Saved:
-    """Raises ClusterError where there is none, UsageError for a wrong name."""
+def load(name: str) -> NamedCluster:
+    """Read the cluster's file. Raises ClusterError if there is none, and UsageError for an invalid name."""
     try:
-        told = json.loads(path(name).read_text())
-        spec = {key: tuple(value) if isinstance(value, list) else value for key, value in told.pop("spec").items()}
-        return Saved(**told | {"spec": ClusterSpec(**spec), "tls": Tls(**told["tls"])})
+        fields = json.loads(path(name).read_text())
+        spec = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.pop("spec").items()}
+        return NamedCluster(**fields | {"spec": ClusterSpec(**spec), "tls": Tls(**fields["tls"])})
     except FileNotFoundError:
         raise ClusterError(
-            f"There is no cluster named {name} here.", f"Start one with `dask-classify up --name {name} --workers 2`."
+            f"There is no cluster named {name} on this computer.",
+            f"Start one with `dask-classify up --name {name} --workers 2`.",
         ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise ClusterError(
-            f"The cluster's file {path(name)} cannot be read: {error}.", "`dask-classify status` finds clusters by tag."
+            f"Cannot read the cluster's file {path(name)}: {error}.",
+            "Find the cluster with `dask-classify status`, and terminate it with `dask-classify reap --cluster ID`.",
         ) from error
 
 
 def forget(name: str, id: str) -> None:
-    """Remove what is kept of this cluster, and not of another that has its name by now."""
+    """Delete the cluster's file, unless it belongs to a newer cluster with the same name."""
     with contextlib.suppress(ClusterError):
         if load(name).id == id:
             path(name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One instance of a cluster as Dask's SpecCluster sees it: the scheduler's, or a worker's."""
+"""The instances of a cluster as the nodes that Dask's SpecCluster manages: a scheduler and workers."""
 
 import asyncio
 import contextlib
@@ -8,16 +8,16 @@ from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
 from ..errors import ClusterError
+from .boot import PORT
 
-PORT, DASHBOARD_PORT = 8786, 8787
-GRACE_SECONDS = 10  # for Dask to take leave, before a machine is terminated anyway
+GRACE_SECONDS = 10  # for Dask to close in order, before the instance is terminated anyway
 
 
 class _Node:
-    """What both have in common."""
+    """The part that both kinds of nodes share."""
 
     async def close(self):
-        """End the machine, unless the whole cluster ends: then all are ended together."""
+        """Terminate the instance, unless the whole cluster is shutting down: then all are terminated together."""
         fleet = self.cluster.fleet
         if self.instance and not fleet.stopping:
             await asyncio.to_thread(fleet.terminate, self.instance["InstanceId"])
@@ -25,33 +25,33 @@ class _Node:
 
 
 class Scheduler(_Node, EC2Scheduler):
-    """The scheduler's machine."""
+    """The scheduler's instance."""
 
     async def start(self):
-        """Have the machine, have the workers' machines started too, and wait until the scheduler answers."""
+        """Launch the scheduler, start the worker launches, and wait until the scheduler accepts connections."""
         cluster, key = self.cluster, "PrivateIpAddress" if self.cluster.spec.private_ip else "PublicIpAddress"
-        self.instance = await cluster.machine("scheduler")
-        # workers join within the subnet: from there, the public address is a stranger's
+        self.instance = await cluster.instance_of("scheduler")
+        # Workers connect inside the subnet, where the security group does not admit the public address.
         self.contact_address = f"tls://{self.instance['PrivateIpAddress']}:{PORT}"
         cluster.launch_workers(self.contact_address)
         self.instance = await asyncio.to_thread(cluster.fleet.with_address, self.instance, key)
         self.address = f"tls://{self.instance[key]}:{PORT}"
-        while not await _listens(self.instance[key]):
+        while not await _accepts_connections(self.instance[key]):
             cluster.check_bring_up(f"The scheduler at {self.instance[key]}:{PORT} does not answer")
-            await asyncio.to_thread(self._check_machine)
+            await asyncio.to_thread(self._check_instance)
         await ProcessInterface.start(self)
 
-    def _check_machine(self) -> None:
-        """Raises ClusterError when the machine has ended."""
-        fleet, mine = self.cluster.fleet, self.instance["InstanceId"]
-        if mine not in fleet.ended():
+    def _check_instance(self) -> None:
+        """Raise ClusterError if the instance has terminated."""
+        fleet, instance_id = self.cluster.fleet, self.instance["InstanceId"]
+        if instance_id not in fleet.ended():
             return
-        said, hint = fleet.last_words([mine])
-        raise ClusterError(f"The scheduler's machine ended before it answered{said}.", hint)
+        reason, hint = fleet.why_ended([instance_id])
+        raise ClusterError(f"The scheduler's instance terminated before it answered{reason}.", hint)
 
 
-async def _listens(host: str) -> bool:
-    """Whether somebody does; waits a little if not."""
+async def _accepts_connections(host: str) -> bool:
+    """Return whether the scheduler's port is open; pause briefly if it is not."""
     with contextlib.suppress(OSError, asyncio.TimeoutError):
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, PORT), 3)
         writer.close()
@@ -61,24 +61,24 @@ async def _listens(host: str) -> bool:
 
 
 class Worker(_Node, EC2Worker):
-    """A worker's machine. Its name is the key by which SpecCluster knows it."""
+    """A worker's instance. Its name is its key in the spec of SpecCluster."""
 
     def __init__(self, scheduler, *, name, **options):
         super().__init__(scheduler, **options | {"worker_class": None, "worker_module": None})
         self.name = name
 
     async def start(self):
-        """Have the machine; where it cannot be had, the cluster goes on without."""
+        """Wait for the instance; if it cannot be launched, the cluster continues without this worker."""
         try:
-            self.instance = await self.cluster.machine(self.name)
+            self.instance = await self.cluster.instance_of(self.name)
         except ClusterError as error:
-            self.cluster.go_on_without(self.name, error)
+            self.cluster.continue_without(self.name, error)
         await ProcessInterface.start(self)
 
     async def close(self):
-        """Take leave of the scheduler, then end the machine."""
+        """Retire the worker from the scheduler, then terminate the instance."""
         cluster = self.cluster
         if self.instance and cluster.status == Status.running and not cluster.fleet.stopping:
-            with contextlib.suppress(Exception):  # SpecCluster retires by address, but has names
+            with contextlib.suppress(Exception):  # SpecCluster itself would pass the names as addresses
                 await asyncio.wait_for(cluster.scheduler_comm.retire_workers(names=[self.name]), GRACE_SECONDS)
         await super().close()

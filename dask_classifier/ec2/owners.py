@@ -1,4 +1,4 @@
-"""Which process started a cluster, and whether that process still runs: the tag that says so, and reading it."""
+"""The tag that identifies the process that started a cluster, and whether that process still runs."""
 
 import contextlib
 import hashlib
@@ -16,42 +16,42 @@ _PROC, _MACHINE_ID = Path("/proc"), Path("/etc/machine-id")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BOOTS = Path("/var/tmp" if Path("/var/tmp").is_dir() else tempfile.gettempdir())  # survives a reboot
 _KEEP_SECONDS = 90 * 86_400.0  # no deadline is longer
-_WORDS = 4  # of a tag; older versions wrote three, with a time that a clock can move
+_FIELDS = 4  # in a tag; earlier versions wrote three, with a time that depends on the clock
 
 
 def this_client() -> str:
-    """Name this process, as a tag: host, process id, where that id is valid, and when the process began.
+    """Return a tag that identifies this process: host name, process id, the scope of that id, and start time.
 
-    The host's name is for people. `alive` compares the rest: digests of the machine's id and of the boot's, the
-    namespaces of processes and of time, and the process's start in clock ticks since the boot. Setting the clock,
-    sleep, and a new host name change none of them.
+    The host name is for people. `alive` compares the rest: hashes of the machine id and the boot id, the PID and time
+    namespaces, and the process's start time in clock ticks since boot. None of them changes if the clock is set, the
+    computer sleeps, or the host is renamed.
     """
     machine, boot = _machine(), _boot()
     _remember(boot)
-    place = "/".join(each or "-" for each in (machine, boot, _namespaces()))
-    return f"{_host()} {os.getpid()} {place} {_start(os.getpid()) or '-'}"
+    scope = "/".join(part or "-" for part in (machine, boot, _namespaces()))
+    return f"{_host()} {os.getpid()} {scope} {_start(os.getpid()) or '-'}"
 
 
 def process_and_host(tag: str) -> tuple[str, str]:
-    """For people: the process id and the host's name."""
+    """Return the process id and the host name of a tag, to show to people."""
     host, pid, *_ = [*tag.split(), "", ""]
     return pid, host.partition("/")[0]
 
 
 def alive(tag: str) -> bool | None:
-    """Whether the process that wrote the tag runs. None where this process cannot be sure."""
-    words = tag.split()
-    if len(words) != _WORDS or words[2].count("/") != 2 or not words[1].isdigit():
+    """Return whether the process that wrote the tag still runs. None if this process cannot be sure."""
+    fields = tag.split()
+    if len(fields) != _FIELDS or fields[2].count("/") != 2 or not fields[1].isdigit():
         return None
-    host, pid, place, began = words
-    machine, boot, namespaces = place.split("/")
+    host, pid, scope, began = fields
+    machine, boot, namespaces = scope.split("/")
     if not boot or boot == "-":
         return None
     if boot != _boot():
-        same_host = host == _host()  # a copy of this machine's disk has its marks, too
+        same_host = host == _host()  # a copy of this computer's disk also has the marks of its boots
         return False if same_host and _rebooted_since(machine, boot) else None
     if namespaces != _namespaces() or began == "-":
-        return None  # another container: its process ids are not ours
+        return None  # another container, with process ids of its own
     return _same_process(int(pid), began)
 
 
@@ -60,7 +60,7 @@ def _host() -> str:
 
 
 def _same_process(pid: int, began: str) -> bool | None:
-    """Whether the process of this id is the one that began then."""
+    """Return whether the process with this id is the one that started at `began`."""
     if start := _start(pid):
         if start == began:
             return not _is_zombie(pid)
@@ -70,39 +70,39 @@ def _same_process(pid: int, began: str) -> bool | None:
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
-        pass  # there is one, of another user, whom /proc hides (hidepid)
+        pass  # it belongs to another user, and /proc hides it (hidepid)
     return None
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat behind the name, which may hold spaces; [] where they are not to be seen."""
+    """Return the fields of /proc/PID/stat after the name, which may contain spaces; [] if they cannot be read."""
     with contextlib.suppress(OSError):
         return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     return []
 
 
 def _start(pid: int) -> str:
-    """When a process began, in a form that no clock moves; "" where it cannot be seen."""
+    """Return when a process started, independent of clock changes; "" if it cannot be read."""
     if sys.platform == "linux":
         if str((_PROC / "self").readlink()) != str(os.getpid()):
-            return ""  # /proc of another namespace of processes
-        return found[19] if len(found := _stat(pid)) > 19 else ""
+            return ""  # /proc belongs to another PID namespace
+        return fields[19] if len(fields := _stat(pid)) > 19 else ""
     with contextlib.suppress(psutil.Error):
         return f"{psutil.Process(pid).create_time():.0f}"
     return ""
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether it has died, and only its parent does not know yet."""
-    found = _stat(pid)
-    return len(found) > 19 and found[0] in "ZX" and int(found[17]) <= 1
+    """Return whether it has exited, and its parent has not collected its exit status yet."""
+    fields = _stat(pid)
+    return len(fields) > 19 and fields[0] in "ZX" and int(fields[17]) <= 1  # state, number of threads
 
 
-# --- the machine and its boots ---------------------------------------------------------------------
+# --- this computer and its boots -------------------------------------------------------------------
 
 
 def _digest(text: str) -> str:
-    """Of an id that is this machine's own business: tags can be read by everybody in the account."""
+    """Hash an id of this computer: everybody in the account can read the tags."""
     return hashlib.sha256(f"dask-classify {text}".encode()).hexdigest()[:16] if text else ""
 
 
@@ -117,13 +117,15 @@ def _boot() -> str:
         return _digest(_BOOT_ID.read_text().strip())
     if sys.platform == "darwin":
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            asked = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
-            return _digest(subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout.strip())
+            command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+            return _digest(
+                subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+            )
     return ""
 
 
 def _namespaces() -> str:
-    """Those of process ids and of time; "" where there is no such thing, as on macOS."""
+    """Return the PID and time namespaces; "-" if the system has none, as on macOS."""
     names = []
     for kind in ("pid", "time"):
         with contextlib.suppress(OSError):
@@ -132,10 +134,10 @@ def _namespaces() -> str:
 
 
 def _rebooted_since(machine: str, boot: str) -> bool:
-    """Whether that boot was this machine's, and is over.
+    """Return whether this computer was booted with that id before, and has rebooted since.
 
-    Copies of a virtual machine, and containers of one image, may share the machine's id. So the boot must also
-    have left its mark on this machine's own disk.
+    Copies of a virtual machine, and containers of one image, may share a machine id. Therefore the boot must also
+    have left its mark on this computer's own disk.
     """
     if not machine or machine != _machine() or not _boot():
         return False
@@ -153,13 +155,13 @@ def _mark(boot: str) -> Path:
 
 
 def _is_mine(folder: Path) -> bool:
-    """Whether nobody else can have made or filled it."""
+    """Return whether no other user can have created the folder or written to it."""
     status = folder.lstat()
     return folder.is_dir() and not folder.is_symlink() and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _remember(boot: str) -> None:
-    """Leave the mark by which a later boot knows this one. Without it, only the deadline tells."""
+    """Leave a mark by which this boot can be recognized after a reboot."""
     if not boot:
         return
     with contextlib.suppress(OSError):

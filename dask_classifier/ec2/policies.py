@@ -1,6 +1,6 @@
-"""The rights that a run on EC2 needs: IAM policies for the caller, and for the machines."""
+"""The permissions that a run on EC2 needs: IAM policies for the caller and for the instances."""
 
-_READ = [
+_LOOKUPS = [
     "ecr:DescribeImages",
     "ec2:DescribeImages",
     "ec2:DescribeInstanceTypeOfferings",
@@ -15,7 +15,7 @@ _READ = [
     "sts:GetCallerIdentity",
     "sts:GetSessionToken",
 ]
-_ON_OURS = [
+_ON_TAGGED = [
     "ec2:TerminateInstances",
     "ec2:DeleteSecurityGroup",
     "ec2:AuthorizeSecurityGroupIngress",
@@ -28,8 +28,8 @@ _PULL = [
     "ecr:BatchCheckLayerAvailability",
 ]
 _OBJECTS = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-_AMI_PARAMETERS = "arn:aws:ssm:*::parameter/aws/service/ecs/*"  # public ones, which have no account
-# What a launch makes and tags; and what it uses, or makes without a tag.
+_AMI_PARAMETERS = "arn:aws:ssm:*::parameter/aws/service/ecs/*"  # public parameters, whose ARNs have no account
+# Resources that a request creates and tags; and those that it uses, or creates without tags.
 _TAGGED = {"ec2:RunInstances": ["instance", "volume"], "ec2:CreateSecurityGroup": ["security-group"]}
 _USED = {
     "ec2:RunInstances": [
@@ -42,33 +42,33 @@ _USED = {
     ],
     "ec2:CreateSecurityGroup": ["vpc"],
 }
-_OURS = {"Null": {"aws:ResourceTag/dask-classify:cluster": "false"}}
-_TO_BE_OURS = {"Null": {"aws:RequestTag/dask-classify:cluster": "false"}}
-_AT_BIRTH = {"StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateSecurityGroup"]}}
+_HAS_OUR_TAG = {"Null": {"aws:ResourceTag/dask-classify:cluster": "false"}}
+_WITH_OUR_TAG = {"Null": {"aws:RequestTag/dask-classify:cluster": "false"}}
+_AT_CREATION = {"StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateSecurityGroup"]}}
 _SPOT = {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}}
 
 
 def policies(output: str | None, profile: str | None) -> dict[str, dict]:
-    """Return the IAM policies of the caller, and of the role of an instance profile.
+    """Return the IAM policies for the caller, and for the role of an instance profile.
 
     Inputs in other buckets need s3:GetObject and s3:ListBucket there, for both. Outside AWS's commercial regions the
     ARNs begin with arn:aws-us-gov or arn:aws-cn.
     """
     caller = [
-        _allow(_READ),
+        _allow(_LOOKUPS),
         _allow("ssm:GetParameter", _AMI_PARAMETERS),
-        *(_allow(call, _arns(kinds), _TO_BE_OURS) for call, kinds in _TAGGED.items()),
+        *(_allow(call, _arns(kinds), _WITH_OUR_TAG) for call, kinds in _TAGGED.items()),
         *(_allow(call, _arns(kinds)) for call, kinds in _USED.items()),
-        _allow("ec2:CreateTags", "*", _AT_BIRTH),
-        _allow(_ON_OURS, "*", _OURS),
+        _allow("ec2:CreateTags", "*", _AT_CREATION),
+        _allow(_ON_TAGGED, "*", _HAS_OUR_TAG),
         _allow("iam:CreateServiceLinkedRole", "*", _SPOT),
         *_storage(output),
-        *_passing(profile),
+        *_pass_role(profile),
     ]
-    machines = [*_storage(output), _allow(_PULL)]
+    instances = [*_storage(output), _allow(_PULL)]
     return {
-        name: {"Version": "2012-10-17", "Statement": parts}
-        for name, parts in (("caller", caller), ("machines", machines))
+        name: {"Version": "2012-10-17", "Statement": statements}
+        for name, statements in (("caller", caller), ("machines", instances))
     }
 
 
@@ -78,11 +78,11 @@ def _allow(actions: str | list[str], resources: str | list[str] = "*", condition
 
 
 def _arns(kinds: list[str]) -> list[str]:
-    return [f"arn:aws:ec2:*:*:{kind}/*" for kind in kinds]  # images have no account, and match all the same
+    return [f"arn:aws:ec2:*:*:{kind}/*" for kind in kinds]  # AMIs have no account in their ARNs, and match as well
 
 
 def _storage(output: str | None) -> list[dict]:
-    """The run's folder, its key itself included: whether there is an object is asked with HEAD, which is GetObject."""
+    """Allow access to the run's folder and to the key of the folder itself, which is checked with HEAD (GetObject)."""
     bucket, _, folder = (output or "s3://BUCKET/FOLDER").removeprefix("s3://").partition("/")
     folder = folder.strip("/")
     keys = [folder, f"{folder}/*"] if folder else ["*"]
@@ -92,7 +92,7 @@ def _storage(output: str | None) -> list[dict]:
     ]
 
 
-def _passing(profile: str | None) -> list[dict]:
+def _pass_role(profile: str | None) -> list[dict]:
     if not profile:
         return []
     role = "arn:aws:iam::ACCOUNT:role/ROLE-OF-" + profile.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Work that signals must not stop, and signals that must not kill."""
+"""Signals during a cluster's life: they raise exceptions, and they do not interrupt the teardown."""
 
 import contextlib
 import signal
@@ -6,21 +6,21 @@ import threading
 from collections.abc import Callable
 
 
-def endings_as_exceptions() -> Callable[[], None]:
-    """Let SIGTERM and SIGHUP raise SystemExit, so that `with` blocks end; returns what undoes it.
+def raise_on_signals() -> Callable[[], None]:
+    """Let SIGTERM and SIGHUP raise SystemExit, so that `with` blocks exit. Return a function that undoes this.
 
-    Does nothing where the program has handlers of its own, or outside the main thread, which has all signals.
+    Does nothing if the program has its own handlers, or outside the main thread, which receives all signals.
     """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    ours = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
-    for each in ours:
-        signal.signal(each, _exit)
+    ours = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _exit)
 
     def undo() -> None:
-        for each in ours:
-            if threading.current_thread() is threading.main_thread() and signal.getsignal(each) is _exit:
-                signal.signal(each, signal.SIG_DFL)
+        for number in ours:
+            if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is _exit:
+                signal.signal(number, signal.SIG_DFL)
 
     return undo
 
@@ -30,11 +30,11 @@ def _exit(number, frame):
 
 
 def uninterrupted(work: Callable[[], None], say: Callable[[str], None]) -> None:
-    """Do the work to its end in another thread, whatever is raised in this one; then raise what came first."""
+    """Complete the work in another thread, whatever is raised in this one; then raise the first exception, if any."""
     failures: list[BaseException] = []
-    done = threading.Event()  # not Thread.join: Python 3.11 takes an interrupted join for the thread's end
+    done = threading.Event()  # not Thread.join: in Python 3.11, an interrupted join looks as if the thread had finished
 
-    def guarded() -> None:
+    def work_and_signal() -> None:
         try:
             work()
         except BaseException as error:
@@ -42,28 +42,28 @@ def uninterrupted(work: Callable[[], None], say: Callable[[str], None]) -> None:
         finally:
             done.set()
 
-    thread = threading.Thread(target=guarded, name="dask-classify-ending")
+    thread = threading.Thread(target=work_and_signal, name="dask-classify-teardown")
     interrupts: list[BaseException] = []
     while not done.is_set():
         try:
             if thread.ident is None:
                 thread.start()
             done.wait()
-        except RuntimeError:  # no threads any more, in Python's own end; or started in an interrupted `start`
+        except RuntimeError:  # Python is exiting and starts no threads; or `start` was interrupted
             if thread.ident is None:
-                guarded()
+                work_and_signal()
         except BaseException as interrupt:  # Ctrl-C, or a signal that raises
             interrupts.append(interrupt)
-            say("Ending the machines first; this takes a moment.")
+            say("Terminating the instances first; this takes a moment.")
     for error in [*failures, *interrupts]:
         raise error
 
 
 def never_failing(say: Callable[[str], None]) -> Callable[[str], None]:
-    """A terminal that has gone must not keep the machines from ending."""
+    """Wrap `say` so that it never raises: a closed terminal must not prevent the teardown."""
 
-    def said(text: str) -> None:
+    def say_safely(text: str) -> None:
         with contextlib.suppress(Exception, SystemExit):
             say(text)
 
-    return said
+    return say_safely

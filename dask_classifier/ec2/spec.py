@@ -1,4 +1,4 @@
-"""What machines are asked for: the options of an EC2 cluster, checked before anything is started."""
+"""The options of an EC2 cluster, checked before anything is launched."""
 
 import re
 import shlex
@@ -11,26 +11,27 @@ from ..config import configured
 from ..errors import UsageError
 from ..units import format_seconds, parse_count, parse_seconds
 
-INSTANCE_TYPES = ("c7i.large", "c6i.large", "c5.large")  # fit the 5 vCPUs that a new account may use
+INSTANCE_TYPES = ("c7i.large", "c6i.large", "c5.large")  # within the 5 vCPUs that a new account may use
 SCHEDULER_TYPES = {"x86_64": ("t3.small", "t3a.small"), "arm64": ("t4g.small", "m6g.medium")}
 TAG_PREFIX = "dask-classify:"
 DISK_GIB = 40
 _TIMES = ("deadline", "bring_up_limit", "idle_timeout", "teardown_limit")
-_IDLE_LEAST = 600.0  # seconds; a connected client that only waits counts as idle
+_MIN_IDLE_TIMEOUT = 600.0  # seconds; a connected client without tasks counts as idle
 _IMAGE = re.compile(r"[a-z0-9]([a-z0-9._:/-]*[a-z0-9])?(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?", re.ASCII)
 _INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 _PROFILE = re.compile(r"(arn:aws[\w-]*:iam::\d{12}:instance-profile/)?[\w+=,.@/-]+")
-_LONGEST = 30 * 86_400.0  # seconds, of each time
-_MOST_TAGS = 40  # of the 50 that AWS allows
+_MAX_TIME = 30 * 86_400.0  # seconds, for each time
+_MAX_TAGS = 40  # of the 50 that AWS allows
 
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """The machines of one cluster, as somebody asked for them.
+    """The options of an EC2 cluster.
 
-    Times are in seconds. `deadline` is when instances end themselves, counted from the start of the cluster;
-    `bring_up_limit` how long the scheduler and the first `min_workers` workers may take; `idle_timeout` how long
-    the scheduler stays without work. Empty means: what AWS or the account has by default.
+    Times are in seconds. Instances shut themselves down after `deadline`, counted from the start of the cluster.
+    `bring_up_limit` is the time that the scheduler and the first `min_workers` workers have to get ready;
+    `idle_timeout`, the time after which a scheduler without work exits. For empty values, the defaults of AWS or of
+    the account apply.
     """
 
     workers: int = 1
@@ -46,24 +47,35 @@ class ClusterSpec:
     spot: bool = False
     deadline: float = 7200.0
     bring_up_limit: float = 600.0
-    idle_timeout: float = _IDLE_LEAST
+    idle_timeout: float = _MIN_IDLE_TIMEOUT
     teardown_limit: float = 300.0
     min_workers: int = 1
     processes_per_worker: int | None = None
     key_name: str | None = None
     tag: Mapping[str, str] = field(default_factory=dict)
-    name: str | None = None  # of a cluster that stays, for `up` and `down`
+    name: str | None = None  # of a cluster of `up`
     profile: bool = False
 
     def _repr_html_(self) -> str:
-        values = {each.name.replace("_", " "): getattr(self, each.name) for each in fields(self)}
-        shown = {name: _in_words(value) for name, value in values.items() if value not in (None, (), {}, "", False)}
+        values = {field.name.replace("_", " "): getattr(self, field.name) for field in fields(self)}
+        shown = {name: _format(value) for name, value in values.items() if value not in (None, (), {}, "", False)}
         return templating.table("ClusterSpec", shown)
 
     @classmethod
     def of(cls, **options: Any) -> "ClusterSpec":
-        """From words as people type them: `deadline="2h"`, `tag=["team=data"]`. Raises UsageError."""
-        if unknown := set(options) - {each.name for each in fields(cls)}:
+        """Parse options as people type them: `deadline="2h"`, `tag=["team=data"]`.
+
+        Parameters
+        ----------
+        **options
+            The options of `dask-classify up`, with underscores. Those that are empty keep their defaults.
+
+        Raises
+        ------
+        UsageError
+            If an option is unknown or has an invalid value.
+        """
+        if unknown := set(options) - {field.name for field in fields(cls)}:
             raise UsageError(f"An EC2 cluster has no option {sorted(unknown)[0]}.", "See `help(dc.EC2Cluster)`.")
         given = {name: value for name, value in options.items() if value not in (None, "", (), [])}
         for name in _TIMES:
@@ -71,41 +83,41 @@ class ClusterSpec:
                 given[name] = parse_seconds(given[name], name if name == "deadline" else f"time for {_option(name)}")
         for name in ("instance_type", "scheduler_instance_type", "subnet", "security_group"):
             if name in given:
-                given[name] = _words(given[name])
+                given[name] = _split(given[name])
         for name in ("workers", "min_workers", "processes_per_worker"):
             if name in given:
                 given[name] = parse_count(given[name], f"number for {_option(name)}")
         if "tag" in given:
             given["tag"] = _tags(given["tag"])
-        given.setdefault("idle_timeout", max(_IDLE_LEAST, given.get("bring_up_limit", cls.bring_up_limit) + 300))
+        given.setdefault("idle_timeout", max(_MIN_IDLE_TIMEOUT, given.get("bring_up_limit", cls.bring_up_limit) + 300))
         spec = cls(**given)
         spec.check()
         return spec
 
     def check(self) -> None:
-        """Raises UsageError for what AWS would refuse, or what could not be written into a shell script."""
+        """Raise UsageError if AWS would refuse a value, or if a value could break the shell script of the user data."""
         if not self.image:
             raise UsageError(
-                "EC2 needs a Docker image to run.",
+                "Runs on EC2 need a Docker image.",
                 "Build and push one with `make push IMAGE=registry/name:tag`, then give --image, "
                 "or `dask-classifier: {image: ...}` in Dask's configuration.",
             )
-        _must(_IMAGE, self.image.lower() if "@" not in self.image else self.image, "image", "registry/name:tag")
+        _check_form(_IMAGE, self.image.lower() if "@" not in self.image else self.image, "image", "registry/name:tag")
         for name in (*self.instance_type, *self.scheduler_instance_type):
-            _must(_INSTANCE_TYPE, name, "instance type", "c7i.4xlarge, or several with commas between")
+            _check_form(_INSTANCE_TYPE, name, "instance type", "c7i.4xlarge, or several types separated by commas")
         for what, value, shape, example in (
             ("AMI", self.ami, r"ami-[0-9a-f]+", "ami-0123456789abcdef0"),
             ("instance profile", self.instance_profile, _PROFILE.pattern, "its name or its ARN"),
-            *(("subnet", each, r"subnet-[0-9a-f]+", "subnet-0123456789abcdef0") for each in self.subnet),
-            *(("security group", each, r"sg-[0-9a-f]+", "sg-0123456789abcdef0") for each in self.security_group),
+            *(("subnet", id, r"subnet-[0-9a-f]+", "subnet-0123456789abcdef0") for id in self.subnet),
+            *(("security group", id, r"sg-[0-9a-f]+", "sg-0123456789abcdef0") for id in self.security_group),
         ):
             if value:
-                _must(re.compile(shape), value, what, example)
+                _check_form(re.compile(shape), value, what, example)
         self._check_numbers()
 
     def _check_times(self) -> None:
         for name in _TIMES:
-            if (value := getattr(self, name)) > _LONGEST:
+            if (value := getattr(self, name)) > _MAX_TIME:
                 raise UsageError(
                     f"{_option(name)} {value / 3600:,.0f}h is longer than 30 days.", "Give a shorter time: 48h."
                 )
@@ -113,7 +125,7 @@ class ClusterSpec:
     def _check_numbers(self) -> None:
         self._check_times()
         if self.workers < 1:
-            raise UsageError(f"A cluster of {self.workers} workers cannot work.", "Ask for at least one: --workers 1.")
+            raise UsageError(f"A cluster of {self.workers} workers cannot work.", "Give at least one: --workers 1.")
         if not 1 <= self.min_workers <= self.workers:
             raise UsageError(
                 f"--min-workers {self.min_workers} does not fit --workers {self.workers}.",
@@ -121,7 +133,8 @@ class ClusterSpec:
             )
         if self.processes_per_worker is not None and self.processes_per_worker < 1:
             raise UsageError(
-                f"{self.processes_per_worker} processes per worker cannot work.", "Give at least 1, or leave it out."
+                f"{self.processes_per_worker} processes per worker cannot work.",
+                "Give at least 1, or leave --processes-per-worker out.",
             )
         if self.deadline <= self.bring_up_limit:
             raise UsageError(
@@ -131,18 +144,18 @@ class ClusterSpec:
 
 
 def spec_of(workers: int | None, options: dict) -> ClusterSpec:
-    """Keywords over Dask's configuration."""
-    names = {each.name for each in fields(ClusterSpec)} - {"name"}
-    found = {name: value for name, value in configured().items() if name in names}
+    """Combine options with those of Dask's configuration, over which they take precedence."""
+    names = {field.name for field in fields(ClusterSpec)} - {"name"}
+    defaults = {name: value for name, value in configured().items() if name in names}
     given = {"workers": workers} | options
-    return ClusterSpec.of(**found | {name: value for name, value in given.items() if value is not None})
+    return ClusterSpec.of(**defaults | {name: value for name, value in given.items() if value is not None})
 
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _in_words(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, float):
         return format_seconds(value)
     if isinstance(value, Mapping):
@@ -150,26 +163,26 @@ def _in_words(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _must(pattern: re.Pattern, value: str, what: str, example: str) -> None:
+def _check_form(pattern: re.Pattern, value: str, what: str, example: str) -> None:
     if not pattern.fullmatch(value) or shlex.quote(value) != value:
-        raise UsageError(f"{value!r} is no {what}.", f"Write {example}.")
+        raise UsageError(f"{value!r} is not a valid {what}.", f"Write {example}.")
 
 
-def _words(value: str | Iterable[str]) -> tuple[str, ...]:
-    """From "a,b" or ["a", "b"]."""
+def _split(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Return ("a", "b") from "a,b" or ["a", "b"]."""
     texts = [value] if isinstance(value, str) else list(value)
-    return tuple(word.strip() for text in texts for word in str(text).split(",") if word.strip())
+    return tuple(item.strip() for text in texts for item in str(text).split(",") if item.strip())
 
 
 def _tags(value: Mapping[str, str] | Iterable[str] | str) -> dict[str, str]:
-    """From {"team": "data"} or ["team=data"]. Raises UsageError."""
+    """Return {"team": "data"} from itself or from ["team=data"]. Raises UsageError."""
     if isinstance(value, Mapping):
         tags = {str(key): str(text) for key, text in value.items()}
     else:
         pairs = [str(text).partition("=") for text in ([value] if isinstance(value, str) else value)]
         for key, equals, _ in pairs:
             if not equals:
-                raise UsageError(f"{key!r} is no tag.", "Write --tag name=value.")
+                raise UsageError(f"{key!r} is not a tag.", "Write --tag name=value.")
         tags = {key: text for key, _, text in pairs}
     for key, text in tags.items():
         if (
@@ -180,9 +193,9 @@ def _tags(value: Mapping[str, str] | Iterable[str] | str) -> dict[str, str]:
             or key == "Name"
         ):
             raise UsageError(
-                f"{key!r} cannot be a tag's name, or its value is too long.",
-                f"Names have 1 to 128 letters, values up to 256; Name, aws: and {TAG_PREFIX} are taken.",
+                f"{key!r} cannot be the name of a tag, or its value is too long.",
+                f"Use names of 1 to 128 characters, values of up to 256; not Name, aws:... or {TAG_PREFIX}...",
             )
-    if len(tags) > _MOST_TAGS:
-        raise UsageError(f"{len(tags)} tags are too many.", f"Give at most {_MOST_TAGS}.")
+    if len(tags) > _MAX_TAGS:
+        raise UsageError(f"{len(tags)} tags are too many.", f"Give at most {_MAX_TAGS}.")
     return tags

@@ -1,4 +1,4 @@
-"""Finds and ends what clusters leave in EC2, by tag: their own end, and what dead runs left."""
+"""Finding and terminating, by tag, what clusters own in EC2: for their normal end, and after crashed runs."""
 
 import contextlib
 import datetime
@@ -11,32 +11,33 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ..errors import ClusterError, InstancesLeft
+from ..units import count_of
 from . import owners
 from .aws import Aws, code_of, explained
 
-# Each instance, volume and security group has these tags from the moment it is made.
+# Tags that each instance, volume and security group has from its creation.
 CLUSTER, ROLE, WORKER = "dask-classify:cluster", "dask-classify:role", "dask-classify:worker"
 DEADLINE, CLIENT, NAME = "dask-classify:deadline", "dask-classify:client", "dask-classify:name"
-CREATED = "dask-classify:created"  # of a security group, which EC2 gives no age
+CREATED = "dask-classify:created"  # on security groups, for which EC2 reports no creation time
 
-_AT_ONCE = 100  # ids in a request; EC2 takes 200 values a filter
+_BATCH = 100  # ids per request; EC2 allows 200 values per filter
 
-_UNSEEN = 3  # listings in a row without a trace, since a new instance may be missing from the first ones
-_UNSEEN_SECONDS = 2.0  # between them
-_UNANSWERED_SECONDS = 120.0  # how long to look for what a lost answer may have started; EC2 may list it that late
+_EMPTY_LISTINGS = 3  # in a row: the first listings may not contain a new instance yet
+_LISTING_SECONDS = 2.0  # between these
+_UNANSWERED_SECONDS = 120.0  # how long to look for an instance whose launch was not answered: EC2 may list it late
 _PERHAPS = "perhaps "
-_PAUSES = (0.2, 0.5, 1, 2, 3, 5)  # seconds between looks; the last one for as long as it takes
+_PAUSES = (0.2, 0.5, 1, 2, 3, 5)  # seconds between attempts; the last one repeats
 
 
 @dataclass(frozen=True)
-class Machine:
-    """An instance as EC2 lists it. Times are seconds since 1970."""
+class Instance:
+    """An instance as EC2 lists it. Times are in seconds since 1970."""
 
     id: str
     cluster: str
     role: str
     worker: str
-    name: str  # of a cluster that stays
+    name: str  # of a named cluster
     state: str
     type: str
     zone: str
@@ -46,15 +47,15 @@ class Machine:
     client: str
     private: str | None
     public: str | None
-    token: str = ""  # with which it was asked for
+    token: str = ""  # client token of its launch
 
     @property
     def up(self) -> bool:
-        """Whether it runs, or soon will."""
+        """Whether it is running or about to run."""
         return self.state in {"pending", "running"}
 
     def description(self) -> dict[str, str | None]:
-        """The part of EC2's own description that a cluster needs."""
+        """Return those fields of EC2's description that a cluster needs."""
         return {
             "InstanceId": self.id,
             "InstanceType": self.type,
@@ -65,61 +66,60 @@ class Machine:
 
 @dataclass(frozen=True)
 class Group:
-    """A security group that a cluster made."""
+    """A security group that was created for a cluster."""
 
     id: str
     cluster: str
-    name: str  # of a cluster that stays
+    name: str  # of a named cluster
     client: str
     deadline: float
-    launched: float  # when it was made; 0 where an older version made it
+    launched: float  # when it was created; 0 if an earlier version created it
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What became of a cluster's machines."""
+    """The outcome of a teardown."""
 
     started: int
     terminated: int
-    left: tuple[str, ...] = ()  # ids of instances and security groups; or what there may be, in words
+    left: tuple[str, ...] = ()  # ids of instances and security groups, or descriptions of those that may exist
 
     def __str__(self) -> str:
         left = f"; left: {', '.join(self.left)}" if self.left else ""
-        return f"started {self.started} instances, {self.terminated} terminated{left}"
+        return f"started {count_of(self.started, 'instance')}, {self.terminated:,} terminated{left}"
 
 
-def machines(aws: Aws, cluster: str | None = None) -> list[Machine]:
-    """All instances with our tag that are not terminated, or those of one cluster. Raises ClusterError."""
-    only = _filter(cluster)
+def instances(aws: Aws, cluster: str | None = None) -> list[Instance]:
+    """Return the instances with our tag that have not terminated, of all clusters or of one. Raises ClusterError."""
     states = ["pending", "running", "shutting-down", "stopping", "stopped"]
-    found = _described(aws, [only, {"Name": "instance-state-name", "Values": states}])
-    return sorted(map(_machine, found), key=lambda each: (each.launched, each.cluster, each.worker))
+    descriptions = _described(aws, [_filter(cluster), {"Name": "instance-state-name", "Values": states}])
+    return sorted(map(_instance, descriptions), key=lambda one: (one.launched, one.cluster, one.worker))
 
 
 def _described(aws: Aws, filters: list[dict]) -> list[dict[str, Any]]:
-    """EC2's descriptions of instances. Raises ClusterError."""
-    with explained(f"The instances in {aws.region} cannot be listed"):
+    """Return EC2's descriptions of the instances that match the filters. Raises ClusterError."""
+    with explained(f"Cannot list the instances in {aws.region}"):
         pages = aws.ec2.get_paginator("describe_instances").paginate(Filters=filters)
-        return [each for page in pages for held in page["Reservations"] for each in held["Instances"]]
+        return [one for page in pages for reservation in page["Reservations"] for one in reservation["Instances"]]
 
 
-def _described_in_turn(aws: Aws, name: str, values: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Those of which the filter `name` has one of the values, with as many requests as EC2's limit needs."""
-    for some in _batches(values):
-        yield from _described(aws, [{"Name": name, "Values": some}])
+def _described_in_batches(aws: Aws, name: str, values: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield EC2's descriptions of the instances for which the filter `name` has one of the values."""
+    for batch in _batches(values):
+        yield from _described(aws, [{"Name": name, "Values": batch}])
 
 
 def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
     rest = iter(sorted(ids))
-    while some := list(itertools.islice(rest, _AT_ONCE)):
-        yield some
+    while batch := list(itertools.islice(rest, _BATCH)):
+        yield batch
 
 
 def groups(aws: Aws, cluster: str | None = None) -> list[Group]:
-    """The security groups with our tag. Raises ClusterError."""
-    with explained(f"The security groups in {aws.region} cannot be listed"):
-        found = aws.ec2.describe_security_groups(Filters=[_filter(cluster)])["SecurityGroups"]
-    tagged = [(each["GroupId"], _tags(each)) for each in found]
+    """Return the security groups with our tag, of all clusters or of one. Raises ClusterError."""
+    with explained(f"Cannot list the security groups in {aws.region}"):
+        descriptions = aws.ec2.describe_security_groups(Filters=[_filter(cluster)])["SecurityGroups"]
+    tagged = [(description["GroupId"], _tags(description)) for description in descriptions]
     return [
         Group(
             group,
@@ -139,29 +139,29 @@ def _filter(cluster: str | None) -> dict:
     return {"Name": "tag-key", "Values": [CLUSTER]}
 
 
-def _machine(told: dict) -> Machine:
-    tags = _tags(told)
-    return Machine(
-        id=told["InstanceId"],
+def _instance(description: dict) -> Instance:
+    tags = _tags(description)
+    return Instance(
+        id=description["InstanceId"],
         cluster=tags.get(CLUSTER, ""),
         role=tags.get(ROLE, ""),
         worker=tags.get(WORKER, ""),
         name=tags.get(NAME, ""),
-        state=told["State"]["Name"],
-        type=told["InstanceType"],
-        zone=told["Placement"]["AvailabilityZone"],
-        market=told.get("InstanceLifecycle", "on-demand"),
-        launched=told["LaunchTime"].timestamp(),
+        state=description["State"]["Name"],
+        type=description["InstanceType"],
+        zone=description["Placement"]["AvailabilityZone"],
+        market=description.get("InstanceLifecycle", "on-demand"),
+        launched=description["LaunchTime"].timestamp(),
         deadline=_epoch(tags.get(DEADLINE)),
         client=tags.get(CLIENT, ""),
-        private=told.get("PrivateIpAddress"),
-        public=told.get("PublicIpAddress"),
-        token=told.get("ClientToken", ""),
+        private=description.get("PrivateIpAddress"),
+        public=description.get("PublicIpAddress"),
+        token=description.get("ClientToken", ""),
     )
 
 
-def _tags(told: dict) -> dict[str, str]:
-    return {each["Key"]: each["Value"] for each in told.get("Tags", [])}
+def _tags(description: dict) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in description.get("Tags", [])}
 
 
 def _epoch(text: str | None) -> float:
@@ -171,24 +171,24 @@ def _epoch(text: str | None) -> float:
 
 
 def moment(epoch: float) -> str:
-    """A time as tags have it: 2026-11-22T18:00:00+00:00."""
+    """Format a time as in the tags: 2026-11-22T18:00:00+00:00."""
     return datetime.datetime.fromtimestamp(round(epoch), datetime.UTC).isoformat()
 
 
-def is_leaked(thing: Machine | Group) -> bool | None:
-    """Whether the command that started it is dead. None where that cannot be seen from this machine.
+def is_leaked(resource: Instance | Group) -> bool | None:
+    """Return whether the resource is past its deadline, or the command that started it no longer runs.
 
-    A cluster that stays (`up`) has a name, and lives until its deadline.
+    None if this computer cannot tell. A named cluster outlives its command, until its deadline.
     """
-    if thing.deadline and time.time() > thing.deadline:
+    if resource.deadline and time.time() > resource.deadline:
         return True
-    if thing.name:
+    if resource.name:
         return False
-    runs = owners.alive(thing.client)
-    return None if runs is None else not runs
+    running = owners.alive(resource.client)
+    return None if running is None else not running
 
 
-# --- ending ----------------------------------------------------------------------------------------
+# --- terminating ------------------------------------------------------------------------------------
 
 
 def end(
@@ -203,50 +203,68 @@ def end(
     limit: float = 300.0,
     say: Callable[[str], None] = lambda text: None,
 ) -> Ending:
-    """Terminate a cluster's instances, look until they are gone, then delete its security groups.
+    """Terminate a cluster's instances, wait until they have terminated, then delete its security groups.
 
-    `known` are ids of instances that were started, whether or not they are listed already; `seen` are those that
-    once were listed, and so are gone if they no longer are; `unanswered` are launches (client token to name) of which
-    EC2 never said whether they happened; `sure` says that there can be no others. Errors of AWS are waited out for
-    `limit` seconds; after that, and a last look, what is left is in the answer.
+    Errors of AWS are retried for `limit` seconds, followed by one last attempt.
+
+    Parameters
+    ----------
+    known
+        Ids of instances that were launched, whether or not EC2 lists them yet.
+    seen
+        Ids of instances that EC2 has listed before: once it no longer does, they have terminated.
+    group_ids
+        Ids of the cluster's own security groups.
+    unanswered
+        Launches for which EC2 never confirmed whether they happened: client token to name.
+    sure
+        Whether there can be no instances and groups besides these.
+    say
+        Called with a message if something is left.
+
+    Returns
+    -------
+    Ending
+        Numbers of instances, and what is left.
     """
     tally = _Tally(set(known), set(seen), dict(unanswered or {}))
-    waiting, unseen, left, trouble = _Waiting(limit), 0, (), ""
+    retries, empty_listings, left, reason = _Retries(limit), 0, (), ""
     while True:
         try:
-            alive = _end_once(aws, cluster, tally)
-            unseen = 0 if alive else unseen + 1
-            left = tuple(sorted(alive)) or ("machines that EC2 does not list yet",)
-            if unseen >= (1 if sure and not tally.unanswered else _UNSEEN):
-                left = _delete_groups(aws, cluster, group_ids)  # one that is in use shows that there is a machine
+            alive = _terminate_alive(aws, cluster, tally)
+            empty_listings = 0 if alive else empty_listings + 1
+            left = tuple(sorted(alive)) or ("instances that EC2 does not list yet",)
+            if empty_listings >= (1 if sure and not tally.unanswered else _EMPTY_LISTINGS):
+                left = _delete_groups(aws, cluster, group_ids)  # a group in use shows that an instance still exists
                 if not left and (group_ids or not tally.unanswered):
-                    return Ending(len(tally.started), len(tally.gone))
-                left = left or tally.doubts()
-                if left == tally.doubts() and waiting.spent() > min(_UNANSWERED_SECONDS, limit / 2):
-                    return Ending(len(tally.started), len(tally.gone), left)
-        except Exception as error:  # whatever it is, the next attempt may work; at the end it is told
-            unseen, trouble = 0, f" ({error})"
-            left = left or tuple(sorted(tally.started - tally.gone)) or ("what could not be listed",)
-        if not waiting.pause(least=0 if sure or not unseen else _UNSEEN_SECONDS):
-            say(f"Not everything could be ended{trouble}")
-            return Ending(len(tally.started), len(tally.gone), _with_groups(aws, cluster, left, group_ids))
+                    return Ending(len(tally.started), len(tally.terminated))
+                left = left or tally.possible()
+                if left == tally.possible() and retries.spent() > min(_UNANSWERED_SECONDS, limit / 2):
+                    return Ending(len(tally.started), len(tally.terminated), left)
+        except Exception as error:  # any error: the next attempt may succeed; the last error is reported below
+            empty_listings, reason = 0, f" ({error})"
+            left = left or tuple(sorted(tally.started - tally.terminated)) or ("resources that could not be listed",)
+        if not retries.pause(least=0 if sure or not empty_listings else _LISTING_SECONDS):
+            say(f"Not everything could be terminated{reason}")
+            return Ending(len(tally.started), len(tally.terminated), _with_groups(aws, cluster, left, group_ids))
 
 
-class _Waiting:
-    """Pauses that grow, until a limit in seconds is reached; then there is time for one more look."""
+class _Retries:
+    """Growing pauses until a limit in seconds, followed by one last attempt."""
 
     def __init__(self, limit: float):
         self._began, self._limit, self._pauses = time.monotonic(), limit, iter(_PAUSES)
         self._over = False
 
     def spent(self) -> float:
-        """Seconds since the beginning."""
+        """Return the seconds since the beginning."""
         return time.monotonic() - self._began
 
     def pause(self, *, least: float = 0) -> bool:
-        """Wait a little, at least `least` seconds; False when there is no time left, and a last look was had.
+        """Pause, for at least `least` seconds. Return False once the last attempt has been made.
 
-        This process may have been stopped, or the computer asleep, since the look before.
+        There is an attempt after the limit because this process may have been stopped, or the computer asleep, since
+        the attempt before.
         """
         if self._over:
             return False
@@ -258,108 +276,109 @@ class _Waiting:
 
 @dataclass
 class _Tally:
-    """Ids of a cluster's instances, and what is known of them."""
+    """The ids of a cluster's instances, and what is known about them."""
 
     started: set[str]
     seen: set[str]
-    unanswered: dict[str, str]  # launches of which nothing is known: client token to name
-    gone: set[str] = field(default_factory=set)
-    absent: dict[str, int] = field(default_factory=dict)  # times that one which was seen was not listed
+    unanswered: dict[str, str]  # launches with an unknown outcome: client token to name
+    terminated: set[str] = field(default_factory=set)
+    absent: dict[str, int] = field(default_factory=dict)  # listings in which an instance seen earlier was missing
 
-    def doubts(self) -> tuple[str, ...]:
-        """What there may be, in words."""
+    def possible(self) -> tuple[str, ...]:
+        """Describe the instances that may exist."""
         return tuple(sorted({f"{_PERHAPS}{name}" for name in self.unanswered.values()}))
 
 
-def _end_once(aws: Aws, cluster: str, tally: _Tally) -> set[str]:
-    """Terminate whatever is not surely gone; the ids that are not gone yet."""
-    found = machines(aws, cluster)
-    with contextlib.suppress(ClusterError):  # one more way to find them, which must not keep others from ending
-        found += map(_machine, _described_in_turn(aws, "client-token", tally.unanswered))
-    for each in found:
-        tally.unanswered.pop(each.token, None)
-    listed = {each.id: each.state for each in found}
-    tally.started |= set(listed)
-    told = listed | states(aws, tally.started - set(listed))
-    tally.gone = {each for each in tally.started if told.get(each) == "terminated"}
-    for each in tally.seen - set(told):  # EC2 forgets what was terminated an hour ago; one listing may miss anything
-        tally.absent[each] = tally.absent.get(each, 0) + 1
-    tally.gone |= {each for each, times in tally.absent.items() if times >= _UNSEEN and each not in told}
-    tally.seen |= set(told)
-    alive = tally.started - tally.gone
-    terminate(aws, sorted(each for each in alive if told.get(each) != "shutting-down"))
+def _terminate_alive(aws: Aws, cluster: str, tally: _Tally) -> set[str]:
+    """Terminate the instances that may still be running. Return the ids of those that have not terminated yet."""
+    listed = instances(aws, cluster)
+    with contextlib.suppress(ClusterError):  # an additional lookup, which must not prevent terminating the others
+        listed += map(_instance, _described_in_batches(aws, "client-token", tally.unanswered))
+    for instance in listed:
+        tally.unanswered.pop(instance.token, None)
+    current = {instance.id: instance.state for instance in listed}
+    tally.started |= set(current)
+    current |= states(aws, tally.started - set(current))
+    tally.terminated = {id for id in tally.started if current.get(id) == "terminated"}
+    for id in tally.seen - set(current):  # EC2 forgets instances an hour after they terminate; a listing may also err
+        tally.absent[id] = tally.absent.get(id, 0) + 1
+    tally.terminated |= {id for id, times in tally.absent.items() if times >= _EMPTY_LISTINGS and id not in current}
+    tally.seen |= set(current)
+    alive = tally.started - tally.terminated
+    terminate(aws, sorted(id for id in alive if current.get(id) != "shutting-down"))
     return alive
 
 
 def states(aws: Aws, ids: Iterable[str]) -> dict[str, str]:
-    """States of instances, also of those terminated within the hour; none for those that EC2 does not show."""
-    return {each["InstanceId"]: each["State"]["Name"] for each in _described_in_turn(aws, "instance-id", ids)}
+    """Return the states of those instances that EC2 lists, which it does for an hour after they terminate."""
+    return {one["InstanceId"]: one["State"]["Name"] for one in _described_in_batches(aws, "instance-id", ids)}
 
 
 def reasons(aws: Aws, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Why instances changed their state, in EC2's words: its code and its sentence. Raises ClusterError."""
-    told = {each["InstanceId"]: each.get("StateReason", {}) for each in _described_in_turn(aws, "instance-id", ids)}
-    return {each: (why.get("Code", ""), why.get("Message", "")) for each, why in told.items()}
+    """Return EC2's reasons for the instances' last change of state: code and message. Raises ClusterError."""
+    described = _described_in_batches(aws, "instance-id", ids)
+    reported = {description["InstanceId"]: description.get("StateReason", {}) for description in described}
+    return {id: (reason.get("Code", ""), reason.get("Message", "")) for id, reason in reported.items()}
 
 
 def terminate(aws: Aws, ids: list[str]) -> None:
-    """End instances; one that EC2 refuses to end, or does not know yet, does not keep the others."""
+    """Terminate instances. If EC2 refuses one, or does not know it yet, the others are still terminated."""
     failure = None
-    for some in _batches(ids):
+    for batch in _batches(ids):
         try:
-            aws.ec2.terminate_instances(InstanceIds=some)
+            aws.ec2.terminate_instances(InstanceIds=batch)
         except ClientError as error:
-            failure = _terminate_each(aws, some, error) or failure
+            failure = _terminate_one_by_one(aws, batch, error) or failure
     if failure:
         raise failure
 
 
-def _terminate_each(aws: Aws, ids: list[str], error: ClientError) -> ClientError | None:
-    """One by one, after all together had an error; the last error that matters."""
+def _terminate_one_by_one(aws: Aws, ids: list[str], error: ClientError) -> ClientError | None:
+    """Retry a batch that failed with `error`, one instance at a time. Return the last error that matters."""
     if len(ids) == 1:
         return None if code_of(error) == "InvalidInstanceID.NotFound" else error
     failure = None
-    for each in ids:
+    for id in ids:
         try:
-            terminate(aws, [each])
+            terminate(aws, [id])
         except ClientError as error:
             failure = error
     return failure
 
 
 def _delete_groups(aws: Aws, cluster: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Delete a cluster's security groups, listed or known; ids of those that are still in use."""
+    """Delete a cluster's security groups, listed or known. Return the ids of those that are still in use."""
     left = []
-    for group in sorted({each.id for each in groups(aws, cluster)} | set(known)):
+    for group_id in sorted({group.id for group in groups(aws, cluster)} | set(known)):
         try:
-            aws.ec2.delete_security_group(GroupId=group)
+            aws.ec2.delete_security_group(GroupId=group_id)
         except ClientError as error:
             if code_of(error) != "InvalidGroup.NotFound":
-                left.append(group)
+                left.append(group_id)
     return tuple(left)
 
 
 def _with_groups(aws: Aws, cluster: str, left: tuple[str, ...], known: Iterable[str]) -> tuple[str, ...]:
-    """What is left, and the security groups that wait for it."""
-    found = set(known)
+    """Add the security groups that cannot be deleted yet to what is left."""
+    group_ids = set(known)
     with contextlib.suppress(Exception):
-        found = {each.id for each in groups(aws, cluster)}
-    return (*left, *sorted(found - set(left)))
+        group_ids = {group.id for group in groups(aws, cluster)}
+    return (*left, *sorted(group_ids - set(left)))
 
 
 def refuse_leftovers(ending: Ending, region: str, deadline: float, cluster: str = "") -> None:
-    """Raises InstancesLeft when something remains."""
+    """Raise InstancesLeft if anything is left."""
     if not ending.left:
         return
-    until = f" Instances end themselves by {moment(deadline)}." if deadline else ""
-    again = f"dask-classify reap --region {region}" + (f" --cluster {cluster}" if cluster else "")
-    if all(each.startswith(_PERHAPS) for each in ending.left):
-        names = ", ".join(each.removeprefix(_PERHAPS) for each in ending.left)
+    until = f" Instances shut themselves down by {moment(deadline)}." if deadline else ""
+    reap = f"dask-classify reap --region {region}" + (f" --cluster {cluster}" if cluster else "")
+    if all(what.startswith(_PERHAPS) for what in ending.left):
+        names = ", ".join(what.removeprefix(_PERHAPS) for what in ending.left)
         raise InstancesLeft(
-            f"EC2 did not answer whether it started {names} in {region}, and lists nothing so far.{until}",
-            f"They may have been started, with the tag {CLUSTER}={cluster}: `{again}` looks again; try it in a while.",
+            f"EC2 did not confirm whether it started {names} in {region}, and does not list any of them.{until}",
+            f"Run `{reap}` in a few minutes: if they were started, they have the tag {CLUSTER}={cluster}.",
         )
     raise InstancesLeft(
-        f"Still there in {region}: {', '.join(ending.left)}.{until}",
-        f"Try `{again}` in a while, or end them in the AWS console.",
+        f"Not terminated or deleted in {region}: {', '.join(ending.left)}.{until}",
+        f"Run `{reap}` in a few minutes, or terminate them in the AWS console.",
     )

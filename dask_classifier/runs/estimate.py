@@ -50,7 +50,7 @@ class Estimate:
     def words(self) -> dict[str, str]:
         """Time and cost for people."""
         if self.seconds is None:
-            return {"time": "not known: the trial classified no row"}
+            return {"time": "unknown: the trial classified no row"}
         roughly = "at least" if self.rows_precision == AT_LEAST else "about"
         words = {"time": f"{roughly} {format_seconds(self.seconds)} of work, at {self.ms_per_row:.3g} ms/row"}
         if self.dollars is not None:
