@@ -70,7 +70,7 @@ def test_classify_plans_and_runs_in_one_call(tmp_path):
 def test_resume_and_overwrite_are_arguments_of_run(tmp_path):
     plan = dc.plan(rows=300, output=tmp_path / "run", slowness=1, block_rows=100)
     dc.run(plan, "inline")
-    with pytest.raises(FileExistsError, match="with resume=True, start again with overwrite=True, or"):
+    with pytest.raises(FileExistsError, match="with resume=True, start over with overwrite=True, or"):
         dc.run(plan, "inline")
     (tmp_path / "run/parts/part-00001.json").unlink()
     assert dc.run(plan, "inline", resume=True).manifest["resumed"] == [0, 2]
