@@ -64,6 +64,11 @@ class CsvFile(InputFile):
         """Whether the file is compressed, or rows cannot be located among the bytes of its encoding."""
         return self.data_url != self.url
 
+    @property
+    def rows_size(self) -> int:
+        """Bytes of its rows: without byte order mark and header, or, if there is a copy, as the file is stored."""
+        return self.size if self.needs_copy else self.size - self.data_start
+
     def _head(self, encoding: str) -> tuple[bytes, bool]:
         """Return the first bytes of the data that blocks read, and whether there are no more."""
         if not self.needs_copy:

@@ -110,6 +110,11 @@ class InputFile(ABC):
         """The number of rows, or None if it is not known without a survey."""
         return None
 
+    @property
+    def rows_size(self) -> int:
+        """Bytes of its rows, as stored: without what stands before them."""
+        return self.size
+
     @abstractmethod
     def first_rows(self, rows: int, layout: Layout) -> bytes:
         """Return up to `rows` of the first rows as CSV without a header, in the format of `layout_of_rows`."""
@@ -183,6 +188,11 @@ class Source:
     def size(self) -> int:
         """The stored size of all inputs in bytes."""
         return sum(file.size for file in self.files)
+
+    @property
+    def rows_size(self) -> int:
+        """Bytes of the rows of all inputs, as stored."""
+        return sum(file.rows_size for file in self.files)
 
     @property
     def known_rows(self) -> int | None:

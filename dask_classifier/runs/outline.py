@@ -81,4 +81,4 @@ def estimated_rows(plan: Plan) -> tuple[int, str]:
     if not sample:
         return 0, precision if source.copies else EXACT
     row_bytes = len(sample) / len(Rows.of(sample, layout.delimiter))
-    return round(source.size / row_bytes), precision
+    return round(source.rows_size / row_bytes), precision
