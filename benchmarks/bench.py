@@ -92,7 +92,7 @@ def command(peer, kind, rows, source, output):
 
 
 def run(peer, kind, rows, source):
-    """One run's figures."""
+    """Run a peer once and return its figures."""
     with tempfile.TemporaryDirectory() as folder:
         output, notes = Path(folder, "output"), Path(folder, "notes")
         notes.mkdir()
@@ -112,7 +112,7 @@ def run(peer, kind, rows, source):
                 end_leftovers()
         if code:
             raise SystemExit(f"{peer} failed:\n{Path(folder, 'talk').read_text()[-3000:]}")
-        used = max(cpu_of_children() - cpu, sampler.cpu)  # daemons of Ray's and Spark's do not wait for their processes
+        used = max(cpu_of_children() - cpu, sampler.cpu)  # Ray's and Spark's daemons do not wait for their processes
         figures = {"wall": wall, "cpu": used, "memory": sampler.peak, "digest": digest(output)}
         figures |= first_block(output, started) if peer in (OURS, GENERATED) else {}
         return figures | noted(notes, started)
@@ -124,8 +124,10 @@ def cpu_of_children():
 
 
 class Sampler(threading.Thread):
-    """Looks at all descendants again and again: `peak` is the largest sum of their proportional set sizes, in bytes;
-    `cpu` the seconds that each had used when it was seen last, also of those for which nobody waited.
+    """Sample all descendants of this process.
+
+    `peak` is the largest sum of their proportional set sizes, in bytes. `cpu` is the sum of their CPU seconds, each as
+    sampled last, including processes for which nobody waited.
     """
 
     def __init__(self):
@@ -154,7 +156,7 @@ class Sampler(threading.Thread):
 
 
 def end_leftovers():
-    """End and reap what a run left behind, so that its CPU time counts."""
+    """Kill and reap processes that a run left behind, so that their CPU time counts."""
     for _ in range(100):
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -168,7 +170,7 @@ def end_leftovers():
 
 
 def noted(folder, started):
-    """When the classifier was first called, and for how long it was at work."""
+    """Return the seconds until the classifier's first call, and from there to its last answer."""
     spans = [struct.unpack("dd", path.read_bytes()) for path in folder.iterdir()]
     if not spans:
         return {}
@@ -182,14 +184,14 @@ def first_block(output, started):
 
 
 def digest(output):
-    """Of all rows, decompressed, in the order of the files' names, whatever the files are called."""
-    found = hashlib.sha256()
+    """Return the SHA-256 of all rows, decompressed, in the order of the files' names."""
+    sha256 = hashlib.sha256()
     for path in sorted(filter(Path.is_file, output.rglob("*"))):
         if path.read_bytes()[:2] == b"\x1f\x8b":
             with gzip.open(path) as file:
                 while data := file.read(2**20):
-                    found.update(data)
-    return found.hexdigest()
+                    sha256.update(data)
+    return sha256.hexdigest()
 
 
 # --- all of them -------------------------------------------------------------------------------------
@@ -201,43 +203,43 @@ def measure(kind, rows, rounds, only, folder):
     subprocess.run([program, "generate", "--rows", str(rows), str(source)], check=True, stderr=subprocess.DEVNULL)
     peers = [peer for peer in KINDS[kind]["peers"] if not only or peer in only]
     if "spark" in peers and shutil.which("java") is None:
-        print("There is no Java here: PySpark is left out.", file=sys.stderr)
+        print("Skipping PySpark: java is not installed.", file=sys.stderr)
         peers.remove("spark")
-    found = {peer: [] for peer in peers}
+    runs = {peer: [] for peer in peers}
     for number in range(rounds):
-        for peer in peers[number % len(peers) :] + peers[: number % len(peers)]:  # none always comes first
-            found[peer].append(run(peer, kind, rows, source))
-            print(f"{kind} {number + 1}/{rounds} {peer}: {found[peer][-1]['wall']:.1f} s", file=sys.stderr, flush=True)
-    return found
+        for peer in peers[number % len(peers) :] + peers[: number % len(peers)]:  # each round starts with another peer
+            runs[peer].append(run(peer, kind, rows, source))
+            print(f"{kind} {number + 1}/{rounds} {peer}: {runs[peer][-1]['wall']:.1f} s", file=sys.stderr, flush=True)
+    return runs
 
 
 def median(runs, what):
-    values = [each[what] for each in runs if what in each]
+    values = [figures[what] for figures in runs if what in figures]
     return statistics.median(values) if values else float("nan")
 
 
-def table(kind, rows, found):
-    """The figures of one classifier, as Markdown."""
-    expected = found["forks"][0]["digest"] if "forks" in found else None
+def table(kind, rows, runs_by_peer):
+    """Return the figures of one classifier as Markdown."""
+    expected = runs_by_peer["forks"][0]["digest"] if "forks" in runs_by_peer else None
     lines = [
         "| | whole command, s (lowest to highest) | rows/s | start, s | work, s | CPU, s | peak memory, MiB | bytes |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for peer, runs in sorted(found.items(), key=lambda item: median(item[1], "wall")):
-        wall = [each["wall"] for each in runs]
+    for peer, runs in sorted(runs_by_peer.items(), key=lambda item: median(item[1], "wall")):
+        wall = [figures["wall"] for figures in runs]
         middle = statistics.median(wall)
         times = [median(runs, what) for what in ("start", "work", "cpu")]
         cells = [NAMES.get(peer, peer), f"{middle:.1f} ({min(wall):.1f} to {max(wall):.1f})", f"{rows / middle:,.0f}"]
         cells += ["" if math.isnan(value) else f"{value:.1f}" for value in times]
         cells += [f"{median(runs, 'memory') / 2**20:.0f}"]
-        same = {each["digest"] for each in runs} == {expected}
+        same = {figures["digest"] for figures in runs} == {expected}
         cells += ["" if expected is None else "the same" if same else "differ"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def targets(results):
-    """Each target with what was measured, and what two forks reach, which do nothing but the work."""
+    """Return a table of the targets, with the measured values and those of two forks, which do nothing but the work."""
     lines = ["| | | target | measured | two forks | |", "|---|---|---|---|---|---|"]
 
     def add(kind, what, target, measured, floor, met):
@@ -245,17 +247,17 @@ def targets(results):
         lines.append(f"| {' | '.join(cells)} |")
 
     for kind, what, ours, peer, most in TARGETS:
-        found = results.get(kind, {}).get("runs", {})
-        if ours in found and peer in found:
-            ratio = median(found[ours], what) / median(found[peer], what)
-            floor = f"{median(found['forks'], what) / median(found[peer], what):.2f}" if "forks" in found else ""
+        runs = results.get(kind, {}).get("runs", {})
+        if ours in runs and peer in runs:
+            ratio = median(runs[ours], what) / median(runs[peer], what)
+            floor = f"{median(runs['forks'], what) / median(runs[peer], what):.2f}" if "forks" in runs else ""
             name = f"{'work' if what == 'work' else 'whole command'}, against {NAMES[peer]}"
             add(kind, name, f"<= {most:.2f}", f"{ratio:.2f}", floor, ratio <= most)
-    for kind, each in results.items():
-        for name in [name for name in (OURS, GENERATED) if name in each["runs"]]:
-            seconds = median(each["runs"][name], "first block")
+    for kind, result in results.items():
+        for name in [name for name in (OURS, GENERATED) if name in result["runs"]]:
+            seconds = median(result["runs"][name], "first block")
             add(kind, f"{name}: until the first block is at work", "<= 1.50 s", f"{seconds:.2f} s", "", seconds <= 1.5)
-            speed = {who: each["rows"] / median(runs, "wall") for who, runs in each["runs"].items()}
+            speed = {peer: result["rows"] / median(runs, "wall") for peer, runs in result["runs"].items()}
             if kind == "free":
                 floor = f"{speed['forks']:,.0f}" if "forks" in speed else ""
                 add(kind, f"{name}: rows/s", ">= 120,000", f"{speed[name]:,.0f}", floor, speed[name] >= 120_000)
@@ -272,33 +274,33 @@ def machine():
 
 
 def report(where, results):
-    rounds = max(len(runs) for each in results.values() for runs in each["runs"].values())
+    rounds = max(len(runs) for result in results.values() for runs in result["runs"].values())
     pieces = [f"{where}; {rounds} rounds, interleaved; two processes."]
-    for kind, each in results.items():
-        pieces += [f"## {KINDS[kind]['title']}, {each['rows']:,} rows", table(kind, each["rows"], each["runs"])]
+    for kind, result in results.items():
+        pieces += [f"## {KINDS[kind]['title']}, {result['rows']:,} rows", table(kind, result["rows"], result["runs"])]
     return "\n\n".join([*pieces, "## Targets", targets(results)]) + "\n"
 
 
 def picture(results, path):
-    """Bars of the medians, with the spread, for each classifier."""
+    """Draw a bar chart of the medians, with the lowest and highest values, for each classifier."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, len(results), figsize=(6.5 * len(results), 4.2), squeeze=False)
-    for axis, (kind, each) in zip(axes[0], results.items(), strict=True):
-        order = sorted(each["runs"], key=lambda peer: median(each["runs"][peer], "wall"), reverse=True)
-        for place, peer in enumerate(order):
-            wall = [one["wall"] for one in each["runs"][peer]]
-            middle = statistics.median(wall)
+    for axis, (kind, result) in zip(axes[0], results.items(), strict=True):
+        wall = {peer: [figures["wall"] for figures in runs] for peer, runs in result["runs"].items()}
+        order = sorted(wall, key=lambda peer: statistics.median(wall[peer]), reverse=True)
+        for position, peer in enumerate(order):
+            low, middle, high = min(wall[peer]), statistics.median(wall[peer]), max(wall[peer])
             color = "#d1495b" if peer in (OURS, GENERATED) else "#9aa5b1"
-            axis.barh(place, middle, xerr=[[middle - min(wall)], [max(wall) - middle]], color=color, ecolor="#52606d")
-            axis.text(max(wall), place, f"  {middle:.1f} s", va="center", fontsize=8)
+            axis.barh(position, middle, xerr=[[middle - low], [high - middle]], color=color, ecolor="#52606d")
+            axis.text(high, position, f"  {middle:.1f} s", va="center", fontsize=8)
         axis.set_yticks(range(len(order)), [NAMES.get(peer, peer) for peer in order], fontsize=8)
-        axis.set_xlim(0, 1.15 * max(one["wall"] for runs in each["runs"].values() for one in runs))
-        axis.set_title(f"{KINDS[kind]['title']}, {each['rows']:,} rows, two processes", fontsize=10)
-        axis.set_xlabel("seconds, from the command to its end: median, lowest and highest", fontsize=8)
+        axis.set_xlim(0, 1.15 * max(max(seconds) for seconds in wall.values()))
+        axis.set_title(f"{KINDS[kind]['title']}, {result['rows']:,} rows, two processes", fontsize=10)
+        axis.set_xlabel("duration of the whole command in seconds: median, lowest and highest", fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
@@ -306,12 +308,12 @@ def picture(results, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few rows, three rounds: some minutes")
+    parser.add_argument("--quick", action="store_true", help="few rows and three rounds: takes a few minutes")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--only", default="", help="names of peers, with commas")
-    parser.add_argument("--kinds", default=",".join(KINDS), help="blackbox, free, or both with a comma")
-    parser.add_argument("--write", action="store_true", help="leave the results in docs/")
-    parser.add_argument("--again", action="store_true", help="make table and picture of what was measured last")
+    parser.add_argument("--only", default="", help="names of peers, separated by commas")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="blackbox, free, or both, separated by a comma")
+    parser.add_argument("--write", action="store_true", help="write the results to docs/")
+    parser.add_argument("--again", action="store_true", help="make the table and the chart from the last results")
     arguments = parser.parse_args()
     ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
     if arguments.again:
@@ -322,7 +324,7 @@ def main():
 
 
 def measured(arguments):
-    """All runs of all rounds."""
+    """Run all peers in all rounds and return the results."""
     size = "quick" if arguments.quick else "full"
     rounds = arguments.rounds or (3 if arguments.quick else 5)
     only = set(filter(None, arguments.only.split(",")))
@@ -335,7 +337,7 @@ def measured(arguments):
 
 
 def show(where, results, *, write):
-    """Print the tables; leave them, the figures and the picture in docs/."""
+    """Print the tables; with `write`, save them, the figures and the chart in docs/."""
     text = report(where, results)
     print(text)
     if write:

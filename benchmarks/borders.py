@@ -8,7 +8,7 @@ import sys
 import time
 
 from dask_classifier.classifier.job import SURVEY
-from dask_classifier.engine.connect import connect
+from dask_classifier.engine.connect import INLINE, connect
 from dask_classifier.runs.planning import plan
 from dask_classifier.runs.progress import Progress
 
@@ -16,20 +16,20 @@ from dask_classifier.runs.progress import Progress
 def main(file):
     import dask_classifier as dc
 
-    made = plan(input=file, output="unused")
-    pieces = [(made.source.files[n], start, ",") for n, start in made.source.pieces()]
-    megabytes = made.source.files[0].size / 1e6
+    survey = plan(input=file, classifier="blackbox", output="unused")
+    pieces = [(survey.source.files[n], start, ",") for n, start in survey.source.pieces()]
+    megabytes = survey.source.files[0].size / 1e6
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}, {megabytes:,.0f} MB")
     for workers in (0, 2):
         cluster = dc.LocalCluster(workers, dashboard_address="127.0.0.1:0") if workers else None
-        with connect(cluster, "borders", made.package, Progress()) as executor:
+        with connect(cluster or INLINE, "borders", survey.package, Progress()) as executor:
             list(executor.each(SURVEY, pieces[:workers]))  # starts the processes
             started = time.perf_counter()
             surveyed = sorted((outcome.number, outcome.value) for outcome in executor.each(SURVEY, pieces))
-            (found,) = made.source.marks([(0, piece) for _, piece in surveyed])
+            (marks,) = survey.source.marks([(0, piece) for _, piece in surveyed])
             seconds = time.perf_counter() - started
         where = f"{workers} processes" if workers else "one core"
-        print(f"{found.rows[-1]:,} rows, {where}: {seconds:.2f} s, {megabytes / seconds:,.0f} MB/s")
+        print(f"{marks.rows[-1]:,} rows, {where}: {seconds:.2f} s, {megabytes / seconds:,.0f} MB/s")
         if cluster:
             cluster.close()
 

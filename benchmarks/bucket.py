@@ -12,11 +12,11 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-PAGE = 1000  # keys, as S3 has it
+PAGE = 1000  # keys, as in S3
 
 
 class Bucket:
-    """Objects by path, bucket and key."""
+    """Objects by path: /bucket/key."""
 
     def __init__(self):
         self.objects = {}
@@ -32,17 +32,15 @@ class Bucket:
             return web.Response(status=404)
         if request.method == "HEAD":
             return web.Response(headers=self.headers(path) | {"Content-Length": str(len(self.objects[path]))})
-        wanted = request.http_range
-        return web.Response(
-            body=self.objects[path][wanted], headers=self.headers(path), status=206 if wanted.stop else 200
-        )
+        span = request.http_range
+        return web.Response(body=self.objects[path][span], headers=self.headers(path), status=206 if span.stop else 200)
 
     def headers(self, path):
         tag = hashlib.md5(self.objects[path], usedforsecurity=False).hexdigest()
         return {"ETag": f'"{tag}"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
 
     def list(self, bucket, query):
-        """The keys below a prefix, a page of them."""
+        """Return a page of the keys that start with a prefix."""
         begin = f"/{bucket}/"
         prefix, after = begin + query.get("prefix", ""), query.get("continuation-token", "")
         keys = sorted(path for path in self.objects if path.startswith(prefix) and path > after)

@@ -1,4 +1,4 @@
-"""Compare the CPU time of a row, without the classifier, with the plainest way to do the same work.
+"""Compare the CPU time per row, without the classifier, with the simplest way to do the same work.
 
 Each pair takes a few dozen milliseconds, so that a slow moment of the machine affects both members. The median is
 printed. Run it on an idle machine, before and after a change to the hot path:
@@ -36,7 +36,7 @@ def near_free(chunk):
 
 
 def floor():
-    """What each of two forks does with its share: generate, parse, cut, classify, format, compress."""
+    """Do the work in the simplest way: generate, parse, cut, classify, format, compress."""
     text = generate.csv_rows(0, 0, ROWS)
     table = pd.read_csv(io.BytesIO(text), names=Layout(columns=generate.COLUMNS).columns, **READ_TEXT).set_index("ID")
     frames = [table.iloc[first : first + 100] for first in range(0, ROWS, 100)]
@@ -45,7 +45,7 @@ def floor():
 
 
 def ours(folder):
-    """The task of a block, ready to be called."""
+    """Return a function that does the work as the task of a block."""
     made = plan(rows=ROWS, output=folder, classifier=near_free)
     made.package.install(folder)
     job, file, block = made.job(0), made.source.files[0], Block(0, ROWS, 0)
@@ -59,7 +59,7 @@ def cpu_seconds(function):
 
 
 def measured(pairs):
-    """CPU seconds of (ours, floor), pair by pair, when both are warm."""
+    """Return pairs of CPU seconds, (ours, floor), measured after a first call of both."""
     with tempfile.TemporaryDirectory() as folder:
         block = ours(Path(folder))
         block(), floor()
@@ -78,7 +78,7 @@ def main():
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} CPUs, "
         f"Python {platform.python_version()}, pandas {pd.__version__}, load {os.getloadavg()[0]:.1f}"
     )
-    for name, place in (("dask-classify", 0), ("plain way", 1)):
+    for name, place in (("dask-classify", 0), ("simplest way", 1)):
         print(f"{name:14} {statistics.median(pair[place] for pair in pairs) / ROWS * 1e6:6.2f} us/row")
     print(f"{'ratio':14} {median:6.3f} (median of {len(ratios)} pairs, {ratios[0]:.3f} to {ratios[-1]:.3f})")
     if median > arguments.most:

@@ -17,7 +17,7 @@ CLASSIFIER = "benchmarks/processes.py:Free"
 
 
 def watch(peaks, over):
-    """Keep the largest resident set of each process, in bytes."""
+    """Record the largest resident set size of each process, in bytes, until `over` is set."""
     me = psutil.Process()
     while not over.wait(0.2):
         for process in [me, *me.children(recursive=True)]:

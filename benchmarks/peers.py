@@ -31,13 +31,13 @@ def read(source, **options):
 
 
 def frames(table):
-    """A table in frames of 100 rows, whose index is its first column."""
+    """Cut a table into frames of 100 rows, indexed by the first column."""
     table = table.set_index("ID")
     return [table.iloc[first : first + CHUNK_ROWS] for first in range(0, len(table), CHUNK_ROWS)]
 
 
 def classified(name, frame):
-    """The frame with the column CLASSIFICATION."""
+    """Return the frame with the column CLASSIFICATION."""
     answer = classifier(name)(frame)
     return answer if hasattr(answer, "columns") else frame.assign(CLASSIFICATION=answer)
 
@@ -52,16 +52,16 @@ def write(output, number, text):
 
 
 def byte_ranges(path):
-    """The file, below its header, in pieces of whole rows: (first byte, byte after the last). Nothing is quoted."""
+    """Cut a file without quoted fields into pieces of whole rows, as pairs (start, end) of byte offsets."""
     data = Path(path).read_bytes()
     start = data.index(b"\n") + 1
-    wanted = [start + (len(data) - start) * piece // PIECES for piece in range(1, PIECES)]
-    borders = [start, *(data.index(b"\n", place) + 1 for place in wanted), len(data)]
+    targets = [start + (len(data) - start) * piece // PIECES for piece in range(1, PIECES)]
+    borders = [start, *(data.index(b"\n", offset) + 1 for offset in targets), len(data)]
     return list(itertools.pairwise(borders))
 
 
 def do_range(name, path, start, stop, output, number):
-    """One block task: read, cut, classify, write."""
+    """Do the task of one block: read, cut, classify, write."""
     import io
 
     with Path(path).open("rb") as file:
@@ -74,12 +74,12 @@ def do_range(name, path, start, stop, output, number):
 
 
 def forks(name, path, output):
-    """The floor: each of two forks does half of the rows, and nothing is sent anywhere."""
-    every = frames(read(path))
-    half = -(-len(every) // PROCESSES)
+    """The least possible work: each of two forks classifies half of the rows, and no data is sent."""
+    all_frames = frames(read(path))
+    half = -(-len(all_frames) // PROCESSES)
 
     def work(number):
-        write(output, number, "".join(csv(name, frame) for frame in every[number * half : (number + 1) * half]))
+        write(output, number, "".join(csv(name, frame) for frame in all_frames[number * half : (number + 1) * half]))
 
     context = multiprocessing.get_context("fork")
     children = [context.Process(target=work, args=(number,)) for number in range(PROCESSES)]
@@ -90,7 +90,7 @@ def forks(name, path, output):
 
 
 class _Csv:
-    """`csv` with its classifier, for tools that map a function of one argument."""
+    """`csv` with a fixed classifier, for tools that map a function of one argument."""
 
     def __init__(self, name):
         self.name = name
@@ -106,7 +106,7 @@ def pool(name, path, output):
 
 
 def pool_blocks(name, path, output):
-    """multiprocessing.Pool over pieces of the file, with to_csv and zlib's level 6 in the workers."""
+    """multiprocessing.Pool over pieces of the file; workers format and compress with zlib's level 6."""
     tasks = [(name, path, *piece, output, number) for number, piece in enumerate(byte_ranges(path))]
     with multiprocessing.get_context("fork").Pool(PROCESSES) as workers:
         workers.starmap(do_range, tasks, chunksize=1)
@@ -128,14 +128,14 @@ def _client():
 
 
 def dask_frames(name, path, output):
-    """A Dask task for each frame, on a LocalCluster with its defaults."""
+    """One Dask task per frame, on a LocalCluster with its defaults."""
     client, cluster = _client()
     with cluster, client:
         write(output, 0, "".join(client.gather(client.map(_Csv(name), frames(read(path)), pure=False))))
 
 
 def dask_blocks(name, path, output):
-    """A Dask task for each piece of the file, on a LocalCluster with its defaults."""
+    """One Dask task per piece of the file, on a LocalCluster with its defaults."""
     client, cluster = _client()
     with cluster, client:
         tasks = [(name, path, *piece, output, number) for number, piece in enumerate(byte_ranges(path))]

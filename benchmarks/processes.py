@@ -18,21 +18,21 @@ import tempfile
 import time
 from pathlib import Path
 
-WAYS = ("classifier processes", "a Dask worker a core")
+WAYS = ("classifier processes", "one Dask worker per core")
 WORK = {"blackbox": 8_000, "free": 1_000_000, "seeding": 40_000}
 BLOCKS = {"blackbox": 500, "free": 20_000, "seeding": 1_000}
 CORES = 2
 
 
 class Free:
-    """Near-free: a number from two columns."""
+    """Near-free: a number from one column."""
 
     def __call__(self, chunk):
         return chunk["SKU"].str.len() * 0.5
 
 
 class Seeding:
-    """Seeds the global generator, as the demo's black box did."""
+    """Seed the global random generator, as an early version of the demo's black box did."""
 
     def __call__(self, chunk):
         import random
@@ -60,7 +60,7 @@ def run_processes(plan):
 
 
 def run_workers(plan):
-    """The usual answer to the GIL, with Dask's profiler off, as ours is."""
+    """Run on single-threaded Dask workers, the usual way around the GIL, with this package's settings of Dask."""
     import dask
     from distributed import Client, LocalCluster, wait
 
@@ -92,16 +92,16 @@ def _silent(rows, bad):
 
 
 def cpu_seconds():
-    """Of this process and all its children, alive or reaped."""
+    """Return the CPU seconds of this process and all of its children, alive or reaped."""
     import psutil
 
     me = psutil.Process()
-    times = [each.cpu_times() for each in (me, *me.children(recursive=True))]
-    return sum(each.user + each.system + each.children_user + each.children_system for each in times)
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(used.user + used.system + used.children_user + used.children_system for used in times)
 
 
 def one(way, kind):
-    """One measurement, as JSON."""
+    """Make one measurement and print it as JSON."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_for(kind, folder)
@@ -121,7 +121,7 @@ def one(way, kind):
 
 
 def wrong_rows(kind, parts):
-    """Rows that are not what a process in which nothing else runs makes of them."""
+    """Count the rows whose answer differs from that of a process in which nothing else runs."""
     if kind != "seeding":
         return 0
     import gzip
@@ -148,22 +148,22 @@ def main():
         f"Python {platform.python_version()}, {arguments.rounds} rounds"
     )
     for kind in WORK:
-        found = {way: [] for way in WAYS}
+        results = {way: [] for way in WAYS}
         for _ in range(arguments.rounds):
             for way in WAYS:
                 done = subprocess.run(
                     [sys.executable, __file__, "--one", way, kind], capture_output=True, text=True, check=True
                 )
-                found[way].append(json.loads(done.stdout))
-        for way, each in found.items():
-            wall, cpu = ([result[what] for result in each] for what in ("wall", "cpu"))
+                results[way].append(json.loads(done.stdout))
+        for way, measurements in results.items():
+            wall, cpu = ([result[what] for result in measurements] for what in ("wall", "cpu"))
             print(
-                f"{kind:9} {WORK[kind]:>9,} rows  {way:21} "
+                f"{kind:9} {WORK[kind]:>9,} rows  {way:24} "
                 f"wall {statistics.median(wall):6.2f} s ({min(wall):.2f} to {max(wall):.2f}), "
-                f"CPU {statistics.median(cpu):6.2f} s, wrong rows {sum(result['wrong'] for result in each)}"
+                f"CPU {statistics.median(cpu):6.2f} s, wrong rows {sum(result['wrong'] for result in measurements)}"
             )
         if kind != "seeding":
-            assert len({result["digest"] for each in found.values() for result in each}) == 1
+            assert len({result["digest"] for measurements in results.values() for result in measurements}) == 1
     return None
 
 

@@ -30,11 +30,11 @@ THREADS = 16  # processes of one worker, as on a 16-vCPU instance
 WORKERS_A_PROCESS = 2  # simulated workers in one Python process: more would wait for its one S3 client
 
 
-# --- played: the classifier processes of one worker ----------------------------------------------------
+# --- simulated: the classifier processes of one worker -------------------------------------------------
 
 
 class SleepingProcesses:
-    """`ClassifierProcesses` whose children sleep. Each thread of the worker stands for one, with a speed of its own."""
+    """Simulate `ClassifierProcesses`: each thread of the worker sleeps in place of a child, at a speed of its own."""
 
     def __init__(self, count, site, environment=None):
         import threading
@@ -51,7 +51,7 @@ class SleepingProcesses:
         return self._block(*args, on_report)
 
     def _block(self, job, file, block, report):
-        """Sleeps, and tells how far it is as a classifier process does; then commits an empty part."""
+        """Sleep, with reports of progress as from a classifier process; then commit an empty part."""
         from dask_classifier.parts.writer import PartWriter
         from dask_classifier.rows.borders import Rows
         from dask_classifier.rows.chunks import Parsed
@@ -65,7 +65,7 @@ class SleepingProcesses:
         part.rows = block.rows
         return part.commit()
 
-    def rest(self):
+    def stop_idle(self):
         pass
 
     def pids(self):
@@ -76,7 +76,7 @@ class SleepingProcesses:
 
 
 def workers(address, first, count):
-    """Run simulated workers until they are ended."""
+    """Run simulated workers until they are killed."""
     import asyncio
 
     import dask
@@ -103,7 +103,7 @@ def workers(address, first, count):
 
 
 def client(address, workers, rows, output, block_rows):
-    """One run; prints its figures as JSON."""
+    """Run once and print the figures as JSON."""
     from distributed import Client
 
     import dask_classifier as dc
@@ -118,12 +118,12 @@ def client(address, workers, rows, output, block_rows):
         used = sum(me.cpu_times()[:2]) - used
         scheduler_used = connection.run_on_scheduler(time.process_time) - scheduler_used
     receipts = result.receipts
-    first, last = min(each.started for each in receipts), max(each.started + each.seconds for each in receipts)
     ends = {}
-    for each in receipts:
-        ends[each.worker] = max(ends.get(each.worker, 0), each.started + each.seconds)
-    slept = sum(each.rows for each in receipts) * SECONDS_A_ROW
-    busy = sum(each.seconds for each in receipts)
+    for receipt in receipts:
+        ends[receipt.worker] = max(ends.get(receipt.worker, 0), receipt.started + receipt.seconds)
+    first, last = min(receipt.started for receipt in receipts), max(ends.values())
+    slept = sum(receipt.rows for receipt in receipts) * SECONDS_A_ROW
+    busy = sum(receipt.seconds for receipt in receipts)
     figures = {
         "wall": seconds,
         "start": first - started,
@@ -145,7 +145,7 @@ def client(address, workers, rows, output, block_rows):
 
 
 def simulate(processes, rows, block_rows, bucket, environment):
-    """Figures of one run on that many processes."""
+    """Return the figures of one run on a number of processes."""
     count = -(-processes // THREADS)
     with contextlib.ExitStack() as stack:
 
@@ -162,8 +162,8 @@ def simulate(processes, rows, block_rows, bucket, environment):
             )
             address = wait_for(lambda: json.loads(Path(file.name).read_text())["address"])
         for first in range(0, count, WORKERS_A_PROCESS):
-            some = min(WORKERS_A_PROCESS, count - first)
-            start(__file__, "--workers", address, str(first), str(some), stderr=subprocess.DEVNULL)
+            batch = min(WORKERS_A_PROCESS, count - first)
+            start(__file__, "--workers", address, str(first), str(batch), stderr=subprocess.DEVNULL)
         output = f"s3://{bucket}/{processes}-{rows}-{time.time():.0f}"
         call = [sys.executable, __file__, "--client", address, str(count), rows, output, block_rows]
         done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
@@ -172,7 +172,7 @@ def simulate(processes, rows, block_rows, bucket, environment):
         figures = json.loads(done.stdout.splitlines()[-1])
         figures["scheduler memory"] = psutil.Process(scheduler.pid).memory_info().rss / 2**20
     ideal = figures["rows"] * SECONDS_A_ROW / (count * THREADS)
-    threads = count * THREADS  # each stands for a process
+    threads = count * THREADS  # each in place of a process
     figures["writing"] *= 100 / (threads * figures["work"])
     figures["waiting"] = 100 - 100 * figures["busy"] / (threads * figures["work"])
     return figures | {"processes": count * THREADS, "ideal": ideal, "efficiency": ideal / figures["wall"]}
@@ -184,15 +184,15 @@ def wait_for(look, seconds=30):
         with contextlib.suppress(ValueError, KeyError, OSError):
             return look()
         time.sleep(0.1)
-    raise SystemExit("The scheduler does not start.")
+    raise SystemExit(f"The scheduler has not started within {seconds} s.")
 
 
 @contextlib.contextmanager
 def local_s3():
-    """A bucket, and the environment that leads to it."""
+    """Start a bucket; yield its name, and the environment variables that point to it."""
     server = subprocess.Popen([sys.executable, str(HERE / "bucket.py")], stdout=subprocess.PIPE, text=True)
     try:
-        fake = {"AWS_ACCESS_KEY_ID": "played", "AWS_SECRET_ACCESS_KEY": "played", "AWS_DEFAULT_REGION": "us-east-1"}
+        fake = {"AWS_ACCESS_KEY_ID": "fake", "AWS_SECRET_ACCESS_KEY": "fake", "AWS_DEFAULT_REGION": "us-east-1"}
         yield "scale", os.environ | fake | {"AWS_ENDPOINT_URL": server.stdout.readline().strip()}
     finally:
         server.kill()
@@ -212,7 +212,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", default="112,256,1000")
     parser.add_argument("--rows", default="10M")
-    parser.add_argument("--block-rows", default="auto", help="auto, or fixed sizes with commas, for comparison")
+    parser.add_argument("--block-rows", default="auto", help="auto, or fixed sizes to compare, separated by commas")
     parser.add_argument("--workers", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--client", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -209,7 +209,7 @@ def test_from_s3_to_s3(s3, command, tmp_path, classifiers):
     for key in ("manifest.json", "parts/part-00003.json", "parts/part-00005.csv.gz"):
         s3.delete_object(Bucket="bucket", Key=f"runs/one/{key}")
     done = command(*args, "--block-rows", 500, "--resume", check=0)
-    assert "8 of 10 blocks are done already; 2 to go" in done.stderr
+    assert "8 of 10 blocks are already done; 2 to go" in done.stderr
     command("fetch", "s3://bucket/runs/one", "again.csv", "--no-header", check=0)
     assert (tmp_path / "again.csv").read_bytes() == expected
 

@@ -118,7 +118,7 @@ def test_an_image_without_our_versions_is_refused_before_any_work(ec2):
     other = {"environment": {"REHEARSAL_OTHER_VERSION": "pandas"}}
     ec2.settings(images={"registry.example/dask-classify:1": other})
     done = ec2.command(*job("versions"), check=4)
-    assert re.search(r"versions are not yours: pandas 0\.0\.1 \(you have \d", told(done))
+    assert re.search(r"versions on the workers differ from yours: pandas 0\.0\.1 \(you have \d", told(done))
     assert "Started 2 instances, 2 terminated" in done.stderr_text
     assert not ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix="fault-versions").get("Contents")
 
@@ -313,7 +313,9 @@ def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2):
     victim = ec2.running(role="worker")[0]
     ec2.interrupt(victim, 40)
     done = finish(process, 0)
-    assert re.search(r"worker-[01] leaves: EC2 takes its machine back at \d{4}-", done.stderr_text), done.stderr_text
+    assert re.search(r"worker-[01] is leaving the cluster: EC2 reclaims its instance at \d{4}-", done.stderr_text), (
+        done.stderr_text
+    )
     assert {each["market"] for each in ec2.events("call", call="RunInstances")} == {"spot", "on-demand"}
     (notice,), gone = ec2.events("notice", id=victim), ec2.events("gone", id=victim)
     assert gone[0]["at"] - notice["at"] < 30  # before EC2 took it, after 40 s
@@ -329,5 +331,5 @@ def test_a_lost_scheduler_then_resume_on_a_new_cluster(ec2):
     assert "The cluster was lost" in told(done) and "--resume" in done.stderr_text
     assert not ec2.remains()
     done = ec2.command(*job("boss", 1, "8k"), "--resume", check=0)
-    assert re.search(r"[1-9]\d* of 16 blocks are done already", done.stderr_text)
+    assert re.search(r"[1-9]\d* of 16 blocks are already done", done.stderr_text)
     assert proven(ec2, "s3://bucket/fault-boss") == reference(ec2, "8k")

@@ -53,7 +53,7 @@ def test_a_crash_costs_its_block_a_second_try(cluster, tmp_path, run_bytes, clas
     deaths = Deaths()
     plan = dc.plan(rows=1000, output=tmp_path / "run", classifier=classifiers("dies_once"), block_rows=100)
     dc.run(plan, cluster, progress=deaths)
-    assert deaths.told == [(2, "was ended by SIGSEGV", True)]
+    assert deaths.told == [(2, "was killed by SIGSEGV", True)]
     assert run_bytes(tmp_path / "run") == reference(csv_of(1000), known.lengths)
 
 
@@ -68,7 +68,7 @@ def test_a_block_that_kills_three_processes_is_named_and_the_others_finish(clust
     deaths = Deaths()
     plan = dc.plan(input=file, output=tmp_path / "run", classifier=classifiers("killed_by_seven"), block_rows=100)
     with pytest.raises(
-        BlocksFailed, match=r"block 4 \(rows 401 to 500 of .*in.csv\), whose process was ended by SIGKILL, 3 times"
+        BlocksFailed, match=r"block 4 \(rows 401 to 500 of .*in.csv\), whose process was killed by SIGKILL, 3 times"
     ) as error:
         dc.run(plan, cluster, progress=deaths)
     assert error.value.exit_code == 1
@@ -81,7 +81,7 @@ def test_a_lethal_row_at_the_beginning_costs_its_block_too(cluster, tmp_path, cl
     """The trial dies of it, and the run goes on without a measurement."""
     plan = dc.plan(rows=3000, output=tmp_path / "run", classifier=classifiers("killed_by_seven"))
     with pytest.raises(
-        BlocksFailed, match=r"block 0 \(rows 1 to .* of 3,000 generated rows\), whose process was ended by SIGKILL"
+        BlocksFailed, match=r"block 0 \(rows 1 to .* of 3,000 generated rows\), whose process was killed by SIGKILL"
     ):
         dc.run(plan, cluster)
     receipts = {path.name for path in (tmp_path / "run/parts").glob("*.json")}
@@ -106,7 +106,7 @@ def test_a_hanging_block_is_ended_and_named(cluster, tmp_path, classifiers):
         block_rows=100,
         block_timeout="5s",
     )
-    with pytest.raises(BlocksFailed, match=r"block 2 .* took longer than 5 s and was ended, 3 times"):
+    with pytest.raises(BlocksFailed, match=r"block 2 .* took longer than 5 s and was killed, 3 times"):
         dc.run(plan, cluster)
     assert len(list((tmp_path / "run/parts").glob("*.json"))) == 2
 
@@ -201,7 +201,7 @@ def test_kill_9_of_the_command_then_resume(tmp_path, run_bytes, classifiers, com
     args = ["--rows", "6000", "--block-rows", "200", "--classifier", classifiers("slow"), "--output", tmp_path / "run"]
     assert "--resume" in command(*args, check=2).stderr
     finished = command(*args, "--workers", again, "--resume", check=0)
-    assert f"{len(done)} of 30 blocks are done already; {30 - len(done)} to go" in finished.stderr
+    assert f"{len(done)} of 30 blocks are already done; {30 - len(done)} to go" in finished.stderr
     assert {name: (tmp_path / "run/parts" / name).stat().st_mtime_ns for name in done} == done, (
         "finished blocks were not redone"
     )

@@ -44,12 +44,12 @@ def clock(monkeypatch):
 
 def test_the_curve_of_a_steady_run_is_flat_also_where_blocks_end_and_after_hours(clock):
     run = FollowedRun("one", began=1000.0)
-    run.hear({"beginning": list(Beginning(10**9, 10**6, (), 0, 0))})
+    run.handle({"beginning": list(Beginning(10**9, 10**6, (), 0, 0))})
     for second in range(1, 12_000):
         clock[0] = 1000.0 + second
         ended, rest = divmod(second, 10)  # a block of 1,000 rows takes ten seconds
         finished = [done(ended, 1000)] if rest == 0 else []
-        run.hear({"finished": finished, "name": "w", "tasks": [(ended + 1, 100 * rest, 0)] if rest else []})
+        run.handle({"finished": finished, "name": "w", "tasks": [(ended + 1, 100 * rest, 0)] if rest else []})
     speeds = page.curve(run)["speed"]
     assert len(run.history) <= 1200 and len(speeds) > 500, "after three hours points are far apart"
     assert min(speeds) == max(speeds) == 100
@@ -76,7 +76,7 @@ def test_a_client_that_was_killed_ends_its_runs_and_no_others():
     plugin.log_event(PAGE_TOPIC, begun("other", client="you"))
     plugin.remove_client(scheduler, "me")
     scheduler.loop.close()
-    assert plugin.runs["mine"].snapshot().stage == "its client is gone" and plugin.runs["mine"].ended
+    assert plugin.runs["mine"].snapshot().stage == "client disconnected" and plugin.runs["mine"].ended
     assert not plugin.runs["other"].ended and plugin.newest.id == "other"
 
 

@@ -144,7 +144,7 @@ def test_a_page_opened_late_shows_how_the_run_was(dashboard, tmp_path, classifie
     with dc.LocalCluster(2, dashboard_address="127.0.0.1:0") as cluster:
         link = cluster.dashboard_link.replace("/status", "/classify")
         early = dashboard(link)
-        wait_for(lambda: "No run" in shown(early)["head"])
+        wait_for(lambda: "No dask-classify run" in shown(early)["head"])
         (tmp_path / "in.csv").write_text("id,text\n1,good\n2,BAD\n3,good\n")
         options = {"classifier": classifiers("fails_on_bad"), "max_bad": 1, "chunk_rows": 1, "block_rows": 1}
         dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "<i>run", **options), cluster)

@@ -135,7 +135,7 @@ def test_the_page_is_in_words_with_shares_and_heads(hostile):
         "2 rows are in <code>quarantine/</code>, 40.0% of the source.",
         '<th scope="row">header line in the output</th><td class="long">no</td>',
         '<th scope="row">slowness</th><td class="long">not used</td>',
-        "1 (33.3%) have no value",
+        "1 (33.3%) without a value",
     ):
         assert words in page, words
     shown = re.sub("<style>.*</style>", "", page, flags=re.DOTALL)
@@ -351,7 +351,7 @@ def test_a_run_without_rows_has_a_page(cluster, tmp_path):
 
 def test_a_run_of_an_earlier_version_has_no_stages(result):
     old = Manifest({name: value for name, value in result.manifest.items() if name != "stages"})
-    assert "kept no times" in report.html(report.figures(dc.Result(result.output, old)))
+    assert "did not record times" in report.html(report.figures(dc.Result(result.output, old)))
 
 
 def test_a_page_that_cannot_be_written_does_not_fail_the_run(command, tmp_path):

@@ -1,4 +1,4 @@
-"""The page /classify of Dask's dashboard, and the scheduler plugin that feeds it.
+"""The page /classify of Dask's dashboard, and the scheduler plugin that collects its data.
 
 May import `runs`.
 """

@@ -1,4 +1,4 @@
-"""A run as the scheduler of its cluster knows it, from events that the client and the workers send."""
+"""The state of a run on the scheduler of its cluster, collected from events of the client and the workers."""
 
 import time
 from collections import Counter
@@ -8,23 +8,23 @@ from typing import Any, NamedTuple
 from ..runs.progress import Beginning, Finished, Place, Progress, Snapshot, names_of
 
 PLUGIN = "dask-classify"
-TOPICS = f"{PLUGIN}-"  # how those of runs begin
-PAGE_TOPIC = f"{PLUGIN}/page"  # what is told for the page alone, of all runs: Dask keeps each topic for ever
-_MOST_POINTS = 1200  # of a run's history; then every other one goes
+TOPICS = f"{PLUGIN}-"  # prefix of the topics of runs
+PAGE_TOPIC = f"{PLUGIN}/page"  # for the page only; shared by all runs, because Dask never deletes a topic
+_MAX_POINTS = 1200  # in a run's history; then every other point is dropped
 
 
 def topic(run_id: str) -> str:
-    """What the workers of a run tell of blocks in flight; the client listens, too."""
+    """Return the topic of the workers' events about blocks in flight. The client subscribes to it, too."""
     return TOPICS + run_id
 
 
 def run_of(topic: str) -> str:
-    """The run that a topic is about."""
+    """Return the ID of the run that a topic belongs to."""
     return topic.removeprefix(TOPICS)
 
 
 class Flight(NamedTuple):
-    """A block in flight, and the process that it is in. No text of the user's."""
+    """A block in flight and its process, without any of the user's data."""
 
     block: int
     rows: int
@@ -37,51 +37,51 @@ class Flight(NamedTuple):
 
 @dataclass
 class FollowedRun:
-    """A run as the scheduler knows it. Times are seconds since 1970."""
+    """The state of a run. Times are seconds since 1970."""
 
     id: str
     title: str = ""
     classifier: str = ""
-    report: str = ""  # where it will be
+    report: str = ""  # path or URL of report.html
     complete: bool = False
-    client: str = ""  # Dask's name of it
-    deadline: float | None = None  # when the machines end themselves
+    client: str = ""  # ID of the Dask client
+    deadline: float | None = None  # when the instances shut themselves down
     began: float = field(default_factory=time.time)
     ended: float | None = None
-    classified: bool = False  # all blocks are done, and the speed is that of the whole stage
+    classified: bool = False  # whether all blocks are done, and the speed is that of the whole stage
     progress: Progress = field(default_factory=Progress)
-    kinds: Counter[str] = field(default_factory=Counter)  # of bad rows: blocks whose first is of this kind
-    flights: dict[str, tuple[str, dict[int, Flight]]] = field(default_factory=dict)  # worker to host, and its blocks
-    history: list[tuple[float, int]] = field(default_factory=list)  # when, rows done
+    kinds: Counter[str] = field(default_factory=Counter)  # blocks by the kind of their first bad row
+    flights: dict[str, tuple[str, dict[int, Flight]]] = field(default_factory=dict)  # by worker: host, blocks in flight
+    history: list[tuple[float, int]] = field(default_factory=list)  # (time, rows done)
     _spacing: float = 1.0  # seconds between two points of the history
 
-    def hear(self, told: dict[str, Any]) -> None:
-        """One event."""
-        if "tasks" in told:
-            flights = [Flight(*values) for values in told["tasks"]]
-            self.flights[told["name"]] = told.get("host", ""), {each.block: each for each in flights}
-            self.progress.under_way(told["name"], {each.block: (each.rows, each.bad_rows) for each in flights})
-        for block in (Finished(*values) for values in told.get("finished", ())):
+    def handle(self, event: dict[str, Any]) -> None:
+        """Update the state with an event."""
+        if "tasks" in event:
+            flights = [Flight(*values) for values in event["tasks"]]
+            self.flights[event["name"]] = event.get("host", ""), {flight.block: flight for flight in flights}
+            self.progress.under_way(event["name"], {flight.block: (flight.rows, flight.bad_rows) for flight in flights})
+        for block in (Finished(*values) for values in event.get("finished", ())):
             self.progress.count(block)
             self.kinds.update([block.kind] if block.kind else [])
-        self.title = told.get("title", self.title)
-        self.classifier = told.get("classifier", self.classifier)
-        self.report = told.get("report", self.report)
-        self.client = told.get("client", self.client)
-        self.deadline = told.get("deadline", self.deadline)
-        if "stage" in told:
-            self.progress.stage(told["stage"])
-        if "classified" in told:
+        self.title = event.get("title", self.title)
+        self.classifier = event.get("classifier", self.classifier)
+        self.report = event.get("report", self.report)
+        self.client = event.get("client", self.client)
+        self.deadline = event.get("deadline", self.deadline)
+        if "stage" in event:
+            self.progress.stage(event["stage"])
+        if "classified" in event:
             self.classified = True
-            self.progress.classified(told["classified"])
-        if "beginning" in told:
-            self.progress.start(Beginning(*told["beginning"]))
-        if "end" in told:
-            self._end(told["end"])
-        self._remember()
+            self.progress.classified(event["classified"])
+        if "beginning" in event:
+            self.progress.start(Beginning(*event["beginning"]))
+        if "end" in event:
+            self._end(event["end"])
+        self._record_history()
 
     def snapshot(self) -> Snapshot:
-        """How far it is, or was at its end, with its speed while it classified."""
+        """Return the current progress or, after the end of the run, the final one with the average speed."""
         now = self.progress.snapshot()
         if self.classified:
             return replace(now, seconds_left=None)
@@ -92,41 +92,41 @@ class FollowedRun:
         return replace(now, rows_a_second=(now.done - before) / seconds, seconds_left=None)
 
     def in_flight(self) -> list[tuple[str, Flight]]:
-        """Where, for people, and what: each block in flight, in the order of blocks; none when the run has ended."""
-        flying = self._flying()
-        names = names_of({place for place, _ in flying} | self.progress.places())
-        return sorted(((names[place], flight) for place, flight in flying), key=lambda each: each[1].block)
+        """Return the blocks in flight, in order, each with the name of its worker or process; none after the end."""
+        placed = self._placed_flights()
+        names = names_of({place for place, _ in placed} | self.progress.places())
+        return sorted(((names[place], flight) for place, flight in placed), key=lambda item: item[1].block)
 
     def rows_by_worker(self) -> dict[str, int]:
-        """Rows done, those of blocks in flight among them, by worker or process."""
-        flying: Counter[Place] = Counter()
-        for place, flight in self._flying():
-            flying[place] += flight.rows + flight.bad_rows
-        return self.progress.rows_by_worker(flying)
+        """Return the rows done, including those of blocks in flight, by worker or process."""
+        rows_in_flight: Counter[Place] = Counter()
+        for place, flight in self._placed_flights():
+            rows_in_flight[place] += flight.rows + flight.bad_rows
+        return self.progress.rows_by_worker(rows_in_flight)
 
-    def _flying(self) -> list[tuple[Place, Flight]]:
+    def _placed_flights(self) -> list[tuple[Place, Flight]]:
         if self.ended:
             return []
-        found = []
+        placed = []
         for number, worker, _, _ in self.progress.in_flight():
             host, flights = self.flights[worker]
-            found.append(((worker, host, flights[number].pid), flights[number]))
-        return found
+            placed.append(((worker, host, flights[number].pid), flights[number]))
+        return placed
 
-    def _end(self, how: str) -> None:
-        self.progress.stage(how)
-        self.ended, self.complete = time.time(), how == "complete"
+    def _end(self, outcome: str) -> None:
+        self.progress.stage(outcome)
+        self.ended, self.complete = time.time(), outcome == "complete"
 
-    def _remember(self) -> None:
+    def _record_history(self) -> None:
         now = self.ended or time.time()
         if self.progress.begun and (not self.history or now - self.history[-1][0] >= self._spacing):
             self.history.append((now, self.snapshot().done))
-        if len(self.history) > _MOST_POINTS:
+        if len(self.history) > _MAX_POINTS:
             self._spacing *= 2
             del self.history[1::2]
 
 
 def newest_run(scheduler) -> FollowedRun | None:
-    """The run of a scheduler that began last; None where there was none yet."""
+    """Return the scheduler's run that started last, or None before the first run."""
     plugin = scheduler.plugins.get(PLUGIN)
     return plugin and plugin.newest

@@ -1,7 +1,6 @@
-"""Dask's dashboard, made when somebody first looks at it.
+"""Dask's dashboard, created on the first request for one of its pages.
 
-Its pages need Bokeh, whose import takes most of a second: a run that nobody watches need not wait for that,
-nor pay for it.
+The pages need Bokeh, which takes most of a second to import. A run without visitors does not spend that time.
 """
 
 import asyncio
@@ -10,48 +9,53 @@ import importlib
 from tornado import web
 
 
-class _Door(web.RequestHandler):
-    """Answers the first request for any page."""
+class _FirstRequest(web.RequestHandler):
+    """Handle requests until the dashboard exists."""
 
-    def initialize(self, pages: "LazyDashboard") -> None:
-        self.pages = pages
+    def initialize(self, dashboard: "LazyDashboard") -> None:
+        self.dashboard = dashboard
 
     async def get(self) -> None:
         try:
-            await self.pages.made()
+            await self.dashboard.created()
         except ImportError as error:
             self.set_status(503)
             self.finish(f"Dask's dashboard needs Bokeh: {error}")
         else:
-            self.redirect("/" + self.request.uri.lstrip("/"))  # to itself, which now is there, or is not found
+            self.redirect("/" + self.request.uri.lstrip("/"))  # to the same address, which the dashboard now serves
 
 
 class LazyDashboard:
-    """The pages of one server that was started with `dashboard=False`: Dask's scheduler, or a worker.
+    """The dashboard of a Dask scheduler or worker that was started with `dashboard=False`.
 
-    `module` makes them: page.py, with Dask's own, or distributed.dashboard.worker.
+    Parameters
+    ----------
+    server : distributed.Scheduler or distributed.Worker
+        The server whose dashboard it is.
+    module : str
+        Name of the module whose `connect` creates the pages.
     """
 
     def __init__(self, server, module: str):
         self.server, self.module = server, module
-        self.making: asyncio.Task | None = None
-        self.door = web.Application([(r".*", _Door, {"pages": self})])
-        server.http_application.add_application(self.door)
+        self.creation: asyncio.Task | None = None
+        self.placeholder = web.Application([(r".*", _FirstRequest, {"dashboard": self})])
+        server.http_application.add_application(self.placeholder)
         server.has_lazy_dashboard = True
 
-    async def made(self) -> None:
-        """Wait until the pages are there, and have them made if that has not begun."""
-        if self.making is None:
-            self.making = asyncio.ensure_future(self._make())
-        await self.making
+    async def created(self) -> None:
+        """Wait until the pages exist; start to create them if necessary."""
+        if self.creation is None:
+            self.creation = asyncio.ensure_future(self._create())
+        await self.creation
 
-    async def _make(self) -> None:
-        dashboard = await asyncio.to_thread(importlib.import_module, self.module)  # the loop must not wait for imports
+    async def _create(self) -> None:
+        module = await asyncio.to_thread(importlib.import_module, self.module)  # imports would block the event loop
         application = self.server.http_application
-        application.applications.remove(self.door)
-        dashboard.connect(application, self.server.http_server, self.server, prefix="/")
+        application.applications.remove(self.placeholder)
+        module.connect(application, self.server.http_server, self.server, prefix="/")
 
 
 def is_lazy(server) -> bool:
-    """Whether a server's pages are made when they are looked at."""
+    """Return whether a server's dashboard is created on the first request."""
     return getattr(server, "has_lazy_dashboard", False)

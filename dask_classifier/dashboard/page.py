@@ -1,4 +1,4 @@
-"""The page /classify of Dask's dashboard: how far the newest run is, how fast, where, and until when."""
+"""The page /classify of Dask's dashboard: progress, speed, workers and time left of the newest run."""
 
 import time
 
@@ -22,14 +22,14 @@ from .events import FollowedRun, newest_run
 
 PAGE = "classify"
 _UPDATE_MS = 500
-_SMOOTH_SECONDS = 10.0  # of the curve of rows/s: blocks report chunk by chunk
-_MOST_WORKERS = 40  # bars
+_SMOOTH_SECONDS = 10.0  # the curve shows a moving average, because rows arrive chunk by chunk
+_MAX_WORKERS = 40  # bars in the chart
 _DONE = "#2b7a78"
-_MOST_FLIGHTS = 64  # rows of the table
-_WIDE = ".bk-clearfix { width: 100%; }"  # Bokeh's own is as wide as the text
-_WRAPPED = ":host { flex-wrap: wrap; }"  # charts side by side, or below each other on a phone
+_MAX_FLIGHTS = 64  # rows in the table
+_WIDE = ".bk-clearfix { width: 100%; }"  # by default, Bokeh makes it as wide as its text
+_WRAPPED = ":host { flex-wrap: wrap; }"  # charts side by side, or one below the other on a phone
 _TEMPLATES = env.overlay(loader=jinja2.ChoiceLoader([env.loader, jinja2.PackageLoader("dask_classifier", "templates")]))
-_IN_THE_DARK = """
+_DARK_MODE = """
 if (matchMedia('(prefers-color-scheme: dark)').matches)
     for (const plot of plots) {
         plot.title.text_color = '#c5ced3'
@@ -45,20 +45,29 @@ if (matchMedia('(prefers-color-scheme: dark)').matches)
 
 
 def connect(application, http_server, scheduler, prefix: str = "") -> None:
-    """Make Dask's pages, and ours."""
+    """Create Dask's pages, and this one."""
     dask_pages.connect(application, http_server, scheduler, prefix=prefix)
     add(scheduler)
 
 
 def add(scheduler) -> str | None:
-    """Add the page to the dashboard of a scheduler, and a link to the menu of all its pages. Returns the page's path;
-    None where there is no dashboard.
+    """Add the page to a scheduler's dashboard, with a link in the menu of all pages.
+
+    Parameters
+    ----------
+    scheduler : distributed.Scheduler
+        The scheduler.
+
+    Returns
+    -------
+    str or None
+        The path of the page, or None without a dashboard.
     """
-    there = [each for each in scheduler.http_application.applications if isinstance(each, BokehTornado)]
-    if not there:
+    dashboards = [app for app in scheduler.http_application.applications if isinstance(app, BokehTornado)]
+    if not dashboards:
         return None
-    prefix = there[0].prefix.rstrip("/")
-    variables = dask_pages.template_variables(scheduler)  # the same object for all pages
+    prefix = dashboards[0].prefix.rstrip("/")
+    variables = dask_pages.template_variables(scheduler)  # one object, which all pages share
     if PAGE in variables["pages"]:
         return f"{prefix}/{PAGE}"
     variables["pages"].insert(0, PAGE)
@@ -70,20 +79,20 @@ def add(scheduler) -> str | None:
 
 
 def document(scheduler, extra, doc) -> None:
-    """What a browser that opens the page gets."""
+    """Fill the Bokeh document of a visitor's page."""
     page = Page(scheduler)
     page.update()
     add_periodic_callback(doc, page, _UPDATE_MS)
     doc.title = "dask-classify"
     doc.add_root(page.root)
-    doc.js_on_event(DocumentReady, CustomJS(args={"plots": [page.curve, page.bars]}, code=_IN_THE_DARK))
+    doc.js_on_event(DocumentReady, CustomJS(args={"plots": [page.curve, page.bars]}, code=_DARK_MODE))
     doc.template = _TEMPLATES.get_template("classify.html")
     doc.template_variables.update(extra)
     doc.theme = BOKEH_THEME
 
 
 class Page(DashboardComponent):
-    """The page's parts, and how they follow the run."""
+    """The components of the page, and their updates."""
 
     def __init__(self, scheduler):
         self.scheduler = scheduler
@@ -104,7 +113,7 @@ class Page(DashboardComponent):
     def _curve(self):
         plot = figure(
             title="Rows per second",
-            x_axis_label="seconds since the run began",
+            x_axis_label="seconds since the run started",
             **_CHART,
             tools="hover,reset,xwheel_zoom,xpan",
             tooltips=[("rows/s", "@speed{0,0}"), ("after", "@seconds{0} s")],
@@ -134,7 +143,7 @@ class Page(DashboardComponent):
         return plot
 
     def update(self) -> None:
-        """Show how far the run is now. All parts show one moment: the bars add up to what the headline says."""
+        """Show the current state. All components show the same moment: the bars add up to the rows in the headline."""
         run = newest_run(self.scheduler)
         if run is None:
             self.head.text = _EMPTY
@@ -146,33 +155,33 @@ class Page(DashboardComponent):
         flights = run.in_flight()
         self.flights.text = templating.render(
             "flights.html",
-            flights=flights[:_MOST_FLIGHTS],
-            more=max(0, len(flights) - _MOST_FLIGHTS),
+            flights=flights[:_MAX_FLIGHTS],
+            more=max(0, len(flights) - _MAX_FLIGHTS),
             seconds=format_seconds,
             bytes=format_bytes,
         )
 
     def _update_bars(self, rows_by_worker: dict[str, int]) -> None:
-        most = sorted(rows_by_worker.items(), key=lambda item: item[1])[-_MOST_WORKERS:]
-        names = [name for name, _ in most]
-        hidden = len(rows_by_worker) - len(most)
-        self.bars.title.text = "Rows done" + (f" ({hidden} more)" if hidden else "")
+        shown = sorted(rows_by_worker.items(), key=lambda item: item[1])[-_MAX_WORKERS:]
+        names = [name for name, _ in shown]
+        hidden = len(rows_by_worker) - len(shown)
+        self.bars.title.text = "Rows done" + (f" ({hidden} more not shown)" if hidden else "")
         if self.bars.y_range.factors != names:
             self.bars.y_range.factors = names
             self.bars.height = max(300, 60 + 20 * len(names))
-            self.bar.height = min(0.7, 0.12 * len(names))  # of the place of one
-        update(self.workers, {"name": names, "rows": [rows for _, rows in most]})
+            self.bar.height = min(0.7, 0.12 * len(names))  # as a share of a bar's space
+        update(self.workers, {"name": names, "rows": [rows for _, rows in shown]})
 
 
 _CHART = {"height": 300, "sizing_mode": "stretch_width", "styles": {"flex": "1 1 320px", "min-width": "0"}}
-_EMPTY = "<p>No run of dask-classify has begun on this cluster yet. This page fills when one does.</p>"
+_EMPTY = "<p>No dask-classify run has started on this cluster yet. This page will show the first one.</p>"
 
 
 def curve(run: FollowedRun) -> dict[str, list[float]]:
-    """Rows a second over time, each over the last seconds before."""
+    """Return the rows per second over time, as moving averages, in columns for the chart."""
     seconds, speed, first = [], [], 0
-    for place, (when, done) in enumerate(run.history):
-        while first + 1 < place and when - run.history[first][0] > _SMOOTH_SECONDS:
+    for position, (when, done) in enumerate(run.history):
+        while first + 1 < position and when - run.history[first][0] > _SMOOTH_SECONDS:
             first += 1
         then, before = run.history[first]
         if when > then:
@@ -182,7 +191,7 @@ def curve(run: FollowedRun) -> dict[str, list[float]]:
 
 
 def _notes(run: FollowedRun) -> dict[str, str]:
-    """What is not a number; no text of the source, nor of an exception."""
+    """Return the lines below the numbers. They contain no text of the input or of an exception."""
     notes = {"classifier": run.classifier} if run.classifier else {}
     if run.kinds:
         kinds = (f"{kind} in {blocks:,} block{'' if blocks == 1 else 's'}" for kind, blocks in run.kinds.most_common(6))
@@ -195,11 +204,11 @@ def _notes(run: FollowedRun) -> dict[str, str]:
 def _times(run: FollowedRun, now: Snapshot) -> dict[str, str]:
     if run.ended:
         return {"time": format_seconds(run.ended - run.began)}
-    times = {"so far": format_seconds(time.time() - run.began)}
+    times = {"time so far": format_seconds(time.time() - run.began)}
     if now.seconds_left is not None and now.rows:
-        times["left, about"] = format_seconds(now.seconds_left)
+        times["estimated time left"] = format_seconds(now.seconds_left)
     if run.deadline:
         spare = run.deadline - time.time()
         late = now.seconds_left is not None and now.seconds_left > spare
-        times["until the machines' deadline"] = format_seconds(max(0, spare)) + (": too soon" if late else "")
+        times["until the instances' deadline"] = format_seconds(max(0, spare)) + (" (too early)" if late else "")
     return times

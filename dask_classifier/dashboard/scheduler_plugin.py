@@ -1,7 +1,7 @@
-"""What a Dask scheduler has of us: a plugin that follows its runs, for the page /classify of its dashboard.
+"""The scheduler plugin that follows runs for the page /classify, and cleans up after clients that were killed.
 
-It knows of a run whether or not somebody looks, so a page that is opened late shows the whole run. And it knows whose
-run it is, so it takes away from the workers what a killed client left there.
+It follows each run from its start, so a page that is opened late shows the whole run. It also knows the client of each
+run; if the client is killed, it removes the run's processes and files from the workers.
 """
 
 import contextlib
@@ -13,23 +13,23 @@ from distributed import Scheduler, SchedulerPlugin
 from .events import PAGE_TOPIC, PLUGIN, TOPICS, FollowedRun, run_of, topic
 from .lazy import is_lazy
 
-_MOST_RUNS = 8  # that are kept, beside those at work
+_MAX_ENDED_RUNS = 8  # older ones are forgotten
 
 
 class RunsPlugin(SchedulerPlugin):
-    """Follows the runs of a scheduler. Registered by each run; the first one stays."""
+    """Follow the runs of a scheduler. Every run registers the plugin; Dask keeps the first one."""
 
     name = PLUGIN
     idempotent = True
 
     def __init__(self):
-        self.runs: dict[str, FollowedRun] = {}  # the newest last
-        self.owners: dict[str, str] = {}  # of each run that has not ended: Dask's name of its client
+        self.runs: dict[str, FollowedRun] = {}  # by run ID, the newest last
+        self.owners: dict[str, str] = {}  # run ID to client ID, for runs that have not ended
         self.scheduler: Scheduler | None = None
-        self.path: str | None = None  # of the page, where there is a dashboard
+        self.path: str | None = None  # of the page; None without a dashboard
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Add our page to a dashboard that is there already; one that is made later has it from the start."""
+        """Add the page to an existing dashboard. One that is created later includes it from the start."""
         self.scheduler = scheduler
         if is_lazy(scheduler):
             self.path = "/classify"
@@ -39,7 +39,7 @@ class RunsPlugin(SchedulerPlugin):
             self.path = page.add(scheduler)
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Hear what concerns a run. One begins when its client says what it is called."""
+        """Handle an event of a run. A run starts with the event that contains its title."""
         if not isinstance(msg, dict) or not (topic == PAGE_TOPIC or topic.startswith(TOPICS)):
             return
         run = msg["run"] if topic == PAGE_TOPIC else run_of(topic)
@@ -49,42 +49,42 @@ class RunsPlugin(SchedulerPlugin):
             self.owners.pop(run, None)
         if "title" in msg and run not in self.runs:
             self.runs[run] = FollowedRun(run)
-            self._forget_old_ones()
+            self._forget_old_runs()
         if run in self.runs:
-            self.runs[run].hear(msg)
+            self.runs[run].handle(msg)
 
-    def _forget_old_ones(self) -> None:
-        over = [name for name, run in self.runs.items() if run.ended]
-        for name in over[: max(0, len(over) - _MOST_RUNS)]:
+    def _forget_old_runs(self) -> None:
+        ended = [name for name, run in self.runs.items() if run.ended]
+        for name in ended[: max(0, len(ended) - _MAX_ENDED_RUNS)]:
             del self.runs[name]
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """End the runs of a client that leaves without a word, which means that it was killed."""
+        """Mark the runs of a client as ended, and clean up. A client that disconnects in mid-run was killed."""
         for run in [run for run, owner in self.owners.items() if owner == client]:
             del self.owners[run]
             if run in self.runs:
-                self.runs[run].hear({"end": "its client is gone"})
+                self.runs[run].handle({"end": "client disconnected"})
             scheduler.loop.add_callback(_clear_workers, scheduler, topic(run))
 
     @property
     def newest(self) -> FollowedRun | None:
-        """The run that began last; of those at work, if there are any."""
-        at_work = [run for run in self.runs.values() if not run.ended]
-        return next(reversed(at_work or list(self.runs.values())), None)
+        """The run that started last among the running ones or, if none is running, among all."""
+        running = [run for run in self.runs.values() if not run.ended]
+        return next(reversed(running or list(self.runs.values())), None)
 
 
 async def _clear_workers(scheduler: Scheduler, plugin: str) -> None:
-    """Take a run's processes, folder and timer from the workers, also from those that join later."""
-    with contextlib.suppress(ValueError, OSError):  # it was never registered, or a worker has just left
+    """Unregister a run's worker plugin, which stops its processes and deletes its folder on all workers."""
+    with contextlib.suppress(ValueError, OSError):  # the plugin was never registered, or a worker has just left
         await scheduler.unregister_worker_plugin(None, plugin)
 
 
 def page_path(dask_scheduler: Scheduler) -> str | None:
-    """Where a scheduler's page is; None where it has no dashboard."""
+    """Return the path of a scheduler's page, or None without a dashboard."""
     plugin = dask_scheduler.plugins.get(PLUGIN)
     return plugin.path if isinstance(plugin, RunsPlugin) else None
 
 
 async def dask_setup(scheduler: Scheduler) -> None:
-    """For `dask scheduler --preload`: the page is there before the first run."""
+    """Add the page before the first run; called by `dask scheduler --preload`."""
     await scheduler.register_scheduler_plugin(RunsPlugin(), idempotent=True)

@@ -1,4 +1,4 @@
-"""Where tasks run: in this process, or in classifier processes on the workers of any Dask cluster.
+"""Execution of tasks: in this process, or in classifier processes on the workers of any Dask cluster.
 
 May import `dashboard` and the rooms before it, but not AWS.
 """

@@ -1,4 +1,4 @@
-"""What a classifier process does: take tasks from a pipe, one after the other, until its parent is gone."""
+"""The main loop of a classifier process: run tasks from a pipe, one at a time, until the parent process exits."""
 
 import io
 import multiprocessing
@@ -19,13 +19,13 @@ REPORT_SECONDS = 0.2
 
 
 def serve(pipe: Connection, output: Connection, site: Site, environment: dict[str, str]) -> None:
-    """Do tasks until the pipe is closed. What is printed goes to `output`."""
-    os.environ.update(environment)  # the forkserver has that of the first cluster's time
-    multiprocessing.current_process().daemon = False  # a classifier may have children of its own
-    os.setsid()  # a process group of its own: Ctrl-C does not reach it, and it goes with all that it has started
+    """Run tasks until the pipe is closed. Standard output and standard error go to `output`."""
+    os.environ.update(environment)  # the forkserver still has the environment of the first cluster in this process
+    multiprocessing.current_process().daemon = False  # daemons cannot have children, but a classifier may start some
+    os.setsid()  # in its own process group, it is not reached by Ctrl-C and can be killed with all of its children
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _print_to(output)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _redirect_output(output)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     while True:
         try:
             task, args = pipe.recv()
@@ -34,22 +34,22 @@ def serve(pipe: Connection, output: Connection, site: Site, environment: dict[st
         pipe.send(_outcome(task, args, site, pipe))
 
 
-def _print_to(output: Connection) -> None:
-    """Send to a pipe what this process and those that it starts print: on the terminal, it would break the display."""
+def _redirect_output(output: Connection) -> None:
+    """Redirect the output of this process and its children to a pipe. On the terminal, it would disturb the display."""
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     output.close()
-    sys.stdout, sys.stderr = map(_stream, (1, 2))  # those of the forkserver may be buffered, or of a file
+    sys.stdout, sys.stderr = map(_stream, (1, 2))  # the forkserver's streams may be buffered, or write to a file
 
 
 def _stream(descriptor: int) -> TextIO:
-    """A text stream whose lines go out at once, and in which any text can be printed."""
+    """Return a line-buffered text stream that accepts any text."""
     binary = os.fdopen(descriptor, "wb", buffering=0, closefd=False)
     return io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
-def _end_with_parent() -> None:
-    """Sleeps until the parent is gone, even by SIGKILL, then ends this process and all that it has started."""
+def _exit_with_parent() -> None:
+    """Wait for the parent's exit, even by SIGKILL; then kill this process and all of its children."""
     wait([multiprocessing.parent_process().sentinel])
     os.killpg(os.getpid(), signal.SIGKILL)
 
@@ -58,17 +58,17 @@ def _outcome(task: str, args: tuple, site: Site, pipe: Connection) -> tuple[str,
     try:
         return "done", resolve_name(task)(site, _reporter(pipe), *args)
     except DaskClassifyError as error:
-        error.__cause__ = error.__context__ = None  # the user's, which may not survive pickling
+        error.__cause__ = error.__context__ = None  # exceptions of the user's code may not survive pickling
         return "failed", error.with_traceback(None)
     except BaseException as error:
         message = f"{type(error).__name__} in {task}: {error}\n{traceback.format_exc()}"
         return "failed", TaskFailed(
-            message, "This is a defect of dask-classify, or a process out of memory: please report it."
+            message, "The process may have run out of memory. If not, this is a defect of dask-classify: report it."
         )
 
 
 def _reporter(pipe: Connection) -> Report:
-    """A report function that talks to the parent a few times a second at most."""
+    """Return a function that reports progress to the parent, every 0.2 s at most."""
     last = time.monotonic()
 
     def report(rows: int, bad_rows: int) -> None:

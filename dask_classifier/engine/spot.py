@@ -1,4 +1,4 @@
-"""A worker on a spot instance leaves its cluster before EC2 takes the machine."""
+"""Retire the Dask worker on a spot instance before EC2 reclaims the instance."""
 
 import json
 import os
@@ -7,42 +7,54 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-ENVIRONMENT = "DASK_CLASSIFY_SPOT"  # set where the machine is, or may be, a spot instance
+ENVIRONMENT = "DASK_CLASSIFY_SPOT"  # set if this is, or may be, a spot instance
 _METADATA = "http://169.254.169.254/latest/"
-_POLL_SECONDS = 5.0  # as AWS advises; the notice comes two minutes before the end
+_POLL_SECONDS = 5.0  # recommended by AWS, which gives notice two minutes in advance
 
 
-def watch(worker, tell: Callable[[str], None]) -> threading.Event:
-    """Retire the Dask worker when EC2 gives notice; `tell` is told why. Nothing where it is no spot instance.
+def watch(worker, report: Callable[[str], None]) -> threading.Event:
+    """Watch for EC2's interruption notice in a thread; then retire the Dask worker. Do nothing on other computers.
 
-    Setting the event that is returned ends the watch.
+    Parameters
+    ----------
+    worker : distributed.Worker
+        The worker to retire.
+    report : callable
+        Called with the reason, before the worker leaves.
 
+    Returns
+    -------
+    threading.Event
+        Set it to stop the watch.
+
+    Notes
+    -----
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
     """
-    over = threading.Event()
+    stop = threading.Event()
     if os.environ.get(ENVIRONMENT):
-        threading.Thread(target=_wait, args=(worker, tell, over), daemon=True, name="dask-classify-spot").start()
-    return over
+        threading.Thread(target=_wait, args=(worker, report, stop), daemon=True, name="dask-classify-spot").start()
+    return stop
 
 
-def _wait(worker, tell: Callable[[str], None], over: threading.Event) -> None:
-    while not over.wait(_POLL_SECONDS) and worker.status.name == "running":
+def _wait(worker, report: Callable[[str], None], stop: threading.Event) -> None:
+    while not stop.wait(_POLL_SECONDS) and worker.status.name == "running":
         if when := notice():
-            tell(f"EC2 takes its machine back at {when}")
+            report(f"EC2 reclaims its instance at {when}")
             worker.loop.add_callback(worker.close_gracefully, restart=False, reason="spot interruption")
             return
 
 
 def notice() -> str | None:
-    """When EC2 will take this machine back, if it said so."""
+    """Return the time at which EC2 will reclaim this instance, or None if there is no notice."""
     try:
-        ask = urllib.request.Request(
+        request = urllib.request.Request(
             _METADATA + "api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"}
         )
-        token = urllib.request.urlopen(ask, timeout=2).read().decode()
-        ask = urllib.request.Request(
+        token = urllib.request.urlopen(request, timeout=2).read().decode()
+        request = urllib.request.Request(
             _METADATA + "meta-data/spot/instance-action", headers={"X-aws-ec2-metadata-token": token}
         )
-        return json.load(urllib.request.urlopen(ask, timeout=2))["time"]
-    except (OSError, ValueError, KeyError):  # 404: no notice
+        return json.load(urllib.request.urlopen(request, timeout=2))["time"]
+    except (OSError, ValueError, KeyError):  # 404 without a notice
         return None

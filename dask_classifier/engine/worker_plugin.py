@@ -1,4 +1,4 @@
-"""What a Dask worker has of us: its classifier processes, given to it by a plugin, and the task that uses them."""
+"""The plugin that gives a Dask worker its classifier processes, and the Dask task that uses them."""
 
 import contextlib
 import multiprocessing
@@ -28,27 +28,27 @@ from . import spot
 from .printed import Printed
 from .processes import ClassifierProcesses, start_forkserver
 
-_TELL_SECONDS = 0.5
+_REPORT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Died:
-    """What a Dask task returns when its process died."""
+    """The result of a Dask task whose process died."""
 
     manner: str
 
 
 class UnderWay(NamedTuple):
-    """A block in flight: rows so far, where, and since when on this machine's monotonic clock."""
+    """A block in flight."""
 
-    rows: int
-    bad_rows: int
+    rows: int  # so far
+    bad_rows: int  # so far
     pid: int
-    began: float
+    began: float  # on this computer's monotonic clock
 
 
 def in_classifier_process(number: int, args: tuple, *, plugin: str, task: str, timeout: float | None) -> object:
-    """The Dask task: a thread of the worker that waits for a classifier process. Returns failures as values."""
+    """Wait for a classifier process in a thread of the worker. This is the Dask task; it returns failures as values."""
     try:
         return get_worker().plugins[plugin].call(number, task, args, timeout)
     except ProcessDied as death:
@@ -58,9 +58,7 @@ def in_classifier_process(number: int, args: tuple, *, plugin: str, task: str, t
 
 
 class ClassifierPlugin(WorkerPlugin):
-    """Gives a Dask worker its classifier processes and the classifier's files, also a worker that joins
-    later.
-    """
+    """Give each Dask worker, even one that joins later, its classifier processes and the classifier's files."""
 
     def __init__(
         self,
@@ -74,9 +72,9 @@ class ClassifierPlugin(WorkerPlugin):
         self.environment, self.renewal = environment, renewal
 
     def setup(self, worker) -> None:
-        """Lay the files down; the processes start with their first task."""
+        """Install the classifier's files. Processes start with their first task."""
         if multiprocessing.current_process().daemon:
-            multiprocessing.current_process().daemon = False  # a Nanny's child; else it may have no children
+            multiprocessing.current_process().daemon = False  # under a Nanny; daemons cannot have children
         start_forkserver()
         self.folder = tempfile.mkdtemp(prefix="classifier-", dir=worker.local_directory)
         self.package.install(Path(self.folder))
@@ -86,35 +84,35 @@ class ClassifierPlugin(WorkerPlugin):
         self.printed = Printed()
         self.blocks: dict[int, UnderWay] = {}
         self.usage = Usage()
-        self.finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()  # that the page has not heard of
+        self.finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()  # not yet reported to the page
         self.worker, self.proc = worker, worker.monitor.proc
-        # where Dask watches memory, it would pause a worker for what its children share
+        # with a memory limit, Dask would pause the worker for memory that its children share
         worker.monitor.proc = Family(self.proc, self.pool, memory=not worker.memory_manager.memory_limit)
-        self.telling = PeriodicCallback(self._tell, _TELL_SECONDS * 1000)
-        self.telling.start()
-        self.watch_is_over = spot.watch(worker, self._leave)
+        self.reporting = PeriodicCallback(self._report, _REPORT_SECONDS * 1000)
+        self.reporting.start()
+        self.stop_spot_watch = spot.watch(worker, self._report_leaving)
 
-    def _leave(self, why: str) -> None:
-        told = {"name": self.worker_name, "leaving": why}
-        self.worker.loop.add_callback(self.worker.log_event, self.name, told)
+    def _report_leaving(self, reason: str) -> None:
+        event = {"name": self.worker_name, "leaving": reason}
+        self.worker.loop.add_callback(self.worker.log_event, self.name, event)
 
     def teardown(self, worker) -> None:
-        """End the processes."""
-        with contextlib.suppress(Exception):  # the scheduler may be gone
-            self._tell()
-        self.telling.stop()
-        self.watch_is_over.set()
+        """Stop the processes and restore the worker."""
+        with contextlib.suppress(Exception):  # the scheduler may have exited
+            self._report()
+        self.reporting.stop()
+        self.stop_spot_watch.set()
         self.pool.close()
         worker.monitor.proc = self.proc
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def call(self, number: int, task: str, args: tuple, timeout: float | None) -> object:
         """Run one task in a process of this worker."""
-        if (mine := versions()) != self.expected:
-            raise ClusterError(*_explain_versions(mine, self.expected))
+        if (installed := versions()) != self.expected:
+            raise ClusterError(*_explain_versions(installed, self.expected))
 
         def on_start(pid: int) -> None:
-            if task == CLASSIFY_BLOCK:  # others have numbers of their own
+            if task == CLASSIFY_BLOCK:  # the numbers of other tasks are not those of blocks
                 self.blocks[number] = UnderWay(0, 0, pid, time.monotonic())
 
         def on_report(rows: int, bad: int) -> None:
@@ -123,65 +121,70 @@ class ClassifierPlugin(WorkerPlugin):
 
         self._restore_files()
         try:
-            done = self.pool.call(
+            result = self.pool.call(
                 task, *args, on_start=on_start, on_report=on_report, on_output=self.printed.add, timeout=timeout
             )
-            if isinstance(done, Receipt):
-                self.finished.put(Finished.of(done))
-            return done
+            if isinstance(result, Receipt):
+                self.finished.put(Finished.of(result))
+            return result
         finally:
             self.blocks.pop(number, None)
-            self._tell_printed()  # before the outcome, so that the client hears of it before the run is over
+            self._report_printed()  # before the result, so that the client gets the lines before the run is over
 
     def _restore_files(self) -> None:
-        """Lay the classifier's files down again where something that cleans temporary folders has removed them."""
+        """Install the classifier's files again if they were removed, as by a cleaner of temporary folders."""
         if not all(Path(self.folder, name).exists() for name in self.package.files):
             Path(self.folder).mkdir(parents=True, exist_ok=True)
             self.package.install(Path(self.folder))
 
-    def _tell_printed(self) -> None:
+    def _report_printed(self) -> None:
         if lines := self.printed.take():
             self.worker.log_event(self.name, {"name": self.worker_name, "printed": lines})
 
-    def _tell(self) -> None:
-        """What is done first: a block that is neither done nor in flight would look lost."""
-        self.pool.rest()
-        self._tell_printed()
+    def _report(self) -> None:
+        """Report finished blocks, then those in flight: a block that is in neither report would seem to be lost."""
+        self.pool.stop_idle()
+        self._report_printed()
         now = time.monotonic()
-        self.usage.keep({at.pid for at in self.blocks.copy().values()})
+        self.usage.keep({block.pid for block in self.blocks.copy().values()})
         tasks = [
-            (number, at.rows, at.bad_rows, at.pid, round(now - at.began, 1), *self.usage.of(at.pid))
-            for number, at in self.blocks.copy().items()
+            (number, block.rows, block.bad_rows, block.pid, round(now - block.began, 1), *self.usage.of(block.pid))
+            for number, block in self.blocks.copy().items()
         ]
         if finished := [self.finished.get() for _ in range(self.finished.qsize())]:
             self.worker.log_event(PAGE_TOPIC, {"run": run_of(self.name), "finished": finished})
         if tasks:
-            told = {"name": self.worker_name, "host": socket.gethostname(), "tasks": tasks}
-            self.worker.log_event(self.name, told)
+            event = {"name": self.worker_name, "host": socket.gethostname(), "tasks": tasks}
+            self.worker.log_event(self.name, event)
 
 
-def _explain_versions(mine: dict[str, str], expected: dict[str, str]) -> tuple[str, str]:
+def _explain_versions(installed: dict[str, str], expected: dict[str, str]) -> tuple[str, str]:
     differences = [
-        f"{name} {mine.get(name)} (you have {want})" for name, want in expected.items() if mine.get(name) != want
+        f"{name} {installed.get(name)} (you have {version})"
+        for name, version in expected.items()
+        if installed.get(name) != version
     ]
     return (
-        f"The workers' versions are not yours: {', '.join(differences)}.",
-        "They would write other bytes. Install the same versions on both sides, as constraints.txt has them.",
+        f"Package versions on the workers differ from yours: {', '.join(differences)}.",
+        "The output could differ, too. Install the same versions on both sides, such as those in constraints.txt.",
     )
 
 
 class Usage:
-    """What classifier processes use. Dask's monitor has its own, since CPU time counts from one look to the next."""
+    """CPU and memory use of classifier processes.
+
+    It is separate from Dask's monitor, because psutil measures CPU use since the last call.
+    """
 
     def __init__(self):
         self._known: dict[int, psutil.Process] = {}
 
     def keep(self, pids: set[int]) -> None:
-        """Forget processes that are at work no more."""
+        """Forget all processes except those with these IDs."""
         self._known = {pid: process for pid, process in self._known.items() if pid in pids}
 
     def of(self, pid: int) -> tuple[float, int]:
-        """Return percent of one core since the last look, and bytes of memory; zeros for a process that is gone."""
+        """Return the CPU use since the last call, in percent of one core, and memory in bytes; zeros after its exit."""
         try:
             if pid not in self._known:
                 self._known[pid] = psutil.Process(pid)
@@ -192,8 +195,9 @@ class Usage:
 
 
 class Family:
-    """A worker's process together with its classifier processes, as psutil shows one process: the dashboard
-    then tells the truth.
+    """A worker's process and its classifier processes, with the interface of a single psutil process.
+
+    With it, Dask's dashboard includes the classifier processes in the worker's CPU and memory use.
     """
 
     def __init__(self, proc: psutil.Process, pool: ClassifierProcesses, *, memory: bool):
@@ -203,25 +207,26 @@ class Family:
     def __getattr__(self, name: str):
         return getattr(self._proc, name)
 
-    def _each(self) -> Iterator[psutil.Process]:
+    def _processes(self) -> Iterator[psutil.Process]:
         yield self._proc
         for pid in self._pool.pids():
-            with contextlib.suppress(psutil.Error):  # it may just have ended
+            with contextlib.suppress(psutil.Error):  # it may just have exited
                 yield self._children.setdefault(pid, psutil.Process(pid))
 
     def cpu_percent(self) -> float:
-        """CPU use since the last call, in percent of one core."""
-        return sum(_zero_if_gone(process.cpu_percent) for process in self._each())
+        """Return the CPU use since the last call, in percent of one core."""
+        return sum(_zero_after_exit(process.cpu_percent) for process in self._processes())
 
     def memory_info(self):
-        """Memory in bytes; pages that processes share are counted once for each."""
+        """Return the memory in bytes; pages that several processes share are counted for each of them."""
         own = self._proc.memory_info()
         if not self._memory:
             return own
-        return own._replace(rss=sum(_zero_if_gone(lambda p=process: p.memory_info().rss) for process in self._each()))
+        sizes = (_zero_after_exit(lambda p=process: p.memory_info().rss) for process in self._processes())
+        return own._replace(rss=sum(sizes))
 
 
-def _zero_if_gone(measure: Callable[[], float]) -> float:
+def _zero_after_exit(measure: Callable[[], float]) -> float:
     try:
         return measure()
     except psutil.Error:

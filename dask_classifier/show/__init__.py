@@ -1,4 +1,4 @@
-"""What a person sees of a run: terminal, notebook cell, report and charts.
+"""Displays of a run for people: terminal, notebook cell, report and charts.
 
 May import `runs` and the rooms before it, but nothing that runs on a cluster.
 """

@@ -1,8 +1,8 @@
-"""Charts as SVG that needs no script: small, sharp on paper, in the colours of the page around them.
+"""Charts as SVG without scripts: small, sharp in print, and in the colors of the surrounding page.
 
-Each chart is drawn twice, for a wide page and for a phone, since the texts of a picture shrink with it; the style
-sheet shows the svg of class `wide` or that of class `narrow`. Marks have the classes `line`, `area`, `dot`, `odd`,
-`bar`, texts the class `tick`; a style sheet gives them colours.
+Each chart is drawn twice, for wide pages and for phones, because the text in a picture shrinks with the picture. The
+page's style sheet shows the svg of the class `wide` or `narrow`, and sets the colors of the classes `line`, `area`,
+`dot`, `odd`, `bar` and `tick` (text).
 """
 
 import math
@@ -13,13 +13,13 @@ from itertools import pairwise
 from markupsafe import Markup, escape
 
 HEIGHT = 200
-WIDTHS = {"wide": (720, 6), "narrow": (320, 3)}  # and about how many steps there are between ticks
+WIDTHS = {"wide": (720, 6), "narrow": (320, 3)}  # width, approximate number of steps between ticks
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 34  # margins
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to places on the paper, and where the ticks are."""
+    """A scale from values to positions in the picture, with ticks."""
 
     low: float
     high: float
@@ -28,39 +28,39 @@ class Axis:
     steps: int = 6
 
     def __call__(self, value: float) -> float:
-        """A value's place."""
+        """Return the position of a value."""
         return self.begin + (value - self.low) / (self.high - self.low or 1) * (self.end - self.begin)
 
     @property
     def step(self) -> float:
-        """Between two ticks."""
+        """The distance between two ticks."""
         return _round_step((self.high - self.low) / self.steps)
 
     def text(self, value: float) -> str:
-        """A tick, with as many digits as tell it from the next."""
+        """Return the label of a tick, with enough digits to distinguish it from the next."""
         if max(abs(self.low), abs(self.high)) >= 1e9:
             return f"{value:.3g}"
         return f"{value:,.{max(0, -math.floor(math.log10(self.step)))}f}"
 
     @property
     def ticks(self) -> list[float]:
-        """Some three to seven round values."""
+        """The values of the ticks: about three to seven round numbers."""
         step = self.step
         first = math.ceil(self.low / step - 1e-9)
         return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def _round_step(rough: float) -> float:
-    """The next larger of 1, 2, 5, 10, 20 ..."""
-    if rough <= 0:
+def _round_step(smallest: float) -> float:
+    """Return the smallest of 1, 2, 5, 10, 20 ... (and of 0.5, 0.2 ...) that is not below a number."""
+    if smallest <= 0:
         return 1.0
-    power = 10 ** math.floor(math.log10(rough))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    power = 10 ** math.floor(math.log10(smallest))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= smallest * (1 - 1e-9))
 
 
 @dataclass(frozen=True)
-class _Paper:
-    """What a chart is drawn on: its axes, and the size that its style sheet's class says."""
+class _Canvas:
+    """The frame of a chart: its axes, and its width by kind, "wide" or "narrow"."""
 
     kind: str
     across: Axis
@@ -71,7 +71,7 @@ class _Paper:
         return WIDTHS[self.kind][0] - _RIGHT
 
     def picture(self, marks: str, x_label: str, description: str) -> str:
-        """The marks, with ticks and a grid around them."""
+        """Return the svg: marks with ticks, a grid and a label."""
         across, up = self.across, self.up
         lines = "".join(
             f'<line class="grid" x1="{_LEFT}" x2="{self.right}" y1="{up(tick):.1f}" y2="{up(tick):.1f}"/>'
@@ -94,12 +94,12 @@ Draw = Callable[[Axis, Axis], str]
 
 
 def _charts(x: Sequence[float], y_high: float, draw: Draw, x_label: str, description: str) -> Markup:
-    """The chart for each width. `draw` makes the marks, given the axes."""
+    """Return the chart in each width. `draw` returns the marks for given axes."""
     pictures = []
     for kind, (width, steps) in WIDTHS.items():
         across = Axis(min(x, default=0.0), max(x, default=1.0), _LEFT, width - _RIGHT, steps)
         up = Axis(0.0, y_high or 1.0, HEIGHT - _BOTTOM, _TOP)
-        pictures.append(_Paper(kind, across, up).picture(draw(across, up), x_label, description))
+        pictures.append(_Canvas(kind, across, up).picture(draw(across, up), x_label, description))
     return Markup("".join(pictures))
 
 
@@ -108,7 +108,7 @@ def _number(value: float) -> str:
 
 
 def area(points: Sequence[tuple[float, float]], *, x_label: str, description: str) -> Markup:
-    """A curve over time, from zero."""
+    """Return a chart of a curve over (x, y), filled down to zero."""
 
     def draw(across: Axis, up: Axis) -> str:
         if not points:
@@ -117,11 +117,11 @@ def area(points: Sequence[tuple[float, float]], *, x_label: str, description: st
         corners = f"{across(points[-1][0]):.1f},{up(0):.1f} {across(points[0][0]):.1f},{up(0):.1f}"
         return f'<polygon class="area" points="{path} {corners}"/><polyline class="line" points="{path}"/>'
 
-    return _charts([x for x, _ in points], _room([y for _, y in points]), draw, x_label, description)
+    return _charts([x for x, _ in points], _top([y for _, y in points]), draw, x_label, description)
 
 
 def dots(points: Sequence[tuple[float, float, str, bool]], *, x_label: str, description: str) -> Markup:
-    """A dot for each (x, y, title, whether it stands out)."""
+    """Return a chart with a dot for each (x, y, title, whether it is highlighted)."""
 
     def draw(across: Axis, up: Axis) -> str:
         return "".join(
@@ -130,11 +130,11 @@ def dots(points: Sequence[tuple[float, float, str, bool]], *, x_label: str, desc
             for x, y, title, odd in sorted(points, key=lambda point: point[3])
         )
 
-    return _charts([x for x, *_ in points], _room([y for _, y, *_ in points]), draw, x_label, description)
+    return _charts([x for x, *_ in points], _top([y for _, y, *_ in points]), draw, x_label, description)
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], *, x_label: str, description: str) -> Markup:
-    """A bar for each count, between two edges."""
+    """Return a chart with a bar for each count, between two edges."""
 
     def draw(across: Axis, up: Axis) -> str:
         return "".join(
@@ -144,9 +144,9 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, x_label: str, de
             for (low, high), count in zip(pairwise(edges), counts, strict=True)
         )
 
-    return _charts(edges, _room(counts), draw, x_label, description)
+    return _charts(edges, _top(counts), draw, x_label, description)
 
 
-def _room(values: Sequence[float]) -> float:
-    """How far up the axis goes: a little over the largest."""
+def _top(values: Sequence[float]) -> float:
+    """Return the upper end of the axis, a little above the largest value."""
     return max(values, default=0) * 1.08

@@ -1,4 +1,4 @@
-"""A run as a notebook's cell shows it while it goes on."""
+"""The live display of a run in a notebook cell."""
 
 import sys
 import threading
@@ -14,14 +14,14 @@ _UPDATE_SECONDS = 0.5
 
 
 def following() -> Progress:
-    """What follows a run when nobody says: in Jupyter, a cell that shows it."""
+    """Return the default Progress of a run: one that displays it in Jupyter, and a silent one elsewhere."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return CellProgress() if hasattr(shell, "kernel") else Progress()
 
 
 class CellProgress(Progress):
-    """Shows a run below the cell that started it."""
+    """Show a run below the cell that started it."""
 
     def __init__(self):
         super().__init__()
@@ -30,12 +30,12 @@ class CellProgress(Progress):
         self._over = threading.Event()
 
     def connected(self, dashboard: str | None, processes: int) -> None:
-        """Keep the dashboard's address."""
+        """Remember the dashboard's address."""
         self._dashboard = dashboard or ""
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the run for as long as the block lasts, and how it was at the end."""
+        """Show the run within a `with` block, and its final state afterwards."""
         from IPython.display import HTML, display
 
         handle = display(HTML(self._html()), display_id=True)
@@ -67,9 +67,9 @@ class CellProgress(Progress):
 
     def _html(self) -> str:
         now, over = self.snapshot(), self._over.is_set()
-        times = {"so far" if not over else "time": format_seconds(time.monotonic() - self._began)}
+        times = {"time" if over else "time so far": format_seconds(time.monotonic() - self._began)}
         if now.seconds_left and now.done < now.rows and not over:
-            times["left, about"] = format_seconds(now.seconds_left)
+            times["estimated time left"] = format_seconds(now.seconds_left)
         if over and self._dashboard:
             return now.html("", times, notes={"dashboard while it ran": self._dashboard})
         return now.html(self._dashboard, times, link=self._dashboard.startswith("http"))

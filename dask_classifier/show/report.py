@@ -1,4 +1,4 @@
-"""What a finished run was: its figures for programs, and report.html for people."""
+"""The report of a complete run: its figures for programs, and report.html for people."""
 
 import os
 from collections import defaultdict
@@ -19,36 +19,37 @@ from ..runs.result import Result
 from ..units import format_seconds, format_share
 from . import charts, samples
 
-_BINS = 120  # of the curve over time
-_MOST_DOTS = 1500
-_SLOWEST = 5  # blocks that are named
-_MOST_WORKERS = 64  # that the page shows
-_ODD = 1.5  # times the median of milliseconds a row: a block stands out
-_BLOCK_SECONDS = 0.5  # a shorter block's milliseconds a row say little
+_MAX_BINS = 120  # in the curve over time
+_BIN_SECONDS = 0.5  # at least
+_MAX_DOTS = 1500
+_SLOWEST = 5  # blocks listed
+_MAX_WORKERS = 64  # listed on the page
+_ODD = 1.5  # a block is highlighted above this multiple of the median time per row
+_ODD_SECONDS = 0.5  # shorter blocks are not highlighted, because their time per row is not precise
 
 
 @dataclass(frozen=True)
 class WorkerShare:
-    """What one worker did; where there was one worker, what each of its processes did."""
+    """The work of one worker or, if there was only one worker, of one of its processes."""
 
     name: str
     rows: int
     blocks: int
-    seconds: float  # of all its processes
+    seconds: float  # in total over its processes
     ms_a_row: float
 
 
 @dataclass(frozen=True)
 class BlockSpeed:
-    """How fast a block was. `began` is in seconds since the run began."""
+    """The speed of a block."""
 
     index: int
     rows: int
-    began: float
+    began: float  # seconds since the start of the run
     seconds: float
     ms_a_row: float
     worker: str
-    odd: bool  # much slower than the others
+    odd: bool  # whether it was much slower than the others
 
 
 @dataclass(frozen=True)
@@ -60,20 +61,20 @@ class Figures:
     classifier: str
     started: float  # since 1970
     seconds: float
-    words: dict[str, str]  # rows and parts, for people
+    words: dict[str, str]  # rows and parts as text, for people
     rows_in: int
     rows_out: int
     bad_rows: int
     parts: int
-    resumed_parts: int  # that an earlier attempt had done
+    resumed_parts: int  # finished by an earlier attempt
     bytes: int
-    hosts: tuple[str, ...]  # that classified
+    hosts: tuple[str, ...]  # on which rows were classified
     processes: int
-    at_work: float  # share of the processes' time, from the first block to the last, spent on blocks
-    classifying_seconds: float | None  # None where an earlier version kept no times
+    at_work: float  # share of the processes' time between the first and the last block that was spent on blocks
+    classifying_seconds: float | None  # None if an earlier version made the run, which did not record times
     rows_a_second: float | None  # of this attempt, while classifying
     stages: tuple[Stage, ...]
-    speed: tuple[tuple[float, float], ...]  # (seconds since the start, rows a second)
+    speed: tuple[tuple[float, float], ...]  # (seconds since the start, rows per second)
     workers: tuple[WorkerShare, ...]
     blocks: tuple[BlockSpeed, ...]
     answers: tuple[samples.Answers, ...]
@@ -85,22 +86,22 @@ class Figures:
 
     @property
     def slowest(self) -> list[BlockSpeed]:
-        """The blocks that took longest for a row, the slowest first."""
+        """The blocks with the longest time per row, the slowest first."""
         return sorted(self.blocks, key=lambda block: -block.ms_a_row)[:_SLOWEST]
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the figures as a dict that can be written as JSON."""
         fields = asdict(self) | {"stages": [stage._asdict() for stage in self.stages]}
         return {name: value for name, value in fields.items() if name != "words"}
 
 
 def figures(result: Result) -> Figures:
-    """Look at a run: its manifest, its plan, and a sample of its rows."""
+    """Return the figures of a run, from its manifest, its plan and a sample of its rows."""
     manifest, plan = result.manifest, result.folder.read_json(PLAN)
     identity = plan["identity"]
     started = manifest["started"]
-    new = result.new_receipts
-    names = place_names(new)
+    receipts = result.new_receipts
+    names = place_names(receipts)
     seconds, speed = classifying_speed(manifest) or (None, None)
     return Figures(
         output=result.output,
@@ -115,15 +116,15 @@ def figures(result: Result) -> Figures:
         parts=len(manifest["parts"]),
         resumed_parts=len(manifest.get("resumed", ())),
         bytes=manifest["bytes"],
-        hosts=tuple(sorted({each.host for each in new})),
-        processes=len({(each.host, each.pid) for each in new}),
-        at_work=_at_work(new),
+        hosts=tuple(sorted({receipt.host for receipt in receipts})),
+        processes=_processes(receipts),
+        at_work=_at_work(receipts),
         classifying_seconds=seconds,
         rows_a_second=speed,
-        stages=tuple(Stage(*each) for each in manifest.get("stages", ())),
-        speed=_speed(new, started),
-        workers=_shares(new, names),
-        blocks=_speeds(new, names, started),
+        stages=tuple(Stage(*values) for values in manifest.get("stages", ())),
+        speed=_speed(receipts, started),
+        workers=_worker_shares(receipts, names),
+        blocks=_block_speeds(receipts, names, started),
         answers=tuple(samples.answers(result, identity["columns"])),
         quarantine=samples.bad_rows(result),
         settings={name: value for name, value in identity.items() if not name.startswith(("version", "source"))},
@@ -137,61 +138,65 @@ def _all_rows(receipt: Receipt) -> int:
     return receipt.rows + receipt.bad_rows
 
 
+def _processes(receipts: list[Receipt]) -> int:
+    return len({(receipt.host, receipt.pid) for receipt in receipts})
+
+
 def _at_work(receipts: list[Receipt]) -> float:
     if not receipts:
         return 0.0
-    first, last = min(each.started for each in receipts), max(each.started + each.seconds for each in receipts)
-    processes = len({(each.host, each.pid) for each in receipts})
-    return min(1.0, sum(each.seconds for each in receipts) / (processes * max(last - first, 1e-9)))
+    first = min(receipt.started for receipt in receipts)
+    last = max(receipt.started + receipt.seconds for receipt in receipts)
+    busy_seconds = sum(receipt.seconds for receipt in receipts)
+    return min(1.0, busy_seconds / (_processes(receipts) * max(last - first, 1e-9)))
 
 
 def _speed(receipts: list[Receipt], started: float) -> tuple[tuple[float, float], ...]:
-    """Rows a second over time: each block's rows, spread evenly over its seconds."""
+    """Return the rows per second over time, with each block's rows spread evenly over its duration."""
     if not receipts:
         return ()
-    begins = np.array([each.started - started for each in receipts])
-    ends = begins + np.maximum([each.seconds for each in receipts], 1e-6)
-    rows = np.array([_all_rows(each) for each in receipts])
-    edges = np.linspace(begins.min(), ends.max(), _bins(ends.max() - begins.min()) + 1)
-    # rows done until each edge, by blocks done and by those under way
+    begins = np.array([receipt.started - started for receipt in receipts])
+    ends = begins + np.maximum([receipt.seconds for receipt in receipts], 1e-6)
+    rows = np.array([_all_rows(receipt) for receipt in receipts])
+    edges = np.linspace(begins.min(), ends.max(), _number_of_bins(ends.max() - begins.min()) + 1)
+    # the rows done at each edge, in finished blocks and in those in flight
     done = [(rows * np.clip((edge - begins) / (ends - begins), 0, 1)).sum() for edge in edges]
     middles, speeds = (edges[1:] + edges[:-1]) / 2, np.diff(done) / np.diff(edges)
-    if len(speeds) == 1:  # a curve has two ends
+    if len(speeds) == 1:  # a curve needs two points
         middles, speeds = edges, np.repeat(speeds, 2)
     return tuple(zip(middles.round(2).tolist(), speeds.round(1).tolist(), strict=True))
 
 
-def _bins(seconds: float) -> int:
-    """Of half a second at least, and no more than a page shows."""
-    return max(1, min(_BINS, int(seconds / 0.5)))
+def _number_of_bins(seconds: float) -> int:
+    return max(1, min(_MAX_BINS, int(seconds / _BIN_SECONDS)))
 
 
-def _shares(receipts: list[Receipt], names: dict[int, str]) -> tuple[WorkerShare, ...]:
-    mine: dict[str, list[Receipt]] = defaultdict(list)
+def _worker_shares(receipts: list[Receipt], names: dict[int, str]) -> tuple[WorkerShare, ...]:
+    by_worker: dict[str, list[Receipt]] = defaultdict(list)
     for receipt in receipts:
-        mine[names[receipt.index]].append(receipt)
+        by_worker[names[receipt.index]].append(receipt)
     shares = []
-    for name, several in mine.items():
-        rows, seconds = sum(map(_all_rows, several)), sum(each.seconds for each in several)
-        shares.append(WorkerShare(name, rows, len(several), round(seconds, 3), 1000 * seconds / max(rows, 1)))
+    for name, blocks in by_worker.items():
+        rows, seconds = sum(map(_all_rows, blocks)), sum(receipt.seconds for receipt in blocks)
+        shares.append(WorkerShare(name, rows, len(blocks), round(seconds, 3), 1000 * seconds / max(rows, 1)))
     return tuple(sorted(shares, key=lambda share: -share.rows))
 
 
-def _speeds(receipts: list[Receipt], names: dict[int, str], started: float) -> tuple[BlockSpeed, ...]:
+def _block_speeds(receipts: list[Receipt], names: dict[int, str], started: float) -> tuple[BlockSpeed, ...]:
     with_rows = [receipt for receipt in receipts if _all_rows(receipt)]
-    paces = sorted(each.seconds / _all_rows(each) for each in with_rows)
-    limit = _ODD * paces[len(paces) // 2] if paces else 0
+    seconds_per_row = sorted(receipt.seconds / _all_rows(receipt) for receipt in with_rows)
+    limit = _ODD * seconds_per_row[len(seconds_per_row) // 2] if seconds_per_row else 0
     return tuple(
         BlockSpeed(
-            each.index,
-            _all_rows(each),
-            round(each.started - started, 3),
-            round(each.seconds, 3),
-            1000 * each.seconds / _all_rows(each),
-            names[each.index],
-            each.seconds / _all_rows(each) > limit and each.seconds > _BLOCK_SECONDS,
+            receipt.index,
+            _all_rows(receipt),
+            round(receipt.started - started, 3),
+            round(receipt.seconds, 3),
+            1000 * receipt.seconds / _all_rows(receipt),
+            names[receipt.index],
+            receipt.seconds / _all_rows(receipt) > limit and receipt.seconds > _ODD_SECONDS,
         )
-        for each in with_rows
+        for receipt in with_rows
     )
 
 
@@ -199,20 +204,25 @@ def _speeds(receipts: list[Receipt], names: dict[int, str], started: float) -> t
 
 
 def save(result: Result) -> str:
-    """Write report.html into the run's folder; returns where it is. Raises StorageError."""
+    """Write report.html into the run's folder and return its path or URL. Raise StorageError if that fails."""
     result.folder.write(REPORT, html(figures(result)).encode())
     return result.report
 
 
 def html(run: Figures, place: str | None = None) -> str:
-    """Return one self-contained page: no script, nothing from elsewhere.
+    """Return the report as one self-contained page, without scripts and external files.
 
     Parameters
     ----------
     run : Figures
-        What it shows.
+        The figures to show.
     place : str, optional
-        Where the page will be, for its links to the run's files. [default: in the run's folder]
+        The page's own path, for its links to the run's files. [default: in the run's folder]
+
+    Returns
+    -------
+    str
+        HTML.
     """
     return templating.render(
         "report.html",
@@ -222,21 +232,21 @@ def html(run: Figures, place: str | None = None) -> str:
         totals=totals(run),
         links=_links(run, place or storage.join(run.output, REPORT)),
         stages=_stages(run),
-        speed=charts.area(run.speed, x_label="seconds since the run began", description="Rows per second over time"),
+        speed=charts.area(run.speed, x_label="seconds since the run started", description="Rows per second over time"),
         dots=charts.dots(_dots(run.blocks), x_label="block", description="Milliseconds per row of each block"),
         slowest=run.slowest,
-        workers=run.workers[:_MOST_WORKERS],
-        more_workers=run.workers[_MOST_WORKERS:],
+        workers=run.workers[:_MAX_WORKERS],
+        more_workers=run.workers[_MAX_WORKERS:],
         all_rows=sum(share.rows for share in run.workers) or 1,
         most_rows=max((share.rows for share in run.workers), default=1),
-        answers=[(each, _histogram(each)) for each in run.answers],
+        answers=[(column, _histogram(column)) for column in run.answers],
         settings=_settings(run.settings),
         share=format_share,
     )
 
 
 def when(seconds: float) -> str:
-    """A moment in this machine's time zone and, where that is another one, in UTC."""
+    """Format a time in the local time zone, and in UTC if that differs."""
     local, utc = datetime.fromtimestamp(seconds).astimezone(), datetime.fromtimestamp(seconds, UTC)
     text = f"{local:%Y-%m-%d %H:%M:%S %Z}"
     if not local.utcoffset():
@@ -245,7 +255,7 @@ def when(seconds: float) -> str:
 
 
 def _links(run: Figures, place: str) -> dict[str, str]:
-    """The run's files, and where they are as seen from the page; none where a browser could not open them."""
+    """Return the run's files with their addresses relative to the page; none if a browser could not open them."""
     if "://" in run.output or "://" in place:
         return {}
     names = ["parts/", *(["quarantine/"] if run.bad_rows else []), "manifest.json"]
@@ -257,7 +267,7 @@ _WORDS = {None: "not used", True: "yes", False: "no", "auto": "sized by measurem
 
 
 def _settings(settings: dict[str, Any]) -> dict[str, str]:
-    """What the plan says, for people."""
+    """Return the settings of the plan as text."""
 
     def text(value: object) -> str:
         if isinstance(value, list | tuple):
@@ -269,7 +279,7 @@ def _settings(settings: dict[str, Any]) -> dict[str, str]:
 
 
 def totals(run: Figures) -> dict[str, str]:
-    """The run's figures in names and words."""
+    """Return the totals of a run as text, by name."""
     words = dict(run.words)
     if run.bad_rows:
         for name, rows in (("rows out", run.rows_out), ("rows quarantined", run.bad_rows)):
@@ -287,12 +297,12 @@ def totals(run: Figures) -> dict[str, str]:
     if run.machines:
         left = run.machines["left"]
         ended = f"{run.machines['started']} started, {run.machines['terminated']} terminated"
-        words["machines"] = ended + (f", left: {', '.join(left)}" if left else "")
+        words["instances"] = ended + (f", not terminated: {', '.join(left)}" if left else "")
     return words
 
 
 def _stages(run: Figures) -> list[dict[str, Any]]:
-    """The bars of the timeline, as shares of the whole."""
+    """Return the bars of the timeline, with their shares of the total time."""
     total = sum(stage.seconds for stage in run.stages) or 1
     return [
         {"name": stage.name, "seconds": format_seconds(stage.seconds), "share": stage.seconds / total}
@@ -301,10 +311,10 @@ def _stages(run: Figures) -> list[dict[str, Any]]:
 
 
 def _dots(blocks: tuple[BlockSpeed, ...]) -> list[tuple[float, float, str, bool]]:
-    """All that stand out, and of the others as many as a page can show."""
-    odd = [block for block in blocks if block.odd][:_MOST_DOTS]
+    """Return a dot for each highlighted block, and for as many of the others as the page can show."""
+    odd = [block for block in blocks if block.odd][:_MAX_DOTS]
     plain = [block for block in blocks if not block.odd]
-    shown = odd + plain[:: max(1, -(-len(plain) // _MOST_DOTS))]
+    shown = odd + plain[:: max(1, -(-len(plain) // _MAX_DOTS))]
     return [
         (
             block.index,
@@ -316,7 +326,7 @@ def _dots(blocks: tuple[BlockSpeed, ...]) -> list[tuple[float, float, str, bool]
     ]
 
 
-def _histogram(each: samples.Answers) -> str:
-    if not each.edges:
+def _histogram(column: samples.Answers) -> str:
+    if not column.edges:
         return ""
-    return charts.histogram(each.edges, each.counts, x_label="value", description=f"Values of {each.column}")
+    return charts.histogram(column.edges, column.counts, x_label="value", description=f"Values of {column.column}")

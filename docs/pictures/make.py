@@ -1,8 +1,9 @@
-"""Makes the pictures of the README from real runs: `make pictures`. Needs Chromium and tmux."""
+"""Make the pictures of the README from real runs: `make pictures`. Needs Chromium and tmux."""
 
 import contextlib
 import html
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 HERE = Path(__file__).parent
-COMMAND = Path(sys.executable).with_name("dask-classify")
-SCREEN = ("100", "22")  # columns, lines
+BIN = Path(sys.executable).parent
+README_COMMAND = "dask-classify --rows 10k"
+LONGER_COMMAND = "clear; dask-classify --rows 50k --output runs/today"  # long enough for a curve
+SCREEN = ("100", "30")  # columns, lines
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 TERMINAL = """<body style="margin: 0; background: #14191c"><pre style="margin: 0; padding: 14px 18px; color: #e4eaed;
@@ -25,31 +28,31 @@ font: 14px/1.35 'DejaVu Sans Mono', monospace; display: inline-block">{text}</pr
 
 
 def main() -> None:
-    """Run the command in a terminal, look at its page while it works, then at its report."""
-    with a_folder("orders") as folder, sync_playwright() as playwright:
+    """Take pictures of the README's first command, and of the dashboard page and the report of a longer run."""
+    with temporary_folder("demo") as folder, Terminal(folder) as terminal, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        write_orders(Path(folder, "orders.csv"))
-        terminal = Terminal(folder)
-        terminal.type("dask-classify --input orders.csv --output runs/today --max-bad 0.1%")
-        terminal.wait_for("blocks in|of 3", 60)
-        time.sleep(7)
+        terminal.type(README_COMMAND)
+        terminal.wait_for(r"[4-9]\d% .* blocks", 120)
+        during = terminal.screen()
+        terminal.wait_for("dask-classify verify", 300)
+        save_picture(browser, during, terminal.screen())
+        terminal.type(LONGER_COMMAND)
+        terminal.wait_for(r"[4-9]\d% .* blocks", 300)
         page = browser.new_page(viewport={"width": 1100, "height": 680})
-        page.goto("http://127.0.0.1:8787/classify")
+        page.goto(terminal.wait_for(r"dashboard: (\S+)", 10)[1])
         page.wait_for_timeout(2500)
         page.screenshot(path=HERE / "classify.png")
-        during = terminal.screen()
-        terminal.wait_for("It begins", 300)
-        picture_of(browser, during, terminal.screen())
-        terminal.close()
+        report = Path(folder, "runs/today/report.html")
+        terminal.wait_for("in runs/today. ", 600)
         page = browser.new_page(viewport={"width": 1000, "height": 1180})
-        page.goto(f"file://{folder}/runs/today/report.html")
+        page.goto(report.as_uri())
         page.screenshot(path=HERE / "report.png")
         browser.close()
 
 
 @contextlib.contextmanager
-def a_folder(name: str):
-    """A temporary folder whose name can stand in a picture."""
+def temporary_folder(name: str):
+    """Make a temporary folder whose name looks well in a picture."""
     folder = Path(tempfile.gettempdir(), name)
     folder.mkdir()
     try:
@@ -58,57 +61,51 @@ def a_folder(name: str):
         shutil.rmtree(folder)
 
 
-def write_orders(file: Path) -> None:
-    """A file of 30,000 rows, of which three have a field too many."""
-    rows = [f"{n},{n % 97},{n * 37 % 1000 / 10},note {n % 11}" for n in range(30_000)]
-    for broken in (5_000, 11_111, 23_456):
-        rows[broken] += ",oops"
-    file.write_text("\n".join(["order,items,price,note", *rows]) + "\n")
-
-
 class Terminal:
-    """A shell in a terminal of its own."""
+    """A shell in a terminal, run by tmux."""
 
     def __init__(self, folder: str):
         self.socket = f"{folder}/tmux"
         size = ["-x", SCREEN[0], "-y", SCREEN[1]]
-        self.tmux(
-            "new-session", "-d", *size, "-c", folder, "env", "PS1=$ ", f"PATH={COMMAND.parent}:/usr/bin:/bin", "sh"
-        )
+        self.tmux("new-session", "-d", *size, "-c", folder, "env", "PS1=$ ", f"PATH={BIN}:/usr/bin:/bin", "sh")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.tmux("kill-server")
 
     def tmux(self, *words: str) -> str:
-        """One command of tmux's."""
+        """Run a tmux command and return its output."""
         return subprocess.run(["tmux", "-S", self.socket, *words], check=True, capture_output=True, text=True).stdout
 
     def type(self, line: str) -> None:
-        """A line, and the return key."""
+        """Type a line and press Enter."""
         self.tmux("send-keys", "-l", line)
         self.tmux("send-keys", "Enter")
 
     def screen(self) -> str:
-        """What it shows, with colours."""
+        """Return the visible text with its colors, as escape sequences."""
         return self.tmux("capture-pane", "-e", "-p")
 
-    def wait_for(self, words: str, seconds: float) -> None:
-        """Until one of the words is on the screen."""
+    def wait_for(self, pattern: str, seconds: float) -> re.Match:
+        """Wait until a regular expression matches on the screen, and return the match."""
         until = time.monotonic() + seconds
-        while not any(word in self.screen() for word in words.split("|")):
+        while not (match := re.search(pattern, self.tmux("capture-pane", "-p"))):
             if time.monotonic() > until:
-                raise SystemExit(f"The terminal never shows {words!r}:\n{self.screen()}")
+                raise SystemExit(f"The terminal did not show {pattern!r} within {seconds} s:\n{self.screen()}")
             time.sleep(0.2)
-
-    def close(self) -> None:
-        """End the shell."""
-        self.tmux("kill-server")
+        return match
 
 
-def picture_of(browser, *screens: str) -> None:
-    """The screens, one below the other."""
+def save_picture(browser, *screens: str) -> None:
+    """Save a picture of screens, one below the other."""
     texts = []
     for screen in screens:
         console = Console(record=True, width=int(SCREEN[0]), file=io.StringIO())
         console.print(Text.from_ansi(screen.rstrip()), soft_wrap=True)
-        texts.append(console.export_html(inline_styles=True, code_format="{code}", theme=MONOKAI))
+        text = console.export_html(inline_styles=True, code_format="{code}", theme=MONOKAI)
+        texts.append(re.sub("background-color: #[0-9a-f]+", "", text))  # the picture has its own background
     line = f'<span style="color: #5b6a72">{html.escape("─" * int(SCREEN[0]))}</span>'
     page = browser.new_page(viewport={"width": 900, "height": 600}, device_scale_factor=1.5)
     page.set_content(TERMINAL.format(text=f"\n{line}\n\n".join(texts)))
