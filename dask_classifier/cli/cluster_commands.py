@@ -147,13 +147,13 @@ def reap(region: str | None, clusters, older_than: str | None, output: str | Non
         return
     aws = Aws(region)
     age = parse_seconds(older_than, "time for --older-than") if older_than else 0.0
-    clusters_there: dict[str, list[teardown.Instance | teardown.Group]] = {}
+    by_cluster: dict[str, list[teardown.Instance | teardown.Group]] = {}
     for resource in [*teardown.instances(aws), *teardown.groups(aws)]:
-        clusters_there.setdefault(resource.cluster, []).append(resource)
+        by_cluster.setdefault(resource.cluster, []).append(resource)
     selecting = everything or clusters or age
     selected = {
         cluster: resources
-        for cluster, resources in clusters_there.items()
+        for cluster, resources in by_cluster.items()
         if (selecting or any(map(teardown.is_leaked, resources)))
         and (not clusters or cluster in clusters)
         and (not age or _is_older(resources, age))
@@ -163,7 +163,7 @@ def reap(region: str | None, clusters, older_than: str | None, output: str | Non
     if not selected:
         click.echo(f"Nothing to terminate in {aws.region}. `dask-classify status` lists all clusters.")
     if not selecting:
-        _list_unknown(aws, {cluster: there for cluster, there in clusters_there.items() if cluster not in selected})
+        _list_unknown(aws, {cluster: resources for cluster, resources in by_cluster.items() if cluster not in selected})
     if selected and not yes:
         click.echo("Nothing was terminated. Hint: add --yes.")
     elif selected:

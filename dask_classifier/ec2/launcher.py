@@ -102,7 +102,7 @@ class Fleet:
                     TagSpecifications=[{"ResourceType": "security-group", "Tags": self._tags("group", "")}],
                 )["GroupId"]
             except ClientError as error:
-                if code_of(error) != "InvalidGroup.Duplicate":  # it was created, and the response was lost
+                if code_of(error) != "InvalidGroup.Duplicate":  # a duplicate if the first response was lost
                     raise
                 group_id = self._find_group()
         self._own_groups = self.group_ids = [group_id]
@@ -131,7 +131,7 @@ class Fleet:
                 self.aws.ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[*rules, itself])
                 return
             except ClientError as error:
-                if code_of(error) == "InvalidPermission.Duplicate":  # it was done, and the response was lost
+                if code_of(error) == "InvalidPermission.Duplicate":  # the first response was lost
                     return
                 if code_of(error) != "InvalidGroup.NotFound" or attempt == _TRIES - 1:  # EC2 may not know it yet
                     raise
