@@ -6,7 +6,7 @@ printed. Run it on an idle machine, before and after a change to the hot path:
     python benchmarks/guard.py [--pairs 31] [--most 0.50]
 
 The exit code is 1 if the median is above `--most`. Figures differ by 20% and more between machines, so choose the
-limit yourself. The test suite counts calls instead (tests/test_speed.py).
+limit yourself. The test suite counts calls instead (tests/house/test_speed.py).
 """
 
 import argparse

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def block(language):
@@ -47,5 +47,5 @@ def test_the_two_commands_do_the_set_up_themselves():
     make = shutil.which("make")
     assert (
         make is None
-        or subprocess.run([make, "-n", "run"], cwd=Path(__file__).parent.parent, capture_output=True).returncode == 0
+        or subprocess.run([make, "-n", "run"], cwd=Path(__file__).parents[2], capture_output=True).returncode == 0
     )

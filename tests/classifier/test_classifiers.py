@@ -6,18 +6,14 @@ from pathlib import Path
 
 import classifiers as known
 import pytest
+from generated_csv import csv_of
 from reference import reference
 
 import dask_classifier as dc
-from dask_classifier import generate
 from dask_classifier.classifier import bundle
 from dask_classifier.errors import WrongAnswer
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-def csv_of(rows):
-    return b"".join(generate.csv_stream(0, rows))
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def classified(cluster, folder, classifier, rows=250, **options):

@@ -18,10 +18,10 @@ import classifiers as known
 import psutil
 import pytest
 from distributed import Client, LocalCluster
+from generated_csv import csv_of
 from reference import reference
 
 import dask_classifier as dc
-from dask_classifier import generate
 from dask_classifier.classifier.job import Site
 from dask_classifier.engine import processes
 from dask_classifier.engine.printed import Printed
@@ -29,10 +29,6 @@ from dask_classifier.errors import ClusterError, DamagedRun, ProcessDied, UsageE
 from dask_classifier.units import Renewal
 
 COMMAND = Path(sys.executable).parent / "dask-classify"
-
-
-def csv_of(rows):
-    return b"".join(generate.csv_stream(0, rows))
 
 
 def until(true, seconds=60):

@@ -23,7 +23,7 @@ import dask_classifier as dc
 from dask_classifier import tasks
 from dask_classifier.cli.app import app
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(page for page in DOCS.glob("*.md") if page.name not in {"ec2.md", "commands.md"})
 FENCE = re.compile(r"^```(\w+)(.*)\n((?:.*\n)*?)```$", re.MULTILINE)

@@ -13,7 +13,7 @@ import pytest
 
 from dask_classifier.show.notebook import CellProgress
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LINK = re.compile(r'<a href="(http://127.0.0.1:\d+/classify)" target="_blank">\1</a>')
 IN_REHEARSAL = """
 import nbclient, nbformat

@@ -12,15 +12,11 @@ import classifiers as known
 import psutil
 import pytest
 from distributed import Client
+from generated_csv import csv_of
 from reference import reference
 
 import dask_classifier as dc
-from dask_classifier import generate
 from dask_classifier.errors import ClusterError, StorageError
-
-
-def csv_of(rows):
-    return b"".join(generate.csv_stream(0, rows))
 
 
 class Dask:

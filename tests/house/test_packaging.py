@@ -12,7 +12,7 @@ import yaml
 
 import dask_classifier
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"\]\(([^)]+)\)")
 
 

@@ -9,6 +9,7 @@ import classifiers as known
 import pandas as pd
 import pytest
 import zstandard
+from generated_csv import csv_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import black_box, reference
@@ -16,10 +17,6 @@ from reference import black_box, reference
 import dask_classifier as dc
 from dask_classifier import generate
 from dask_classifier.show import report
-
-
-def csv_of(rows, seed=0):
-    return b"".join(generate.csv_stream(seed, rows))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import itertools
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TREES = [ast.parse(path.read_text()) for path in sorted((ROOT / "dask_classifier").rglob("*.py"))]
 # functions that make a message of their first argument
 MADE = dict.fromkeys(["explain", "explained"], "{}: …")
