@@ -36,16 +36,16 @@ WORKERS_A_PROCESS = 2  # simulated workers in one Python process: more would wai
 class SleepingProcesses:
     """Simulate `ClassifierProcesses`: each thread of the worker sleeps in place of a child, at a speed of its own."""
 
-    def __init__(self, count, site, environment=None):
+    def __init__(self, count, site, environment=None, renewal=None):
         import threading
 
         self.site, self.own = site, threading.local()
 
-    def call(self, task, *args, on_report, timeout=None):
+    def call(self, task, *args, on_report, on_start=None, on_output=None, timeout=None):
         from dask_classifier.classifier.job import TRY_OUT, Trial
 
         if task == TRY_OUT:
-            *_, text = args
+            *_, text, _ = args
             time.sleep(0.25)
             return Trial(text.count(b"\n"), SECONDS_A_ROW)
         return self._block(*args, on_report)

@@ -131,14 +131,14 @@ class TooManyBadRows(DaskClassifyError, ValueError):
     @classmethod
     def of(cls, first: str, allowed: int, traceback: str) -> Self:
         """Name the first bad row; `traceback` is that of the classifier, "" where it did not raise."""
-        limit = "no bad row is" if allowed == 0 else "1 bad row is" if allowed == 1 else f"{allowed:,} bad rows are"
+        limit = "none are" if allowed == 0 else "1 is" if allowed == 1 else f"{allowed:,} are"
         if traceback:
             check, fix = number_hint(traceback), "fix the classifier"
         else:
             check, fix = "Check --delimiter and --encoding.", "fix the input"
         allow = "Allow more bad rows, such as --max-bad 10, with --resume"
         error = cls(
-            f"Stopped at a bad row, where {limit} allowed: {first}.",
+            f"Stopped at a bad row ({limit} allowed): {first}.",
             f"{check} {allow}, or {fix} and start again.".strip(),
         )
         return error.with_details(traceback)

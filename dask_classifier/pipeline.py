@@ -315,8 +315,8 @@ def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError], done: int) ->
     rest = f"; and {len(named) - 5} more" if len(named) > 5 else ""
     return BlocksFailed(
         f"{len(named)} of {len(blocks)} blocks could not be classified: {'; '.join(named[:5])}{rest}.",
-        f"{done:,} blocks are done and kept. If rows need more memory or time, give more of it and go on with "
-        "--resume. After fixing the classifier, start again with --overwrite.",
+        f"{done:,} finished blocks are kept. If rows need more memory or time, provide it and continue with "
+        "--resume. After fixing the classifier, start over with --overwrite.",
     )
 
 

@@ -141,7 +141,7 @@ def _resumable(plan: planning.Plan, display: Display):
     except KeyboardInterrupt:
         now = display.snapshot()
         raise Interrupted(
-            f"Interrupted: {now.blocks_done:,} of {now.blocks:,} blocks are done and kept.",
+            f"Interrupted: {now.blocks_done:,} of {now.blocks:,} finished blocks are kept.",
             f"Continue with the same command and --output {_short(plan.output)} --resume.",
         ) from None
     except OutputExists:

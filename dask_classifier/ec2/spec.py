@@ -125,7 +125,7 @@ class ClusterSpec:
     def _check_numbers(self) -> None:
         self._check_times()
         if self.workers < 1:
-            raise UsageError(f"A cluster of {self.workers} workers cannot work.", "Give at least one: --workers 1.")
+            raise UsageError(f"A cluster of {self.workers} workers is too small.", "Give at least one: --workers 1.")
         if not 1 <= self.min_workers <= self.workers:
             raise UsageError(
                 f"--min-workers {self.min_workers} does not fit --workers {self.workers}.",
@@ -133,7 +133,7 @@ class ClusterSpec:
             )
         if self.processes_per_worker is not None and self.processes_per_worker < 1:
             raise UsageError(
-                f"{self.processes_per_worker} processes per worker cannot work.",
+                f"{self.processes_per_worker} processes per worker are too few.",
                 "Give at least 1, or leave --processes-per-worker out.",
             )
         if self.deadline <= self.bring_up_limit:

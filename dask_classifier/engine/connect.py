@@ -87,6 +87,7 @@ def _client(cluster: str | Cluster) -> Client:
         client._timeout = _LOST_SECONDS  # Dask has one limit for both, and a lost scheduler does not come back
     except (OSError, ValueError, TimeoutError) as error:
         raise ClusterError(
-            f"There is no Dask cluster at {cluster}: {error}.", "Is its scheduler running, and reachable from here?"
+            f"Cannot connect to a Dask cluster at {cluster}: {error}.",
+            "Check that its scheduler is running and reachable from this computer.",
         ) from error
     return client

@@ -1,9 +1,8 @@
-"""Where tasks run: in this process, or in the classifier processes of a Dask cluster. The pipeline does not
-know which.
+"""Where tasks run: in this process, or in the classifier processes of a Dask cluster.
 
-Both offer `each`: run a task, named as "module:function", for each of many arguments, a window of them at a
-time, and give outcomes as they come. A failure is an outcome like another, so that Dask neither repeats nor
-logs it; a task whose process died is given to another one, three times.
+Both executors have `each`, which runs a task, named as "module:function", for many arguments, a window of them at a
+time, and yields outcomes as they come. A failure is an outcome, too, so that Dask neither repeats nor logs it; a task
+whose process died runs again in another process, three times in all.
 """
 
 import contextlib
@@ -93,8 +92,8 @@ class InlineExecutor:
                 yield Outcome(number, error=error)
             self.progress.under_way("inline", {})
 
-    def tell(self, **told: object) -> None:
-        """There is no page to be told."""
+    def tell(self, **news: object) -> None:
+        """Do nothing: there is no dashboard."""
 
     def close(self) -> None:
         """Remove what was laid down, and imported, for the run."""
@@ -131,8 +130,8 @@ class DaskExecutor:
             if not isinstance(error, Exception) or isinstance(error, DaskClassifyError):
                 raise
             raise ClusterError(
-                f"The cluster's workers cannot be prepared: {type(error).__name__}: {error}.",
-                "They need this version of dask-classify: install it where they run.",
+                f"Cannot prepare the cluster's workers: {type(error).__name__}: {error}.",
+                "Install this version of dask-classify on the workers.",
             ) from error
 
     def _page(self) -> str | None:
@@ -143,17 +142,17 @@ class DaskExecutor:
             path = self.client.run_on_scheduler(page_path)
         except Exception as error:
             self.progress.note(
-                f"the dashboard will not show this run: its scheduler says {type(error).__name__}: {error}"
+                f"the dashboard does not show this run: the scheduler reported {type(error).__name__}: {error}"
             )
             return link
         self._page_listens = True
         return link and path and link.replace("/status", path)
 
-    def tell(self, **told: object) -> None:
-        """Tell our page of the dashboard what only the client knows. The run neither depends on it nor waits for it."""
+    def tell(self, **news: object) -> None:
+        """Send the dashboard's page what only the client knows. The run neither depends on it nor waits for it."""
         if not self._page_listens:
             return
-        message = {"run": events.run_of(self.topic)} | told
+        message = {"run": events.run_of(self.topic)} | news
         try:
             self.client.sync(
                 self.client.scheduler.log_event, topic=events.PAGE_TOPIC, msg=message, callback_timeout=_TELL_SECONDS
@@ -172,14 +171,14 @@ class DaskExecutor:
         return not all(address.startswith("inproc://") for address in self.client.nthreads())
 
     def _hear(self, event: tuple[float, dict]) -> None:
-        told = event[1]
-        if "leaving" in told:
-            self.progress.leaving(told["name"], told["leaving"])  # Dask overwrites "worker" with its address
-            return
-        if "printed" in told:
-            self.progress.printed(told["name"], told["printed"])
-            return
-        self.progress.under_way(told["name"], {number: (rows, bad) for number, rows, bad, *_ in told["tasks"]})
+        news = event[1]
+        worker = news["name"]  # Dask overwrites "worker" with an address
+        if "leaving" in news:
+            self.progress.leaving(worker, news["leaving"])
+        elif "printed" in news:
+            self.progress.printed(worker, news["printed"])
+        else:
+            self.progress.under_way(worker, {number: (rows, bad) for number, rows, bad, *_ in news["tasks"]})
 
     def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments; outcomes in the order in which they come."""
@@ -266,21 +265,21 @@ class _Flight:
         return Outcome(number, error=ProcessDied(f"{result.manner}, {TRIES} times"))
 
     def cancel(self) -> None:
-        """Let go of what is still under way."""
+        """Cancel the tasks that are still running."""
         with contextlib.suppress(Exception):  # the cluster may be gone
             self.executor.client.cancel(list(self.under_way), force=True)
 
 
 def _is_failure(result: object) -> bool:
-    """Whether Dask says why there is no result. A result that came may belong to a task that was given up since."""
+    """Whether a result is Dask's reason for having none: a task that was given up may still deliver its result."""
     return isinstance(result[1] if isinstance(result, tuple) and len(result) == 3 else result, BaseException)
 
 
-_REASONS = {"scheduler-connection-lost": "the connection to its scheduler broke"}
+_REASONS = {"scheduler-connection-lost": "its scheduler closed it"}
 
 
 def _cluster_failure(result: object) -> DaskClassifyError:
-    """What Dask says of a task that never came to its end."""
+    """Turn Dask's reason for a task that never finished into an error."""
     error = result[1] if isinstance(result, tuple) else result
     if isinstance(error, KilledWorker):
         return ProcessDied(f"took its Dask worker along, {error.allowed_failures + 1} times")
@@ -288,8 +287,8 @@ def _cluster_failure(result: object) -> DaskClassifyError:
         return error
     why = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"  # Dask's reasons are words-with-hyphens
     return ClusterError(
-        f"The cluster was lost: {_REASONS.get(why, why.replace('-', ' '))}.",
-        "What is done is kept: go on with --resume on another cluster.",
+        f"Lost the connection to the cluster: {_REASONS.get(why, why.replace('-', ' '))}.",
+        "Finished blocks are kept. Continue on another cluster with --resume.",
     )
 
 

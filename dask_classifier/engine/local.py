@@ -81,7 +81,7 @@ class LocalCluster(distributed.LocalCluster):
     ):
         workers = workers if n_workers is None else n_workers
         if workers is not None and workers < 1:
-            raise UsageError(f"A cluster of {workers} workers cannot work.", "Ask for at least one: --workers 1.")
+            raise UsageError(f"A cluster of {workers} workers is too small.", "Give at least one: --workers 1.")
         self._dashboard_host = dashboard_address.rpartition(":")[0] or "127.0.0.1"
         start_forkserver()  # it loads pandas while the scheduler starts
         settings = DASK_SETTINGS | SCHEDULER_PAGES | (PROFILED if profile else {})

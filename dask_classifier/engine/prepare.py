@@ -22,9 +22,7 @@ TRIAL_CHUNKS = 20
 
 
 def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
-    """Try the classifier out, then unpack, find the rows, cut; the first file is written once the trial is
-    passed.
-    """
+    """Try the classifier out, copy inputs, find the rows and cut. Nothing is written before the trial has passed."""
     stages.enter("trying the classifier")
     chunks = 1 if plan.block_rows else TRIAL_CHUNKS  # with nothing to measure, one shows whether it works
     name, layout, sample = plan.source.first_rows(chunks * plan.chunk_rows)
@@ -76,7 +74,7 @@ def _write_copies(
 
 
 def restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: Stages) -> None:
-    """Write the copies again that missing blocks read and that are gone: a complete run has none."""
+    """Write copies again that missing blocks need: a complete run has deleted its own."""
     there, needed = plan.folder.sizes(), {block.file for block in earlier.cut.missing(earlier.receipts)}
     lost = [
         (number, plan.source.files[number])
@@ -103,7 +101,7 @@ def values(outcomes) -> Iterator[tuple[int, object]]:
             if isinstance(outcome.error, ProcessDied):
                 raise BlocksFailed(
                     f"The source could not be read: a process {outcome.error.message}.",
-                    "Has the machine enough memory? Then go on with --resume.",
+                    "Check that the computer has enough memory, then continue with --resume.",
                 )
             if outcome.error:
                 raise outcome.error

@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def words(self) -> dict[str, str]:
-        """What is to be done, for people; without reading the source."""
+        """Labelled lines for people, made without reading the source."""
         return {
             "source": str(self.source),
             "classifier": self.package.reference,

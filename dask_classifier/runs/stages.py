@@ -10,18 +10,18 @@ class Stages:
     """Tells those who follow the run which stage it has come to, and keeps when."""
 
     def __init__(self, progress: Progress):
-        self.progress, self.tell_page = progress, lambda **told: None
+        self.progress, self.tell_page = progress, lambda **news: None
         self.entered: list[tuple[str, float]] = []
 
     def enter(self, name: str) -> None:
         """The stage before is over."""
-        now, told = time.time(), {"stage": name}
+        now, news = time.time(), {"stage": name}
         if self.entered and self.entered[-1][0] == CLASSIFYING:
-            told["classified"] = now - self.entered[-1][1]
-            self.progress.classified(told["classified"])
+            news["classified"] = now - self.entered[-1][1]
+            self.progress.classified(news["classified"])
         self.entered.append((name, now))
         self.progress.stage(name)
-        self.tell_page(**told)
+        self.tell_page(**news)
 
     def spent(self) -> list[Stage]:
         """Each stage until now."""

@@ -48,7 +48,7 @@ class CellProgress(Progress):
             self.stage("interrupted")
             now = self.snapshot()
             raise Interrupted(
-                f"Interrupted: {now.blocks_done:,} of {now.blocks:,} blocks are done and kept.",
+                f"Interrupted: {now.blocks_done:,} of {now.blocks:,} finished blocks are kept.",
                 "Run the same plan with resume=True to go on.",
             ) from None
         except BaseException:

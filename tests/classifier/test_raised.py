@@ -167,7 +167,7 @@ def test_a_notebook_shows_the_sentence_and_the_users_own_frames(tmp_path):
     assert "The classifier raises an exception on every row of the first chunk: KeyError: 'dep_dely'" in wrong
     assert "line 2, in late" in wrong and "Hint: The chunk's index is 'ID'" in wrong
     assert "StorageError: Cannot read" in missing and "none.csv: it does not exist" in missing
-    assert "Interrupted: Interrupted: 0 of 0 blocks are done and kept." in interrupted
+    assert "Interrupted: Interrupted: 0 of 0 finished blocks are kept." in interrupted
     for shown in (wrong, missing, interrupted):
         assert "dask_classifier/" not in shown, "no frame of the package"
     assert len(missing.splitlines()) <= 6

@@ -182,7 +182,7 @@ def test_exit_codes_3_and_4(command, tmp_path, classifiers):
     done = command("--input", "in.csv", "--classifier", classifiers("fails_on_bad"), "--output", "run", check=3)
     assert "row 2 of" in done.stderr and "--max-bad" in done.stderr
     done = command("--rows", 10, "--cluster", "tcp://127.0.0.1:1", "--output", "run", check=4)
-    assert "There is no Dask cluster at tcp://127.0.0.1:1" in done.stderr
+    assert "Cannot connect to a Dask cluster at tcp://127.0.0.1:1" in done.stderr
 
 
 def test_bare_command_prints_help(command):

@@ -305,7 +305,7 @@ def test_user_data_quotes_words_and_stays_far_under_the_limit():
         ({"subnet": "vpc-1"}, "is not a valid subnet"),
         ({"instance_type": "large"}, "is not a valid instance type"),
         ({"instance_type": "c7i.large;x"}, "is not a valid instance type"),
-        ({"processes_per_worker": 0}, "cannot work"),
+        ({"processes_per_worker": 0}, "too few"),
         ({"worker": 3}, "no option worker"),
     ],
 )

@@ -328,7 +328,7 @@ def test_a_lost_scheduler_then_resume_on_a_new_cluster(ec2):
     wait_for(lambda: blocks_are_done(ec2), 300)
     ec2.lose(ec2.running(role="scheduler")[0])
     done = finish(process, 4)
-    assert "The cluster was lost" in told(done) and "--resume" in done.stderr_text
+    assert "Lost the connection to the cluster" in told(done) and "--resume" in done.stderr_text
     assert not ec2.remains()
     done = ec2.command(*job("boss", 1, "8k"), "--resume", check=0)
     assert re.search(r"[1-9]\d* of 16 blocks are already done", done.stderr_text)

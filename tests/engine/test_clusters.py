@@ -284,9 +284,9 @@ def refusing():
 @pytest.mark.parametrize(
     "code, status, hint",
     [
-        ("ExpiredToken", 400, "run `aws sso login`"),
-        ("RequestTimeTooSkewed", 403, "clock is wrong"),
-        ("SignatureDoesNotMatch", 403, "The secret key is wrong, or this computer's clock is"),
+        ("ExpiredToken", 400, "Run `aws sso login`"),
+        ("RequestTimeTooSkewed", 403, "Set this computer's clock"),
+        ("SignatureDoesNotMatch", 403, "Check the secret key and this computer's clock"),
     ],
 )
 def test_credentials_that_s3_refuses(refusing, command, code, status, hint):

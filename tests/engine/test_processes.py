@@ -252,7 +252,7 @@ def test_a_start_that_fails_leaves_nothing_on_somebody_elses_cluster(tmp_path, c
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as theirs, Client(theirs) as client:
         made = dc.plan(rows=100, output=tmp_path / "run", classifier=classifiers("lengths"))
         broken = dataclasses.replace(made.package, files={"not\0a name": b""})
-        with pytest.raises(ClusterError, match="workers cannot be prepared"):
+        with pytest.raises(ClusterError, match="Cannot prepare the cluster"):
             dc.run(dataclasses.replace(made, package=broken), client)
 
         def plugins(dask_scheduler):

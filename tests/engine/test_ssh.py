@@ -1,10 +1,12 @@
 """Dask's SSHCluster with a real sshd on loopback."""
 
+import contextlib
 import getpass
 import shutil
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from distributed import SSHCluster
@@ -31,6 +33,10 @@ def sshd(tmp_path):
     if sys.platform == "linux":
         subprocess.run(["mkdir", "-p", "/run/sshd"], check=False)  # its folder for privilege separation, if it is root
     server = subprocess.Popen([SSHD, "-D", "-e", "-f", tmp_path / "sshd_config"])
+    while server.poll() is None:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            break
+        time.sleep(0.05)
     yield {"port": port, "username": getpass.getuser(), "client_keys": [str(tmp_path / "user")], "known_hosts": None}
     server.terminate()
     server.wait(60)

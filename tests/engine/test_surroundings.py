@@ -114,5 +114,5 @@ def test_a_connection_that_breaks_is_named(cluster):
         future._state.cancel(reason="scheduler-connection-lost", msg="Client lost the connection to the scheduler.")
         (outcome,) = flight.landed()
     assert isinstance(outcome.error, DaskClassifyError)
-    assert outcome.error.message == "The cluster was lost: the connection to its scheduler broke."
+    assert outcome.error.message == "Lost the connection to the cluster: its scheduler closed it."
     assert "--resume" in outcome.error.hint

@@ -111,5 +111,5 @@ def test_a_file_gets_the_format_of_its_suffix():
     names |= {"b/a.jsonl.gz": "jsonl.gz", "a.2026.csv": "csv"}
     assert {name: format_of_file(name).name for name in names} == names
     for name in ("a.jsonl", "a.parquet.gz", "a.xlsx", "a.json.gz"):
-        with pytest.raises(UsageError, match="is not among the formats"):
+        with pytest.raises(UsageError, match="is not a supported format"):
             format_of_file(name)

@@ -183,7 +183,7 @@ def test_an_interrupted_command_ends_with_130_and_leaves_no_process(
     assert process.wait(timeout=300) == 130
     wait_until_gone(children)
     log = (tmp_path / "log").read_text()
-    assert "blocks are done and kept" in log and "--resume" in log and "Traceback" not in log
+    assert "finished blocks are kept" in log and "--resume" in log and "Traceback" not in log
     args = [
         "--rows",
         "6000",
