@@ -92,7 +92,7 @@ class UsageError(DaskClassifyError, ValueError):
 
 
 class OutputExists(UsageError, FileExistsError):
-    """The output folder holds a run that this plan must not touch."""
+    """The output folder contains a run that this plan must not touch."""
 
 
 class StorageError(DaskClassifyError, OSError):
@@ -145,7 +145,7 @@ class TooManyBadRows(DaskClassifyError, ValueError):
 
 
 class ClusterError(DaskClassifyError, RuntimeError):
-    """The cluster could not be had, or cannot do this work."""
+    """The cluster could not be started or reached, or cannot do this work."""
 
     exit_code = 4
 
@@ -155,7 +155,7 @@ class Stopped(ClusterError):
 
 
 class InstancesLeft(DaskClassifyError, RuntimeError):
-    """Instances or security groups that could not be ended; the message names them."""
+    """Instances or security groups that could not be terminated; the message names them."""
 
     exit_code = 5
 

@@ -29,7 +29,7 @@ from .runs.result import Result, open_run
 from .runs.stages import Stages
 from .show import notebook, report
 
-_LETHAL = 3  # blocks that kill their processes, with none that does not, before the run stops
+_LETHAL = 3  # the run stops if its first blocks, this many, all kill their processes
 
 
 def run(
@@ -94,7 +94,7 @@ def run(
 
 
 def _changed(plan: Plan, resume: bool | None, overwrite: bool | None) -> Plan:
-    """The plan, with what the call says of resuming and overwriting."""
+    """Return the plan with the arguments `resume` and `overwrite` of the call."""
     given = {name: value for name, value in (("resume", resume), ("overwrite", overwrite)) if value is not None}
     plan = replace(plan, **given)
     if plan.resume and plan.overwrite:
@@ -217,7 +217,7 @@ def _run(plan: Plan, earlier: Earlier, cluster, progress: Progress, worker_timeo
 
 @contextmanager
 def _followed(plan: Plan, executor: Executor, stages: Stages) -> Iterator[None]:
-    """Tell what follows the run, on the client and on the dashboard's page, how it begins and how it ends."""
+    """Report the beginning and the end of the run to its progress and to the dashboard's page."""
     if began := executor.instances.take_began():
         stages.entered[0] = ("starting machines", began)
     stages.progress.connected(executor.dashboard, executor.processes)
@@ -240,7 +240,7 @@ def _followed(plan: Plan, executor: Executor, stages: Stages) -> Iterator[None]:
 
 
 def _report(result: Result, progress: Progress) -> None:
-    """The page for people. A run is complete without it, whatever goes wrong here."""
+    """Write report.html. The run is complete without it, so an error here is only a note."""
     try:
         report.save(result)
     except DaskClassifyError as error:
@@ -250,7 +250,7 @@ def _report(result: Result, progress: Progress) -> None:
 
 
 def _record_the_end(executor: Executor, result: Result, progress: Progress) -> None:
-    """Machines end after the run: their cluster adds to manifest and report what became of them."""
+    """Have the cluster add to manifest and report how its instances terminated, which is after the run."""
 
     def record(ending) -> None:
         add_machines(result.folder, asdict(ending))
@@ -265,10 +265,10 @@ def _record_the_end(executor: Executor, result: Result, progress: Progress) -> N
 def _classify(
     plan: Plan, cut: Cut, done: tuple[Receipt, ...], executor: Executor, progress: Progress
 ) -> tuple[Receipt, ...]:
-    """The receipts of all blocks, in order.
+    """Classify the missing blocks and return the receipts of all blocks, in order.
 
-    Stops at the first failure; but blocks that kill their processes are named at the end, when all others are
-    done, unless the first few all do.
+    Stop at the first failure, except for blocks that kill their processes: these are named once all others are done,
+    unless the first few blocks all do so.
     """
     job = plan.job(plan.max_bad.of(cut.rows), cut.fingerprint(plan))
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}
@@ -292,7 +292,7 @@ def _classify(
 
 
 class _Budget:
-    """Counts bad rows against what is allowed."""
+    """The bad rows of a run so far, against the number allowed."""
 
     def __init__(self, allowed: int, done: tuple[Receipt, ...]):
         self.allowed, self.spent = allowed, 0
@@ -300,7 +300,7 @@ class _Budget:
             self.spend(receipt)
 
     def spend(self, receipt: Receipt) -> None:
-        """Raises TooManyBadRows when the receipt's bad rows exceed what is left."""
+        """Count a receipt's bad rows. Raise TooManyBadRows if there are more than allowed."""
         self.spent += receipt.bad_rows
         if receipt.bad_rows and self.spent > self.allowed:
             raise TooManyBadRows.of(receipt.first_bad_row, self.allowed, receipt.first_traceback)

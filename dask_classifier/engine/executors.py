@@ -39,7 +39,7 @@ _TELL_SECONDS = 2  # at most, to wait until the scheduler has heard
 
 
 class Outcome(NamedTuple):
-    """What became of the task for one argument."""
+    """The result of the task for one argument, or its error."""
 
     number: int  # of the argument, from 0, or its `index`
     value: object = None
@@ -135,7 +135,7 @@ class DaskExecutor:
             ) from error
 
     def _page(self) -> str | None:
-        """The address of our page of the dashboard; of Dask's own, where the scheduler lacks this package."""
+        """Return the URL of the Classify page, or of Dask's dashboard if the scheduler does not have this package."""
         link = self.client.dashboard_link
         try:
             self.client.register_plugin(RunsPlugin())
@@ -203,7 +203,7 @@ class DaskExecutor:
 
 @dataclass
 class _Flight:
-    """The tasks of one `each` that are under way."""
+    """The running tasks of one call of `each`."""
 
     executor: DaskExecutor
     task: str
@@ -215,9 +215,7 @@ class _Flight:
         self.completed = as_completed([], loop=self.executor.client.loop, with_results=True, raise_errors=False)
 
     def room(self) -> int:
-        """How many more tasks may be under way; asks for the cluster's size every few seconds, since workers
-        come and go.
-        """
+        """Return how many more tasks may run. Ask for the cluster's size every few seconds: workers come and go."""
         if self._window_is_old():
             self._window = (time.monotonic(), self.executor.processes * _TASKS_A_PROCESS)
         return max(0, self._window[1] - len(self.under_way))

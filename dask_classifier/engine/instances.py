@@ -1,4 +1,4 @@
-"""What a run asks of a Dask cluster that knows its instances, and what it assumes of every other cluster."""
+"""What a run asks of a Dask cluster that knows its instances, and the answers for every other cluster."""
 
 import contextlib
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class InstanceCluster(Protocol):
 
 
 class OtherCluster:
-    """The same of a cluster that knows only what Dask knows."""
+    """The answers for a cluster that knows only what Dask knows."""
 
     expected_processes = 0
     deadline = None

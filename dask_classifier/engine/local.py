@@ -107,6 +107,6 @@ class LocalCluster(distributed.LocalCluster):
 
     @property
     def dashboard_link(self) -> str:
-        """The dashboard's address, which is on loopback whatever the scheduler's is."""
+        """URL of the dashboard, which is on loopback, whatever the scheduler's address is."""
         host = self._dashboard_host
         return f"http://{host}:{self.scheduler.services['dashboard'].port}/status"

@@ -47,8 +47,9 @@ def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
 def try_out(
     executor: Executor, plan: Plan, name: str, layout: Layout, sample: bytes, probe: str | None = None
 ) -> Trial:
-    """The trial; without a row, it still loads the classifier. Rows that kill their process are left to their
-    block.
+    """Run the trial on a worker and return its measurement. Without a row, it still loads the classifier.
+
+    Rows that kill their process are left to their block.
     """
     job = plan.job(plan.max_bad.of(10**9))  # a share of an unknown number of rows is no reason to stop here
     with closing(executor.each(TRY_OUT, [(job, name, layout, sample, probe)], plan.block_timeout)) as outcomes:
@@ -95,7 +96,7 @@ def _survey(source: Source, executor: Executor) -> list[Marks]:
 
 
 def values(outcomes) -> Iterator[tuple[int, object]]:
-    """The values, numbered; the first failure is raised."""
+    """Yield the numbered values of outcomes. Raise the first failure."""
     with closing(outcomes):
         for outcome in outcomes:
             if isinstance(outcome.error, ProcessDied):

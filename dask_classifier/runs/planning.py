@@ -1,6 +1,4 @@
-"""Options to a `Plan`, and the sizes of its blocks; nothing is written, and of the source only its beginning
-is read.
-"""
+"""Options to a `Plan`. Nothing is written, and only the beginning of the source is read."""
 
 import functools
 import hashlib
@@ -43,7 +41,7 @@ Input = str | Path | Sequence[str | Path] | ArrowTable
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, before anything is done. Made by `plan`."""
+    """What a run will do. Made by `plan`."""
 
     source: Source
     package: bundle.Bundle
@@ -80,7 +78,7 @@ class Plan:
 
     @property
     def identity(self) -> dict[str, object]:
-        """All that shapes the bytes of the result, in names and values for people."""
+        """Everything that determines the bytes of the result, as names and values for people."""
         layout = self.source.layout
         return {
             "source": [file.identity for file in self.source.files],
@@ -281,7 +279,7 @@ def _refuse_if(given: bool, option: str, about: str) -> None:
 
 
 def _source(rows: str | int | None, seed: int, input: Input | None, layout: Layout, folder: str) -> Source:
-    """The source that the arguments name. Raises TypeError for an input of another kind."""
+    """Return the source that the arguments name. Raise TypeError for an input of another kind."""
     copies = storage.join(folder, COPIES)
     if rows is not None:
         return inputs.generated(parse_count(rows, "number of rows"), seed)
@@ -306,7 +304,7 @@ def _refuse_own_input(source: Source, folder: str) -> None:
 
 
 def new_run_id() -> str:
-    """A name for a run: when, and something to tell it from another of the same second."""
+    """Return a name for a run: its start, and a random suffix for runs of the same second."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 

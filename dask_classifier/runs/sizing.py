@@ -21,7 +21,7 @@ UNMEASURED_SECONDS = 0.01  # a row, where the trial died
 
 
 def too_many_blocks(plan: "Plan", rows: int) -> UsageError:
-    """The error for more parts than five digits can number: their names would not sort in the order of rows."""
+    """Return the error for more parts than five digits can number: their names would not sort in the order of rows."""
     return UsageError(
         f"{rows:,} rows in {count_of(len(plan.source.files), 'file')} make more than the {MOST_BLOCKS:,} parts "
         "that a run can have.",
@@ -30,7 +30,7 @@ def too_many_blocks(plan: "Plan", rows: int) -> UsageError:
 
 
 def rows_of_next(plan: "Plan", *, rows: int, row_bytes: float, processes: int, trial: Trial) -> Callable[[int], int]:
-    """How many rows the next block gets, with so many to go, out of `rows` of `row_bytes` bytes each.
+    """Return a function from the rows that are left to the rows of the next block, out of `rows` of `row_bytes` bytes.
 
     About BLOCK_SECONDS of work, but at least BLOCKS_A_PROCESS blocks for each process and no more than
     BLOCK_BYTES; toward the end half of each process's share of what is left, down to LAST_BLOCK_SECONDS, or to
@@ -54,7 +54,7 @@ def rows_of_next(plan: "Plan", *, rows: int, row_bytes: float, processes: int, t
 
 
 def shrink(plan: "Plan") -> Callable[[int, int], int]:
-    """Halves a block, in whole chunks, whose text is larger than a block's may be: rows differ in length."""
+    """Return a function that halves a block, in whole chunks, if its text is too large: rows differ in length."""
 
     def fewer(rows: int, size: int) -> int:
         too_large = not plan.block_rows and size > BLOCK_BYTES + 2 * MARK_SPACING and rows > plan.chunk_rows

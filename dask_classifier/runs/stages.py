@@ -1,4 +1,4 @@
-"""The stages of a run: which one it has come to, and how long each took."""
+"""The stages of a run, and how long each took."""
 
 import time
 
@@ -7,14 +7,14 @@ from .progress import CLASSIFYING, Progress
 
 
 class Stages:
-    """Tells those who follow the run which stage it has come to, and keeps when."""
+    """Report each stage of a run as it begins, and record its time."""
 
     def __init__(self, progress: Progress):
         self.progress, self.tell_page = progress, lambda **news: None
         self.entered: list[tuple[str, float]] = []
 
     def enter(self, name: str) -> None:
-        """The stage before is over."""
+        """Begin a stage, and so end the one before."""
         now, news = time.time(), {"stage": name}
         if self.entered and self.entered[-1][0] == CLASSIFYING:
             news["classified"] = now - self.entered[-1][1]
@@ -24,6 +24,6 @@ class Stages:
         self.tell_page(**news)
 
     def spent(self) -> list[Stage]:
-        """Each stage until now."""
+        """Return each stage until now."""
         ends = [began for _, began in self.entered[1:]] + [time.time()]
         return [Stage(name, began, end - began) for (name, began), end in zip(self.entered, ends, strict=True)]
