@@ -34,7 +34,7 @@ _FOR_A_SHELL = re.compile(r"(`[^`]*`|\b(?:dask-classify|aws) .*)", re.DOTALL)
 
 
 def in_python(text: str) -> str:
-    """Return a message with arguments in the place of the command's options: "--max-bad 10" becomes "max_bad=10".
+    """Return a message with the command's options replaced by Python arguments: "--max-bad 10" becomes "max_bad=10".
 
     Commands for a shell stay as they are.
     """
@@ -73,7 +73,7 @@ class DaskClassifyError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """Return what IPython shows: the user's own frames and the sentences, but no frames of this package."""
-        from .raised import own_frames, own_lines  # here, so that who only needs an error does not import it
+        from .raised import own_frames, own_lines  # here, so that code that only needs an error does not import it
 
         lines = [*own_frames(self), *own_lines(self.details), f"{type(self).__name__}: {in_python(self.message)}"]
         return [*lines, f"Hint: {in_python(self.hint)}"] if self.hint else lines
@@ -116,7 +116,7 @@ class TaskFailed(DaskClassifyError, RuntimeError):
 
 
 class BlocksFailed(DaskClassifyError, RuntimeError):
-    """Blocks that killed a classifier process in each of their tries."""
+    """Some blocks killed their classifier process on every attempt."""
 
 
 class DamagedRun(DaskClassifyError, RuntimeError):

@@ -12,16 +12,17 @@ from distributed.deploy.cluster import Cluster
 from . import storage
 from .classifier.job import CLASSIFY_BLOCK
 from .engine.connect import connect
-from .engine.prepare import TRIAL_CHUNKS, Executor, prepare, restore_copies, try_out
+from .engine.executors import Executor
+from .engine.prepare import TRIAL_CHUNKS, prepare, restore_copies, try_out
 from .errors import BlocksFailed, DaskClassifyError, ProcessDied, TooManyBadRows, UsageError
 from .parts.receipts import Receipt
 from .parts.run_folder import REPORT
 from .rows.source import Block, Source
-from .runs.cut import Cut
 from .runs.earlier import Earlier, look
 from .runs.estimate import Estimate
 from .runs.manifest import add_machines, save_manifest
 from .runs.outline import Outline
+from .runs.plan_file import Cut
 from .runs.planning import Input, Plan, new_run_id
 from .runs.planning import plan as make_plan
 from .runs.progress import CLASSIFYING, Beginning, Progress
@@ -98,7 +99,7 @@ def _changed(plan: Plan, resume: bool | None, overwrite: bool | None) -> Plan:
     given = {name: value for name, value in (("resume", resume), ("overwrite", overwrite)) if value is not None}
     plan = replace(plan, **given)
     if plan.resume and plan.overwrite:
-        raise UsageError("A run is either resumed or overwritten.", "Give --resume or --overwrite, not both.")
+        raise UsageError("A run cannot be both resumed and overwritten.", "Use --resume or --overwrite, not both.")
     return plan
 
 
@@ -278,7 +279,7 @@ def _classify(
         for outcome in outcomes:
             if isinstance(outcome.error, ProcessDied):
                 lethal[outcome.number] = outcome.error
-                if len(lethal) >= _LETHAL and not receipts:
+                if len(lethal) >= _LETHAL and len(receipts) == len(done):
                     break  # it is the classifier, not the rows
             elif outcome.error:
                 raise outcome.error

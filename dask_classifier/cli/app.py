@@ -164,7 +164,7 @@ def _check_cluster(ctx: click.Context, cluster: str, workers: int | None) -> Non
 def _check_instance_options(ctx: click.Context, cluster: str) -> None:
     if cluster != "ec2" and (unused := _typed(ctx, INSTANCE_OPTIONS)):
         name = unused[0].replace("_", "-")
-        raise UsageError(f"--{name} has no effect with the cluster {cluster}.", "Leave it out, or give --cluster ec2.")
+        raise UsageError(f"--{name} has no effect with the cluster {cluster}.", "Leave it out, or use --cluster ec2.")
 
 
 def _is_named_cluster(name: str) -> bool:
@@ -181,7 +181,7 @@ def _check_reach(ctx: click.Context, cluster: str) -> None:
     output, inputs = ctx.params["output"], ctx.params["input"] or ()
     if not output:
         raise UsageError(
-            "A remote cluster needs an output that all its workers can reach.", "Give --output s3://bucket/folder."
+            "A remote cluster needs an output that all its workers can reach.", "Use --output s3://bucket/folder."
         )
     if "://" in cluster:
         return
@@ -189,7 +189,7 @@ def _check_reach(ctx: click.Context, cluster: str) -> None:
         if "://" not in url or url.startswith(("file:", "local:")):
             raise UsageError(
                 f"The instances of the cluster {cluster} cannot reach the {what} {url}, which is on this computer.",
-                f"Give --{what} s3://bucket/...",
+                f"Use --{what} s3://bucket/...",
             )
 
 

@@ -142,7 +142,7 @@ def reap(region: str | None, clusters, older_than: str | None, output: str | Non
     """Terminate leaked clusters, or those selected; with `output`, abort unfinished uploads instead."""
     if output:
         if region or clusters or older_than or everything:
-            raise UsageError("--output cannot be combined with options for clusters.", "Give --output alone.")
+            raise UsageError("--output cannot be combined with options for clusters.", "Use --output alone.")
         _reap_uploads(output, yes=yes)
         return
     aws = Aws(region)

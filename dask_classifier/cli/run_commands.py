@@ -184,7 +184,7 @@ def _cluster_size(options: dict):
     """Return the number of processes, and for EC2 also the price per hour and the instances, as AWS offers them."""
     workers = options.pop("workers")
     if (cluster := options.pop("cluster")) not in {"local", "ec2"}:
-        raise UsageError(f"Cannot estimate a run on {cluster}.", "Give --cluster local or --cluster ec2.")
+        raise UsageError(f"Cannot estimate a run on {cluster}.", "Use --cluster local or --cluster ec2.")
     if cluster == "local":
         return workers or CPU_COUNT, None, {}
     from ..ec2 import prices

@@ -77,7 +77,7 @@ class Aws:
                 f"Cannot read the AWS configuration: {error}.", "Check AWS_PROFILE and ~/.aws/config."
             ) from error
         if not region:
-            raise UsageError("No AWS region is configured.", "Give --region, or set AWS_DEFAULT_REGION.")
+            raise UsageError("No AWS region is configured.", "Use --region, or set AWS_DEFAULT_REGION.")
         self.region: str = region
         known = [name for part in self._session.get_available_partitions() for name in self._regions(part)]
         if self.region not in known:
@@ -162,7 +162,7 @@ def explained(what: str) -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError) as error:
         raise ClusterError(f"{what}: {_sentence(str(error))}", _NO_CREDENTIALS) from error
     except NoRegionError as error:
-        raise UsageError("No AWS region is configured.", "Give --region, or set AWS_DEFAULT_REGION.") from error
+        raise UsageError("No AWS region is configured.", "Use --region, or set AWS_DEFAULT_REGION.") from error
     except EndpointConnectionError as error:
         raise ClusterError(
             f"{what}: {_sentence(str(error))}", "Check the region, and that AWS is reachable from this computer."

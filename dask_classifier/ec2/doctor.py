@@ -103,7 +103,7 @@ def _image(aws: Aws, spec: ClusterSpec) -> Finding:
             "image",
             False,
             f"{spec.image} is private, and the instances have no permission to pull it",
-            "Give --instance-profile.",
+            "Use --instance-profile.",
         )
     _, account, region, name, tag, digest = ecr_image.groups()
     image = {"imageDigest": digest} if digest else {"imageTag": tag or "latest"}
@@ -194,7 +194,7 @@ def _output(output: str | None) -> Finding:
     if not output:
         return Finding("output", None, "not checked: give --output s3://bucket/folder")
     if "://" not in output:
-        return Finding("output", False, f"{output} is on this computer", "Give --output s3://bucket/folder.")
+        return Finding("output", False, f"{output} is on this computer", "Use --output s3://bucket/folder.")
     probe = storage.join(output, ".dask-classify-doctor")
     storage.write(probe, b"written by dask-classify doctor")
     storage.delete(probe)

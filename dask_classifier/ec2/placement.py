@@ -184,5 +184,5 @@ def _caller(spec: ClusterSpec) -> str | None:
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"Cannot get this computer's public IP address from {_CHECKIP}: {error}.",
-            "Give --security-group, or --private-ip inside the VPC.",
+            "Use --security-group, or --private-ip inside the VPC.",
         ) from error

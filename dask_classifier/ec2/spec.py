@@ -133,7 +133,7 @@ class ClusterSpec:
             )
         if self.processes_per_worker is not None and self.processes_per_worker < 1:
             raise UsageError(
-                f"{self.processes_per_worker} processes per worker are too few.",
+                f"{self.processes_per_worker} processes per worker is too few.",
                 "Give at least 1, or leave --processes-per-worker out.",
             )
         if self.deadline <= self.bring_up_limit:

@@ -13,7 +13,7 @@ from ..config import configured
 from ..errors import ClusterError, UsageError
 from ..runs.progress import Progress
 from ..units import Renewal, parse_seconds
-from .executors import DaskExecutor, InlineExecutor
+from .executors import DaskExecutor, Executor, InlineExecutor
 from .instances import InstanceCluster, OtherCluster
 from .local import LocalCluster
 
@@ -30,7 +30,7 @@ def connect(
     progress: Progress,
     renewal: Renewal | None = None,
     worker_timeout: str | float | None = None,
-) -> Iterator[InlineExecutor | DaskExecutor]:
+) -> Iterator[Executor]:
     """Yield an executor on a cluster: a Dask cluster, a Client, the address of a scheduler, or "inline".
 
     None stands for Dask's default Client, or, where there is none, for all cores of this computer. Raises ClusterError.

@@ -1,8 +1,7 @@
 """Where tasks run: in this process, or in the classifier processes of a Dask cluster.
 
-Both executors have `each`, which runs a task, named as "module:function", for many arguments, a window of them at a
-time, and yields outcomes as they come. A failure is an outcome, too, so that Dask neither repeats nor logs it; a task
-whose process died runs again in another process, three times in all.
+A failure is an outcome, too, so that Dask neither repeats nor logs it. On Dask, a window of tasks is in flight at a
+time, and a task whose process died runs again in another process, three times in all.
 """
 
 import contextlib
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
@@ -30,7 +29,7 @@ from ..runs.planning import versions
 from ..runs.progress import Progress
 from ..units import Renewal
 from .instances import InstanceCluster, OtherCluster
-from .worker_plugin import ClassifierPlugin, Died, in_classifier_process
+from .worker_plugin import ClassifierPlugin, Died, run_task
 
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
@@ -44,6 +43,39 @@ class Outcome(NamedTuple):
     number: int  # of the argument, from 0, or its `index`
     value: object = None
     error: DaskClassifyError | None = None
+
+
+class Executor(Protocol):
+    """What a run needs of the place where its tasks run."""
+
+    client_name: str
+    """The Dask client's id, or ""."""
+    dashboard: str | None
+    """URL of the Classify page, or None."""
+    instances: InstanceCluster
+    """What is known of the cluster's instances."""
+
+    @property
+    def processes(self) -> int:
+        """Classifier processes, at least 1."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether tasks run in other processes than this one and its children, perhaps on other computers."""
+        ...
+
+    def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
+        """Run a task, named as "module:function", for each tuple of arguments, and yield outcomes as they come."""
+        ...
+
+    def tell(self, **news: object) -> None:
+        """Send the dashboard's page what only the client knows."""
+        ...
+
+    def close(self) -> None:
+        """Remove what was made for the run."""
+        ...
 
 
 class InlineExecutor:
@@ -68,17 +100,17 @@ class InlineExecutor:
 
     def _forget_code(self) -> None:
         """An earlier run in this process may have imported an earlier version of the classifier."""
-        from ..tasks import forget_classifiers  # only here: elsewhere, this process needs no pandas
+        from ..tasks import forget_classifiers  # imported here because nothing else in this process needs pandas
 
         forget_classifiers()
         for name in self._package.modules:
             sys.modules.pop(name, None)
 
     def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
-        """Run the task for each tuple of arguments, when the outcome is asked for."""
+        """Run the task lazily, as each outcome is requested."""
         if timeout:
             raise UsageError(
-                "A block that runs inline cannot be ended.", "Leave --block-timeout out, or --cluster inline."
+                "A block that runs inline cannot be timed out.", "Leave --block-timeout out, or --cluster inline."
             )
         function = resolve_name(task)
         for number, args in _numbered(arguments):
@@ -96,7 +128,7 @@ class InlineExecutor:
         """Do nothing: there is no dashboard."""
 
     def close(self) -> None:
-        """Remove what was laid down, and imported, for the run."""
+        """Remove the files created and the modules imported for the run."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._forget_code()
         sys.path[:] = self._path
@@ -238,7 +270,7 @@ class _Flight:
         call = {"plugin": executor.plugin, "task": self.task, "timeout": self.timeout, "pure": False}
         name = f"{self.task.rpartition(':')[2]}-{executor.plugin}"
         keys = [(name, number, next(executor._tries)) for number, _ in tasks]
-        futures = executor.client.map(in_classifier_process, *zip(*tasks, strict=True), key=keys, **call)
+        futures = executor.client.map(run_task, *zip(*tasks, strict=True), key=keys, **call)
         self.under_way |= {future: (number, args, tries) for future, (number, args) in zip(futures, tasks, strict=True)}
         self.completed.update(futures)
 
@@ -280,7 +312,7 @@ def _cluster_failure(result: object) -> DaskClassifyError:
     """Turn Dask's reason for a task that never finished into an error."""
     error = result[1] if isinstance(result, tuple) else result
     if isinstance(error, KilledWorker):
-        return ProcessDied(f"took its Dask worker along, {error.allowed_failures + 1} times")
+        return ProcessDied(f"brought down its Dask worker, {error.allowed_failures + 1} times")
     if isinstance(error, DaskClassifyError):
         return error
     why = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"  # Dask's reasons are words-with-hyphens

@@ -10,7 +10,7 @@ from ..errors import ClusterError
 from ..runs.progress import Progress
 from ..units import format_seconds
 
-_QUIET_SECONDS = 5.0  # of the wait for a first worker, before a person hears of it
+_QUIET_SECONDS = 5.0  # to wait silently for the first worker; then the user is informed
 
 
 @runtime_checkable

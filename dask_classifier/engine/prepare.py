@@ -10,14 +10,13 @@ from ..errors import BlocksFailed, ProcessDied, SourceError
 from ..rows.layouts import Layout
 from ..rows.source import InputFile, Marks, Source
 from ..rows.source import cut as cut_source
-from ..runs.cut import Cut
 from ..runs.earlier import Earlier, clear
+from ..runs.plan_file import Cut
 from ..runs.planning import Plan
 from ..runs.sizing import MOST_BLOCKS, rows_of_next, shrink, too_many_blocks
 from ..runs.stages import Stages
-from .executors import DaskExecutor, InlineExecutor
+from .executors import Executor
 
-Executor = InlineExecutor | DaskExecutor
 TRIAL_CHUNKS = 20
 
 
@@ -85,7 +84,7 @@ def restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: Sta
     sizes = _write_copies(lost, earlier.cut.source.layout.encoding, executor, stages)
     for number, file in lost:
         if sizes[number] != earlier.cut.source.files[number].data_size:
-            raise SourceError(f"{file.url} is not what it was when it was cut.", "Start again with --overwrite.")
+            raise SourceError(f"{file.url} has changed since the run was cut.", "Start again with --overwrite.")
 
 
 def _survey(source: Source, executor: Executor) -> list[Marks]:

@@ -47,7 +47,7 @@ class UnderWay(NamedTuple):
     began: float  # on this computer's monotonic clock
 
 
-def in_classifier_process(number: int, args: tuple, *, plugin: str, task: str, timeout: float | None) -> object:
+def run_task(number: int, args: tuple, *, plugin: str, task: str, timeout: float | None) -> object:
     """Wait for a classifier process in a thread of the worker. This is the Dask task; it returns failures as values."""
     try:
         return get_worker().plugins[plugin].call(number, task, args, timeout)

@@ -1,4 +1,4 @@
-"""The files of a block: its part in one of the part formats, its quarantine file and its receipt.
+"""The files of a block: its part in one of the formats, its quarantine file, its receipt; the run's folder around them.
 
 May import `rows` and `classifier`.
 """

@@ -12,7 +12,7 @@ QUARANTINE_COLUMNS = ("source", "row", "reason", "raw")
 class Receipt:
     """The proof that a part exists, and how it was written. A receipt is written after its part."""
 
-    fingerprint: str  #: of the plan
+    fingerprint: str  #: of the plan and its blocks
     index: int  #: of the block, and so of the part
     rows: int  #: in the part
     bad_rows: int  #: in the quarantine file

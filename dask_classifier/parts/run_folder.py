@@ -84,7 +84,7 @@ class RunFolder:
             yield self.path(probe)
         finally:
             self.delete(probe)
-            with contextlib.suppress(OSError):  # somebody else has written there
+            with contextlib.suppress(OSError):  # someone else has written there meanwhile
                 for path in made:
                     path.rmdir()
 
@@ -127,10 +127,6 @@ class RunFolder:
     def sizes(self) -> dict[str, int]:
         """Return the sizes in bytes of all files in the folder that belong to runs, by name."""
         return {name: size for name, size in storage.sizes(self.url).items() if self.is_ours(name)}
-
-    def is_incomplete(self) -> bool:
-        """Return whether a run was started here and is not complete."""
-        return not self.exists(MANIFEST) and self.exists(PLAN)
 
     def uploads(self) -> list[storage.Upload]:
         """Return unfinished uploads, of a run's files or, as `fetch` makes them, to the URL itself."""

@@ -1,4 +1,4 @@
-"""A run on disk, before and after: the plan, the run's folder, its progress, its result.
+"""A run, before and after: its plan, its progress, its manifest, its result.
 
 May import `parts` and the packages before it, but neither Dask's scheduler nor AWS.
 """

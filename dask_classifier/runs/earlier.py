@@ -7,7 +7,7 @@ from ..errors import OutputExists
 from ..parts.receipts import Receipt
 from ..parts.run_folder import COPIES, MANIFEST, PLAN, part_name, quarantine_name, receipt_name
 from ..units import count_of
-from .cut import Cut
+from .plan_file import Cut
 from .planning import CODE, Plan
 
 
@@ -78,9 +78,9 @@ def _difference_of_sources(was: list[dict], is_now: list[dict]) -> str:
 
 
 def _named_source(file: dict) -> str:
-    if "rows" in file:
+    if "seed" in file:
         return f"{file['rows']:,} generated rows (seed {file['seed']})"
-    return f"{file['url']} ({file['size']:,} bytes)"
+    return f"{file['url']} ({file['size']:,} bytes)" if "size" in file else str(file["url"])
 
 
 def _short(value: object) -> str:

@@ -10,8 +10,8 @@ from ..errors import DamagedRun, StorageError
 from ..parts.receipts import Receipt, common_kinds
 from ..parts.run_folder import MANIFEST, PLAN, RunFolder
 from ..units import count_of, format_bytes
-from .cut import Cut
 from .earlier import missing_files
+from .plan_file import Cut
 from .planning import Plan, versions
 
 

@@ -222,18 +222,18 @@ def plan(
     """
     if (rows is None) == (input is None):
         raise UsageError(
-            "Say what to classify: rows to generate, or input files; not both.", "Give --rows 10M or --input FILE."
+            "Say what to classify: rows to generate, or input files; not both.", "Use --rows 10M or --input FILE."
         )
     if classifier is None and input is not None:
         raise UsageError(
             "No classifier is given for the input.",
-            "Give --classifier path/to/file.py:name; --classifier blackbox is the demo's.",
+            "Use --classifier path/to/file.py:name; --classifier blackbox is the demo's.",
         )
     layout = Layout(_unescaped(delimiter), encoding, header_row)
     classifier = classifier or "blackbox"
     _refuse_useless(input, classifier, layout, seed=seed, slowness=slowness, with_file=with_file)
     if resume and overwrite:
-        raise UsageError("A run is either resumed or overwritten.", "Give --resume or --overwrite, not both.")
+        raise UsageError("A run cannot be both resumed and overwritten.", "Use --resume or --overwrite, not both.")
     if resume and output is None:
         raise UsageError("The run to resume is not given.", "Name its folder: --output runs/...")
     if output_format not in FORMATS:

@@ -11,11 +11,11 @@ from ..units import count_of
 if TYPE_CHECKING:
     from .planning import Plan
 
-BLOCK_SECONDS = 20.0  # of work in a block: writing it to S3 takes a tenth of a second or two; and
-LAST_BLOCK_SECONDS = 1.0  # in the last ones, so that no process waits long for another
-BLOCKS_A_SECOND = 100  # at most: a Dask scheduler manages some 300 tasks a second
+BLOCK_SECONDS = 20.0  # work in a block; writing it to S3 takes a tenth of a second or two
+LAST_BLOCK_SECONDS = 1.0  # work in the last blocks, so that no process waits long for another
+BLOCKS_A_SECOND = 100  # at most, for all processes: a Dask scheduler manages some 300 tasks per second
 BLOCKS_A_PROCESS = 8  # at least
-BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process holds a block's text, its frame and its part
+BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process has a block's text, frame and part in memory
 MOST_BLOCKS = 100_000
 UNMEASURED_SECONDS = 0.01  # a row, where the trial died
 

@@ -142,7 +142,7 @@ DEMO = ["--classifier", "blackbox"]
         (["--rows", "10", "--encoding", "utf-16"], "--encoding has no effect with generated rows"),
         (["--rows", "10", "--no-header-row"], "--no-header-row has no effect with generated rows"),
         (["--rows", "10", "--block-rows", "0"], "'0' is not a number of rows of at least 1."),
-        (["--rows", "10", "--cluster", "inline", "--block-timeout", "3s"], "cannot be ended"),
+        (["--rows", "10", "--cluster", "inline", "--block-timeout", "3s"], "cannot be timed out"),
         ([*DEMO, "--input", "in.csv", "--encoding", "undefined"], "is not a text encoding"),
         (["--no-such-option"], "No such option"),
         (["no-such-command"], "No such command"),

@@ -59,7 +59,7 @@ def test_there_are_as_many_modules_as_files():
     assert len(MODULES) > 70 and {"rows", "cli.app", "tasks"} <= set(MODULES)
 
 
-def test_no_room_imports_a_room_above_it():
+def test_no_room_imports_a_room_below_it_in_the_table():
     order = rooms()
     assert sorted(order) == sorted({room_of(module) for module in MODULES})
     for module in MODULES:
