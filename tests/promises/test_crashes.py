@@ -77,6 +77,26 @@ def test_a_classifier_that_always_kills_its_process_is_given_up_soon(cluster, tm
     assert 12 <= len(deaths.told) <= 40
 
 
+def test_a_resumed_run_whose_classifier_always_kills_its_process_is_given_up_soon_too(cluster, tmp_path):
+    """A block that an earlier attempt finished says nothing about this one's classifier."""
+
+    def deadly(chunk):
+        if not (tmp_path / "harmless").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [0] * len(chunk)
+
+    (tmp_path / "harmless").touch()
+    plan = dc.plan(rows=20_000, output=tmp_path / "run", classifier=deadly, block_rows=100)
+    dc.run(plan, cluster)
+    for path in (tmp_path / "run/parts").glob("part-001*.json"):
+        path.unlink()
+    (tmp_path / "harmless").unlink()
+    deaths = Deaths()
+    with pytest.raises(BlocksFailed, match="of 200 blocks could not be classified"):
+        dc.run(plan, cluster, resume=True, progress=deaths)
+    assert len(deaths.told) < 60, "not three for each of the hundred missing blocks"
+
+
 def test_a_hanging_block_is_ended_and_named(cluster, tmp_path, classifiers):
     file = tmp_path / "in.csv"
     file.write_bytes(b"id,a\n" + b"".join(b"%d,x\n" % i for i in [*range(100, 300), 7]))

@@ -6,7 +6,7 @@ import pytest
 from number_lines import Numbers
 
 import dask_classifier as dc
-from dask_classifier.errors import SourceError
+from dask_classifier.errors import OutputExists, SourceError
 from dask_classifier.rows import inputs
 from dask_classifier.rows.source import InputFile
 
@@ -40,6 +40,13 @@ def test_a_kind_that_is_registered_from_outside(numbers, cluster, tmp_path, run_
     (tmp_path / "run/parts/part-00003.json").unlink()
     dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster).verify()
     assert run_bytes(tmp_path / "run") == expected
+
+
+def test_resuming_with_another_input_of_the_kind_names_both(numbers, tmp_path):
+    options = {"output": tmp_path / "run", "classifier": double, "resume": True}
+    dc.run(dc.plan("numbers:100", **options), "inline")
+    with pytest.raises(OutputExists, match="source was numbers:100 and is now numbers:200"):
+        dc.run(dc.plan("numbers:200", **options), "inline")
 
 
 def test_its_own_error_for_a_wrong_name(numbers, tmp_path):
