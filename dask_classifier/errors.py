@@ -26,15 +26,22 @@ from typing import Any, Self
 
 _FLAGS = {"resume": "resume=True", "overwrite": "overwrite=True", "header": "header=True", "spot": "spot=True"}
 _FLAGS |= {"no-header": "header=False", "no-header-row": "header_row=False", "private-ip": "private_ip=True"}
+_OPTIONS = (
+    "ami|block-rows|block-timeout|bring-up-limit|chunk-rows|classifier|cluster|deadline|delimiter|encoding|idle-timeout|"
+    "image|input|instance-profile|instance-type|key-name|max-bad|min-workers|output|output-format|processes-per-worker|"
+    "region|renew-after|rows|scheduler-instance-type|security-group|seed|slowness|subnet|tag|teardown-limit|"
+    f"with-file|worker-timeout|workers|{'|'.join(_FLAGS)}"
+)
 _NO_VALUE = (
     "and|or|out|to|is|was|with|if|for|the|says|has|have|allows|of|in|it|on|at|while|waits|within|prints|shows|a,b"
 )
-_OPTION = re.compile(rf"--([a-z][a-z-]*[a-z])(?: (?!(?:{_NO_VALUE})\b)([\w/'\";%][^\s,)]*?)(?=[.,;:)]?(?:\s|$)))?")
-_FOR_A_SHELL = re.compile(r"(`[^`]*`|\b(?:dask-classify|aws) .*)", re.DOTALL)
+_VALUE = rf"(?: (?!(?:{_NO_VALUE})\b)([\w/'\";%][^\s,)]*?)(?=[.,;:)]?(?:\s|$)))?"
+_OPTION = re.compile(rf"(?<![^\s(])--({_OPTIONS})(?![\w-]){_VALUE}")
+_FOR_A_SHELL = re.compile(r"(`[^`]*`|\b(?:dask-classify|aws) [a-z].*)")
 
 
 def in_python(text: str) -> str:
-    """Return a message with the command's options replaced by Python arguments: "--max-bad 10" becomes "max_bad=10".
+    """Return a message with the command's options replaced by Python arguments: "--max-bad 10" by "max_bad=10".
 
     Commands for a shell stay as they are.
     """
@@ -82,7 +89,7 @@ class DaskClassifyError(Exception):
         return type(self), self.args, {"details": self.details}
 
     def __str__(self) -> str:
-        return in_python(f"{self.message}\n{self.hint}" if self.hint else self.message)
+        return "\n".join(map(in_python, filter(None, (self.message, self.hint))))
 
 
 class UsageError(DaskClassifyError, ValueError):

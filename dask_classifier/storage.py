@@ -25,7 +25,7 @@ from isal import igzip, isal_zlib
 
 from .errors import StorageError
 
-_TEMPORARY = ".tmp-"  # part of the name of a file that is being written
+TEMPORARY = ".tmp-"  # part of the name of a file that is being written
 _HINTS = {
     errno.ENOSPC: "Free some disk space, then continue with --resume.",
     errno.EDQUOT: "Delete some files to stay within the disk quota, then continue with --resume.",
@@ -284,7 +284,7 @@ def open_whole(url: str) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _local_whole(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}{_TEMPORARY}{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{path.name}{TEMPORARY}{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as stream:
             yield stream
@@ -355,4 +355,4 @@ def abort(upload: Upload) -> None:
 
 def _is_unfinished(name: str) -> bool:
     """Return whether this is the temporary name of a file that is being written or was left by a killed writer."""
-    return _TEMPORARY in Path(name).name
+    return TEMPORARY in Path(name).name

@@ -66,8 +66,8 @@ def _short(output: str) -> str:
 
 def _announce(plan: planning.Plan, cluster: str, workers: int | None, display: Display) -> None:
     """Print what will be classified, and warn about options that are probably mistakes."""
-    source = f"{len(plan.source.files):,} files" if len(plan.source.files) > 1 else plan.source.files[0].url
-    what = f"{plan.source.files[0].rows:,} generated rows" if source == "generated" else source
+    files = plan.source.files
+    what = files[0].words if len(files) == 1 else count_of(len(files), "file")
     display.say(f"Classifying {what} with {plan.package.reference}, into {_short(plan.output)}")
     if not plan.source.layout.columns:
         display.warn("the source is empty: there is nothing to classify.")
@@ -122,12 +122,11 @@ def _is_complete(plan: planning.Plan) -> bool:
 
     This happens before instances are launched. Raises ClusterError, or what the run itself would raise.
     """
-    probe = ".dask-classify-probe"
     try:
         if look(plan).complete:
             return True
-        plan.folder.write(probe, b"")
-        plan.folder.delete(probe)
+        with plan.folder.probe():
+            pass
     except StorageError as error:
         raise ClusterError(error.message, error.hint) from error
     return False

@@ -121,8 +121,9 @@ def save(cluster: NamedCluster, *, new: bool = False) -> None:
 
 def load(name: str) -> NamedCluster:
     """Read the cluster's file. Raises ClusterError if there is none, and UsageError for an invalid name."""
+    file = path(name)
     try:
-        fields = json.loads(path(name).read_text())
+        fields = json.loads(file.read_text())
         spec = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.pop("spec").items()}
         return NamedCluster(**fields | {"spec": ClusterSpec(**spec), "tls": Tls(**fields["tls"])})
     except FileNotFoundError:
@@ -132,7 +133,7 @@ def load(name: str) -> NamedCluster:
         ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise ClusterError(
-            f"Cannot read the cluster's file {path(name)}: {error}.",
+            f"Cannot read the cluster's file {file}: {error}.",
             "Find the cluster with `dask-classify status`, and terminate it with `dask-classify reap --cluster ID`.",
         ) from error
 

@@ -21,7 +21,10 @@ TRIAL_CHUNKS = 20
 
 
 def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
-    """Try the classifier out, copy inputs, find the rows and cut. Nothing is written before the trial has passed."""
+    """Try the classifier out, copy inputs, find the rows and cut.
+
+    Before the trial has passed, only a probe is written, and deleted.
+    """
     stages.enter("trying the classifier")
     chunks = 1 if plan.block_rows else TRIAL_CHUNKS  # with nothing to measure, one shows whether it works
     name, layout, sample = plan.source.first_rows(chunks * plan.chunk_rows)
@@ -84,7 +87,7 @@ def restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: Sta
     sizes = _write_copies(lost, earlier.cut.source.layout.encoding, executor, stages)
     for number, file in lost:
         if sizes[number] != earlier.cut.source.files[number].data_size:
-            raise SourceError(f"{file.url} has changed since the run was cut.", "Start again with --overwrite.")
+            raise SourceError(f"{file.url} has changed since the run was cut.", "Start over with --overwrite.")
 
 
 def _survey(source: Source, executor: Executor) -> list[Marks]:

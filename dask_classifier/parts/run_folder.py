@@ -76,15 +76,16 @@ class RunFolder:
     @contextlib.contextmanager
     def probe(self) -> Iterator[str]:
         """Write a small file for others to look for, and yield its path; it is deleted, as are folders made for it."""
-        folder = Path(self.url)
+        folder = Path(self.path("parts"))
         made = [] if "://" in self.url else [path for path in (folder, *folder.parents) if not path.exists()]
-        probe = f".dask-classify-probe-{secrets.token_hex(4)}"
+        # a later run deletes it, as every temporary file, if this one is killed
+        probe = f"parts/.probe{storage.TEMPORARY}{secrets.token_hex(4)}"
         self.write(probe, b"")
         try:
             yield self.path(probe)
         finally:
-            self.delete(probe)
-            with contextlib.suppress(OSError):  # someone else has written there meanwhile
+            with contextlib.suppress(OSError):  # no right to delete, or someone else has written there meanwhile
+                self.delete(probe)
                 for path in made:
                     path.rmdir()
 

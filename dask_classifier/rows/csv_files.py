@@ -65,6 +65,11 @@ class CsvFile(InputFile):
         return self.data_url != self.url
 
     @property
+    def is_compressed(self) -> bool:
+        """Whether the file's name has the suffix of a compression."""
+        return bool(storage.compression(self.url))
+
+    @property
     def rows_size(self) -> int:
         """Bytes of its rows: without byte order mark and header, or, if there is a copy, as the file is stored."""
         return self.size if self.needs_copy else self.size - self.data_start

@@ -76,9 +76,12 @@ def estimated_rows(plan: Plan) -> tuple[int, str]:
     source = plan.source
     if source.known_rows is not None:
         return source.known_rows, EXACT
-    precision = AT_LEAST if source.copies else ABOUT
+    precision = AT_LEAST if any(file.is_compressed for file in source.files) else ABOUT
     _, layout, sample = source.first_rows(_SAMPLE_ROWS)
     if not sample:
         return 0, precision if source.copies else EXACT
-    row_bytes = len(sample) / len(Rows.of(sample, layout.delimiter))
+    rows = len(Rows.of(sample, layout.delimiter))
+    if source.copies and precision == ABOUT:  # the sample is UTF-8, and the files are not
+        sample = sample.decode("utf-8", "replace").encode(source.layout.encoding, "replace")
+    row_bytes = len(sample) / rows
     return round(source.rows_size / row_bytes), precision

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass
 from typing import Self
 
 from ..parts.receipts import Receipt
@@ -57,6 +57,6 @@ class Cut:
 
         The identities of the plan's files must equal the stored ones.
         """
-        files = tuple(replace(file, **fields) for file, fields in zip(plan.source.files, stored["files"], strict=True))
+        sizes = {number: stored["files"][number]["data_size"] for number, _ in plan.source.copies}
         blocks = tuple(Block(*values) for values in stored["blocks"])
-        return cls(replace(plan.source, files=files), blocks, stored["seconds_a_row"])
+        return cls(plan.source.with_copies(sizes), blocks, stored["seconds_a_row"])

@@ -286,6 +286,8 @@ def _source(rows: str | int | None, seed: int, input: Input | None, layout: Layo
     if is_frame(input):
         return inputs.of_frame(input, copies)
     names = [input] if isinstance(input, str | Path) else list(input) if isinstance(input, list | tuple) else [input]
+    if not names:
+        raise UsageError("The list of input files is empty.", "Name at least one file: --input FILE.")
     for name in names:
         if not isinstance(name, str | Path):
             raise TypeError(

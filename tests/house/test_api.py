@@ -126,6 +126,52 @@ def test_an_option_of_files_is_refused_with_a_dataframe(tmp_path):
         dc.plan(pd.DataFrame({"review": ["x"]}), length, tmp_path / "run", delimiter=";")
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame({"a": ["x\ry", "z", "w\r"]}),
+        pd.DataFrame({"a": ["x\r\ny", ' "', ""]}),
+        pd.DataFrame(index=pd.Index(["x", "", " ", "y"], name="id")),
+        pa.table({"a": ["x", " ", "", "\t", None, "y"]}),
+        pd.DataFrame([[1, 2], [3, 4]], columns=pd.MultiIndex.from_tuples([("b", "c"), ("b", "d")])),
+        pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_tuples([("k", 1), ("k", 2)], names=["x", "y"])),
+        pd.DataFrame({"a": []}),
+    ],
+    ids=["CR", "CRLF and quotes", "index alone", "blank values", "column levels", "index levels", "no rows"],
+)
+def test_no_row_of_a_dataframe_is_lost_or_doubled(frame, tmp_path):
+    result = dc.classify(frame, lambda chunk: [len(chunk)] * len(chunk), tmp_path / "run", cluster="inline")
+    assert result.verify().rows == len(frame)
+    if isinstance(frame, pd.DataFrame) and len(frame) and "a" in frame and frame.index.nlevels == 1:
+        assert result.to_pandas().a.tolist() == frame.a.tolist()
+
+
+@pytest.mark.parametrize(
+    ("frame", "why"),
+    [
+        (pa.table({"id": [1], "a": [[1, 2]]}), "nested"),
+        (pa.table({"id": [1], "a": [b"x"]}), "nested"),
+        (pd.DataFrame({"a": [[1, 2]]}), "nested"),
+        (pd.DataFrame({"a": [1]}, index=pd.Index([1], name="a")), "have the same name"),
+    ],
+)
+def test_a_dataframe_that_is_no_table_of_text_is_refused(frame, why, tmp_path):
+    with pytest.raises(UsageError, match=why):
+        dc.plan(frame, length, tmp_path / "run")
+
+
+def test_the_rows_of_a_dataframe_do_not_travel(tmp_path):
+    plan = dc.plan(pd.DataFrame({"review": ["secret"]}), length, tmp_path / "run")
+    assert b"secret" not in pickle.dumps(plan.source)
+    with pytest.raises(errors.SourceError, match="its plan was copied or pickled"):
+        dc.run(pickle.loads(pickle.dumps(plan)), "inline")
+
+
+def test_an_empty_list_of_files_is_wrong_usage(tmp_path):
+    with pytest.raises(UsageError, match="list of input files is empty"):
+        dc.plan([], length, tmp_path / "run")
+
+
 # --- errors --------------------------------------------------------------------------------------------
 
 
@@ -151,6 +197,9 @@ def test_errors_are_built_in_kinds_and_survive_pickling():
         ("Check the delimiter: --delimiter ';'.", "Check the delimiter: delimiter=';'."),
         ("Run `dask-classify doctor --policy`, or --spot.", "Run `dask-classify doctor --policy`, or spot=True."),
         ("If it is dead: dask-classify reap --region eu --yes", "If it is dead: dask-classify reap --region eu --yes"),
+        ("Cannot read /data/my--output.csv.", "Cannot read /data/my--output.csv."),
+        ("Bad row: '7,--output x'.", "Bad row: '7,--output x'."),
+        ("The --unknown option and --output-of.", "The --unknown option and --output-of."),
     ],
 )
 def test_errors_in_python_speak_python(command, python):
@@ -176,3 +225,17 @@ def test_an_estimate_of_no_rows_is_not_known(tmp_path):
     (tmp_path / "in.csv").write_text("id,review\n")
     estimate = dc.estimate(dc.plan(tmp_path / "in.csv", length, tmp_path / "run"), "inline")
     assert estimate.seconds is None and "the trial classified no row" in repr(estimate)
+
+
+def test_a_command_in_a_message_does_not_hide_the_options_of_its_hint():
+    error = UsageError("There is no run in /mnt/aws data/x.", "Use --overwrite.")
+    assert str(error) == "There is no run in /mnt/aws data/x.\nUse overwrite=True."
+
+
+def test_python_knows_the_options_of_the_command():
+    from dask_classifier.cli.app import app
+
+    names = {name for option in app.commands["run"].params for name in (*option.opts, *option.secondary_opts)}
+    for name in names - {"--help", "-h", "--json", "--quiet", "-q", "--traceback", "--profile", "--dashboard-address"}:
+        if name != "--header-row":
+            assert in_python(f"Use {name}.") != f"Use {name}.", name

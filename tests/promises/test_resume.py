@@ -142,3 +142,14 @@ def test_receipts_of_another_cut_are_not_taken(cluster, tmp_path, run_bytes, cla
     (tmp_path / "run/manifest.json").unlink()
     dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster).verify()
     assert run_bytes(tmp_path / "run") == reference(csv_of(2000), known.lengths)
+
+
+def test_a_moved_run_of_a_compressed_file_is_resumed_where_it_is(cluster, tmp_path, run_bytes, classifiers):
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(csv_of(500)))
+    options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("lengths"), "block_rows": 100}
+    dc.run(dc.plan(**options, output=tmp_path / "one"), cluster)
+    whole = run_bytes(tmp_path / "one")
+    (tmp_path / "one/parts/part-00003.json").unlink()
+    (tmp_path / "one").rename(tmp_path / "two")
+    dc.run(dc.plan(**options, output=tmp_path / "two", resume=True), cluster).verify()
+    assert run_bytes(tmp_path / "two") == whole and not (tmp_path / "one").exists()
