@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..rows.layouts import Layout
+if TYPE_CHECKING:
+    from ..rows.layouts import Layout  # imports numpy
 
 # Tasks are named, so that client, scheduler and Dask workers need not import what a classifier process needs.
 WRITE_COPY, SURVEY, TRY_OUT, CLASSIFY_BLOCK = (
@@ -27,7 +28,7 @@ class Job:
 
     output: str
     fingerprint: str
-    layout: Layout  # of the source
+    layout: "Layout"  # of the source
     entry: str  # of the classifier
     slowness: int | None
     chunk_rows: int

@@ -144,10 +144,13 @@ class ClusterSpec:
 
 
 def spec_of(workers: int | None, options: dict) -> ClusterSpec:
-    """Combine options with those of Dask's configuration, over which they take precedence."""
+    """Combine options with those of Dask's configuration, over which they take precedence.
+
+    `n_workers` is Dask's name for `workers`.
+    """
     names = {field.name for field in fields(ClusterSpec)} - {"name"}
     defaults = {name: value for name, value in configured().items() if name in names}
-    given = {"workers": workers} | options
+    given = {"workers": workers} | {"workers" if name == "n_workers" else name: options[name] for name in options}
     return ClusterSpec.of(**defaults | {name: value for name, value in given.items() if value is not None})
 
 

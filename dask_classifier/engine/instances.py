@@ -39,8 +39,8 @@ class InstanceCluster(Protocol):
         """Return once the run can begin. Raises ClusterError where no worker joins in time."""
         ...
 
-    def when_gone(self, tell: Callable[[Any], None]) -> None:
-        """Call `tell` with a dataclass of counts once the instances have terminated."""
+    def when_gone(self, callback: Callable[[Any], None]) -> None:
+        """Call `callback` with a dataclass of counts once the instances have terminated."""
         ...
 
 
@@ -76,7 +76,7 @@ class OtherCluster:
                 "Start its workers, or wait longer with --worker-timeout.",
             )
 
-    def when_gone(self, tell: Callable[[Any], None]) -> None:
+    def when_gone(self, callback: Callable[[Any], None]) -> None:
         """Do nothing: the cluster outlives the run."""
 
 

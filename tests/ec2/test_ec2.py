@@ -1,5 +1,6 @@
 """EC2 in rehearsal: runs, notebooks, clusters that stay, and what is asked of AWS."""
 
+import inspect
 import json
 import re
 import time
@@ -8,10 +9,12 @@ import pytest
 from botocore.exceptions import ClientError
 from rehearse import IMAGE, REGION
 
+from dask_classifier.cluster import EC2Cluster
 from dask_classifier.ec2 import boot, placement, teardown
 from dask_classifier.ec2.launcher import Fleet
 from dask_classifier.ec2.placement import Offer, Placement
-from dask_classifier.ec2.spec import ClusterSpec
+from dask_classifier.ec2.spec import ClusterSpec, spec_of
+from dask_classifier.engine.instances import InstanceCluster, OtherCluster
 from dask_classifier.errors import ClusterError, UsageError
 
 PRIVATE_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dask-classify:1"
@@ -312,6 +315,23 @@ def test_user_data_quotes_words_and_stays_far_under_the_limit():
 def test_wrong_options_start_nothing(options, text):
     with pytest.raises(UsageError, match=re.escape(text)):
         spec(**options)
+
+
+def test_dasks_name_for_the_number_of_workers():
+    assert spec_of(None, {"image": IMAGE, "n_workers": 3}).workers == 3
+
+
+def test_an_ec2_cluster_has_what_a_run_asks_of_its_instances():
+    """The members of the Protocol, with the same parameters."""
+    members = {name: member for name, member in vars(InstanceCluster).items() if name[0] != "_"}
+    assert len(members) == 6
+    for kind in (EC2Cluster, OtherCluster):
+        for name, member in members.items():
+            if inspect.isfunction(member):
+                asked, given = (list(inspect.signature(each).parameters) for each in (member, getattr(kind, name)))
+                assert asked == given, name
+            else:
+                assert hasattr(kind, name), name
 
 
 def test_options_are_words_as_people_type_them():

@@ -6,6 +6,7 @@ Seconds are measured by `make bench-guard`.
 import collections
 import gzip
 import io
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -136,3 +137,17 @@ def test_a_costly_first_call_is_not_what_blocks_are_sized_by(tmp_path, monkeypat
     assert measured.rows == 1_000
     assert clock.now > 0.5, "the first call was costly"
     assert measured.seconds_a_row == pytest.approx(0.0001), "not 0.5 s for the ten rows of the first call"
+
+
+def test_help_and_completion_import_no_library_of_arrays_or_clusters():
+    code = (
+        "import sys\n"
+        "sys.argv = ['dask-classify', '--help']\n"
+        "from dask_classifier.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stderr.split())
+    assert {"dask", "click", "dask_classifier"} <= imported
+    assert not imported & {"numpy", "pandas", "pyarrow", "isal", "distributed", "botocore", "fsspec", "bokeh"}

@@ -5,6 +5,8 @@ import itertools
 import re
 from pathlib import Path
 
+from dask_classifier.cli.app import app
+
 ROOT = Path(__file__).parents[2]
 TREES = [ast.parse(path.read_text()) for path in sorted((ROOT / "dask_classifier").rglob("*.py"))]
 # functions that make a message of their first argument
@@ -61,6 +63,42 @@ def messages():
                 given = [text for each in first_arguments(call, tree) for text in texts(each, known)]
                 found |= {heading(shape.format(text)) for text in given}
     return {each for each in found if re.search(r"\w", each)} - {heading(each.format("…")) for each in MADE.values()}
+
+
+# words of a text that was translated, and what is written instead
+WORST = {
+    r"is no \w|are no \w": "is not a",
+    r"\black(s|ing)?\b": "does not have",
+    r"\btold\b|\btells\b": "reported, returned",
+    r"cannot be had|could be had": "is not available",
+    r"says nothing about": "has no effect with",
+    r"look whether|looks whether": "check that",
+    r"\bmend": "fix",
+    r"set aside": "quarantined",
+    r"(are|is) gone": "have terminated",
+    r"ends? (itself|themselves)": "shut themselves down",
+    r"\bpack(ed|s)?\b": "compressed",
+    r"unpack": "decompress",
+    r"what is done": "finished blocks",
+    r"come what may|\bthus\b|\bhence\b|\bshall\b": "rewrite it",
+    r"there is no telling": "is not given",
+    r"\bmachines?\b(?! type)": "instance, or computer",
+}
+ALLOWED = ("There is no run in", "There is no cluster named")
+
+
+def help_texts():
+    """The help of each command and option."""
+    for command in (app, *app.commands.values()):
+        yield command.help or ""
+        yield from (option.help or "" for option in command.params if hasattr(option, "help"))
+
+
+def test_messages_and_help_have_none_of_the_worst_words():
+    for text in [*messages(), *help_texts()]:
+        for pattern, better in WORST.items():
+            if not text.startswith(ALLOWED):
+                assert not re.search(pattern, text, re.IGNORECASE), f"{text!r}: write {better!r}"
 
 
 def test_each_message_has_an_entry_and_each_entry_a_message():
