@@ -277,9 +277,9 @@ class Fleet:
             if self._stopping.wait(0.3):
                 raise Stopped("The cluster is shutting down.")
             if instance["State"]["Name"] in {"shutting-down", "terminated"}:
+                reason, hint = self.why_ended([instance["InstanceId"]])
                 raise ClusterError(
-                    f"Instance {instance['InstanceId']} terminated before it had a {_ADDRESSES[key]}.",
-                    "Look up its state transition reason in the AWS console, under EC2, Instances.",
+                    f"Instance {instance['InstanceId']} terminated before it had a {_ADDRESSES[key]}{reason}.", hint
                 )
             if time.monotonic() > until:
                 raise ClusterError(

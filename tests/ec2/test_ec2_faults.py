@@ -114,6 +114,21 @@ def test_an_image_that_cannot_be_pulled(ec2):
     assert ec2.events("power off")
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "hint"),
+    [
+        ("Client.InvalidKMSKey.InvalidState", "The KMS key is disabled", "KMS key"),
+        ("Client.VolumeLimitExceeded", "Volume limit exceeded", "a higher quota for gp3 volumes"),
+        ("Server.SomethingNew", "Something new", "Troubleshoot instance launch issues"),
+    ],
+)
+def test_an_instance_that_ec2_ends_at_once_is_explained_by_its_own_reason(ec2, code, message, hint):
+    ec2.settings(state_reason={"code": code, "message": f"{code}: {message}"}, boot_seconds=60)
+    done = ec2.command(*job("reason"), check=4)
+    assert ec2.events("state reason", code=code)
+    assert f"{message} ({code})" in told(done) and hint in done.stderr_text and not ec2.remains()
+
+
 def test_an_image_without_our_versions_is_refused_before_any_work(ec2):
     other = {"environment": {"REHEARSAL_OTHER_VERSION": "pandas"}}
     ec2.settings(images={"registry.example/dask-classify:1": other})

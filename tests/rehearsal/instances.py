@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from moto.ec2.models.instances import StateReason
+
 HERE = Path(__file__).parent
 PORTS = (0, 65_535)
 
@@ -73,6 +75,11 @@ class Instance:
 
     def look_after(self) -> None:
         """Heed what the machine said with `shutdown`."""
+        if reason := self.cloud.settings.get("state_reason"):  # EC2 ends it at once, as when it may not use a key
+            self.cloud.log("state reason", id=self.id, code=reason["code"])
+            self.moto.terminate()
+            self.moto.state_reason = StateReason(**reason)
+            return
         request = self.folder / "shutdown"
         if request.exists():
             when = request.read_text().strip()
