@@ -66,7 +66,7 @@ def run_workers(plan):
 
     from dask_classifier import tasks
     from dask_classifier.classifier.job import Site
-    from dask_classifier.engine.local import DASK_SETTINGS
+    from dask_classifier.engine.dask_settings import DASK_SETTINGS
     from dask_classifier.rows.source import cut
 
     job = plan.job(0)

@@ -83,7 +83,7 @@ def workers(address, first, count):
     from distributed import Worker
 
     from dask_classifier.engine import worker_plugin as ours
-    from dask_classifier.engine.local import DASK_SETTINGS
+    from dask_classifier.engine.dask_settings import DASK_SETTINGS
     from dask_classifier.parts import writer  # noqa: F401  imports pandas, as a forkserver does
 
     ours.ClassifierProcesses, ours.start_forkserver = SleepingProcesses, lambda: None

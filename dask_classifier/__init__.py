@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .runs.planning import Plan, plan
     from .runs.progress import Progress
     from .runs.result import Result, open_run
+    from .show.report import report
 
 __version__ = version("dask-classify")
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "estimate",
     "open_run",
     "plan",
+    "report",
     "run",
 ]
 
@@ -53,6 +55,7 @@ _HOME = {
     "Result": "runs.result",
     "open_run": "runs.result",
     "plan": "runs.planning",
+    "report": "show.report",
     "Estimate": "runs.estimate",
     "classify": "pipeline",
     "estimate": "pipeline",

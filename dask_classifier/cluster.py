@@ -50,9 +50,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
 
     Parameters
     ----------
-    workers
-        Number of workers, one instance each. [default: 1]
-    say
+    workers : int, optional
+        Number of workers, one instance each; also as `n_workers`, Dask's name. Default: 1.
+    say : callable
         Called with messages about progress. By default, they are logged.
     **options
         The EC2 options of `dask-classify run --help`, with underscores: image (required), region, instance_type,

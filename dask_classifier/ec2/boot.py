@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from distributed.security import Security
 
-from ..engine.local import DASK_SETTINGS, PROFILED, SCHEDULER_PAGES
+from ..engine.dask_settings import DASK_SETTINGS, PROFILED, SCHEDULER_PAGES
 from ..engine.spot import ENVIRONMENT as SPOT_VARIABLE
 from ..errors import UsageError
 from .spec import ClusterSpec
@@ -152,13 +152,8 @@ def config(keys: Tls, role: str, settings: Mapping[str, object]) -> dict[str, ob
         f"distributed.comm.tls.{role}.cert": keys.certificate,
         f"distributed.comm.tls.{role}.key": keys.key,
     } | dict(settings)
-    nested: dict = {}
-    for name, value in flat.items():
-        *sections, key = name.split(".")
-        section = nested
-        for part in sections:
-            section = section.setdefault(part, {})
-        section[key] = value
+    nested: dict[str, object] = {}
+    dask.config.set(flat, config=nested)
     return nested
 
 

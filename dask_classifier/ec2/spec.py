@@ -28,10 +28,48 @@ _MAX_TAGS = 40  # of the 50 that AWS allows
 class ClusterSpec:
     """The options of an EC2 cluster.
 
-    Times are in seconds. Instances shut themselves down after `deadline`, counted from the start of the cluster.
-    `bring_up_limit` is the time that the scheduler and the first `min_workers` workers have to get ready;
-    `idle_timeout`, the time after which a scheduler without work exits. For empty values, the defaults of AWS or of
-    the account apply.
+    For empty values, the defaults of AWS or of the account apply.
+
+    Parameters
+    ----------
+    workers : int
+        Number of workers, one instance each.
+    image : str
+        Docker image that all instances run.
+    region : str, optional
+        AWS region.
+    instance_type, scheduler_instance_type : tuple of str
+        Instance types of the workers and of the scheduler; the next one is used if EC2 has no capacity.
+    ami : str, optional
+        AMI with Docker. Default: the newest Amazon Linux with Docker.
+    instance_profile : str, optional
+        Instance profile with access to S3. Default: workers get temporary credentials of the caller.
+    subnet, security_group : tuple of str
+        Subnets, and security groups instead of a new one that admits only the caller's IP address.
+    private_ip : bool
+        Whether instances have no public IP addresses.
+    spot : bool
+        Whether workers are spot instances, or on-demand instances if there are none.
+    deadline : float
+        Seconds from the start of the cluster after which instances shut themselves down.
+    bring_up_limit : float
+        Seconds that the scheduler and the first `min_workers` workers have to get ready.
+    idle_timeout : float
+        Seconds without work after which the scheduler exits.
+    teardown_limit : float
+        Seconds for terminating all instances.
+    min_workers : int
+        Number of workers that must have joined before a run starts.
+    processes_per_worker : int, optional
+        Classifier processes per worker. Default: one per vCPU.
+    key_name : str, optional
+        EC2 key pair for ssh.
+    tag : mapping of str to str
+        Tags of all instances.
+    name : str, optional
+        Name of a cluster of `dask-classify up`.
+    profile : bool
+        Whether Dask's statistical profiler runs.
     """
 
     workers: int = 1

@@ -1,4 +1,4 @@
-"""The cores of this machine as a cluster; Dask's settings for all clusters, with reasons."""
+"""The cores of this computer as a cluster: `LocalCluster`."""
 
 import logging
 import warnings
@@ -10,25 +10,8 @@ from dask.system import CPU_COUNT
 
 from ..dashboard.lazy import LazyDashboard
 from ..errors import UsageError
+from .dask_settings import DASK_SETTINGS, PROFILED, SCHEDULER_PAGES
 from .processes import start_forkserver
-
-# Dask's defaults serve thousands of small tasks in threads of the worker. Here a task is a block of seconds, and
-# its thread waits.
-DASK_SETTINGS = {
-    "distributed.worker.profile.enabled": False,  # samples every thread 100 times a second: 8 % of a core, of waiting
-    "distributed.admin.system-monitor.gil.enabled": False,  # takes the GIL each ms, to see who has it
-    "distributed.worker.daemon": False,  # a daemonic worker may have no classifier processes
-    "distributed.scheduler.worker-saturation": 1.0,  # no block waits at a busy worker while another is idle
-}
-# Dask's own pages but distributed.http.proxy: with jupyter-server-proxy installed, it asks any address on behalf of
-# whoever reaches the dashboard.
-SCHEDULER_PAGES = {
-    "distributed.scheduler.http.routes": [
-        f"distributed.http.{name}"
-        for name in ("scheduler.prometheus", "scheduler.info", "scheduler.json", "health", "statics")
-    ]
-}
-PROFILED = {"distributed.worker.profile.enabled": True}
 
 
 class _Worker(distributed.Worker):

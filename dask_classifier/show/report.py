@@ -15,7 +15,7 @@ from ..parts.receipts import Receipt
 from ..parts.run_folder import PLAN, REPORT
 from ..runs.manifest import Stage
 from ..runs.progress import classifying_speed, place_names
-from ..runs.result import Result
+from ..runs.result import Result, open_run
 from ..units import format_seconds, format_share
 from . import charts, samples
 
@@ -93,6 +93,34 @@ class Figures:
         """Return the figures as a dict that can be written as JSON."""
         fields = asdict(self) | {"stages": [stage._asdict() for stage in self.stages]}
         return {name: value for name, value in fields.items() if name != "words"}
+
+    def _repr_html_(self) -> str:
+        return templating.table("Report", totals(self))
+
+
+def report(run: Result | str | Path) -> Figures:
+    """Return the figures of a finished run, as report.html shows them.
+
+    Parameters
+    ----------
+    run : Result, str or Path
+        A result, or the folder or s3:// URL of a run.
+
+    Returns
+    -------
+    Figures
+        The figures, which a notebook displays as a table.
+
+    Raises
+    ------
+    DamagedRun
+        There is no complete run, or a part of it cannot be read.
+
+    Examples
+    --------
+    >>> dc.report("runs/today").rows_out  # doctest: +SKIP
+    """
+    return figures(run if isinstance(run, Result) else open_run(run))
 
 
 def figures(result: Result) -> Figures:

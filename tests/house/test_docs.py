@@ -132,6 +132,8 @@ SECTIONS = {
         *(f"{value.__module__}.{name}" for name in dc.__all__ if inspect.isfunction(value := getattr(dc, name))),
         *(f"dask_classifier.runs.result.Result.{name}" for name in METHODS),
         "dask_classifier.engine.local.LocalCluster",
+        "dask_classifier.cluster.EC2Cluster",
+        "dask_classifier.ec2.spec.ClusterSpec",
     ],
 )
 def test_public_docstrings_have_numpydocs_sections(name):

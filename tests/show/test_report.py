@@ -382,3 +382,10 @@ def test_values_are_short_in_words_and_say_what_counts(result, tmp_path):
     verified = result.verify()
     assert f">{verified.sha256}<" in verified._repr_html_() and ">3,000<" in verified._repr_html_()
     assert Path(result.report).read_text().startswith("<!DOCTYPE html>") and result.report in result._repr_html_()
+
+
+def test_a_report_in_python_is_a_table_in_a_notebook(cluster, tmp_path):
+    run = dc.run(dc.plan(rows=500, output=tmp_path / "run", slowness=1), cluster)
+    figures = dc.report(tmp_path / "run")
+    assert figures.rows_out == 500 and figures == dc.report(run)
+    assert "rows out" in figures._repr_html_() and "<table" in figures._repr_html_()
