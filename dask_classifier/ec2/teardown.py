@@ -242,7 +242,7 @@ def end(
                 if left == tally.possible() and retries.spent() > min(_UNANSWERED_SECONDS, limit / 2):
                     return Ending(len(tally.started), len(tally.terminated), left)
         except Exception as error:  # any error: the next attempt may succeed; the last error is reported below
-            empty_listings, reason = 0, f" ({error.message})"
+            empty_listings, reason = 0, f" ({getattr(error, 'message', error)})"
             left = left or tuple(sorted(tally.started - tally.terminated)) or ("resources that could not be listed",)
         if not retries.pause(least=0 if sure or not empty_listings else _LISTING_SECONDS):
             say(f"Not everything could be terminated{reason}")
