@@ -461,7 +461,9 @@ def test_doctor_finds_everything_right(ec2, profile):
     lines = done.stdout_text.splitlines()
     for what in ("region", "credentials", "clock", "network and instances", "instance profile", "launch", "output"):
         assert any(re.match(rf"ok +{what}: ", line) for line in lines), (what, done.stdout_text)
-    assert re.search(r"user data of [23],\d{3} bytes", done.stdout_text) and not ec2.events("call", call="CreateSecurityGroup")
+    assert re.search(r"user data of [23],\d{3} bytes", done.stdout_text) and not ec2.events(
+        "call", call="CreateSecurityGroup"
+    )
     assert not ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix="run/").get("Contents")
 
 

@@ -157,7 +157,7 @@ def machines_boot(ec2):
 
 
 def blocks_are_done(ec2):
-    return "Contents" in ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix=f"fault-{ec2.job}/parts/")
+    return "Contents" in ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix=f"fault-{ec2.job}/parts/part-")
 
 
 def machines_end(ec2):
