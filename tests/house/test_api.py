@@ -5,6 +5,7 @@ import builtins
 import inspect
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pyarrow as pa
@@ -54,8 +55,9 @@ def test_an_asynchronous_client_is_refused_with_a_sentence(tmp_path):
         async with Client(processes=False, asynchronous=True, dashboard_address=None) as client:
             dc.run(dc.plan(rows=10, output=tmp_path / "run"), client)
 
-    with pytest.raises(UsageError, match="An asynchronous Client cannot be used"):
-        asyncio.run(run())
+    # in a thread of its own: tests in a browser leave an event loop in this one
+    with ThreadPoolExecutor(1) as pool, pytest.raises(UsageError, match="An asynchronous Client cannot be used"):
+        pool.submit(asyncio.run, run()).result()
 
 
 # --- calls ---------------------------------------------------------------------------------------------
