@@ -17,7 +17,7 @@ from .parts.writer import PartWriter
 from .rows.borders import Piece, Rows
 from .rows.chunks import cut, parse
 from .rows.layouts import Layout
-from .rows.source import Block, InputFile
+from .rows.source import Block, InputFile, SurveyedFile
 
 
 def classify_block(site: Site, report: Report, job: Job, file: InputFile, block: Block) -> Receipt:
@@ -54,12 +54,12 @@ def forget_classifiers() -> None:
     _classifier.cache_clear()
 
 
-def write_copy(site: Site, report: Report, file: InputFile, encoding: str) -> int:
+def write_copy(site: Site, report: Report, file: SurveyedFile, encoding: str) -> int:
     """Write the decompressed copy of a file and return its size in bytes."""
     return file.write_copy(encoding)
 
 
-def survey(site: Site, report: Report, file: InputFile, start: int, delimiter: str) -> Piece:
+def survey(site: Site, report: Report, file: SurveyedFile, start: int, delimiter: str) -> Piece:
     """Locate the rows in one piece of a file."""
     return file.survey(start, delimiter)
 

@@ -121,7 +121,7 @@ def chromium():
 
     found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
     if not found:
-        pytest.skip("there is no Chromium: tests/install_browser.sh installs it as root on Debian")
+        pytest.skip("there is no Chromium: tests/install_tools.sh installs it as root on Debian")
     quiet = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found[0], args=[f"--{word}" for word in quiet.split()])

@@ -8,7 +8,7 @@ from contextlib import closing
 from ..classifier.job import SURVEY, TRY_OUT, WRITE_COPY, Trial
 from ..errors import BlocksFailed, ProcessDied, SourceError
 from ..rows.layouts import Layout
-from ..rows.source import InputFile, Marks, Source
+from ..rows.source import Marks, Source, SurveyedFile
 from ..rows.source import cut as cut_source
 from ..runs.earlier import Earlier, clear
 from ..runs.plan_file import Cut
@@ -64,7 +64,7 @@ def try_out(
 
 
 def _write_copies(
-    files: list[tuple[int, InputFile]], encoding: str, executor: Executor, stages: Stages
+    files: list[tuple[int, SurveyedFile]], encoding: str, executor: Executor, stages: Stages
 ) -> dict[int, int]:
     """Write the copies of numbered files that blocks read instead; return their sizes by the files' numbers."""
     if not files:

@@ -32,11 +32,6 @@ class JsonLinesParts(PartFormat):
         """Return the rows as JSON, one in a line."""
         return gzip_member("".join(map(_lines, frames)).encode("utf-8", "backslashreplace"))
 
-    def convert(self, data: bytes, written_as: PartFormat, columns: "Columns", *, header: bool) -> bytes:
-        """Return the rows as JSON, one in a line."""
-        frame = written_as.read(data, columns, header=header)
-        return self.encode([frame.set_index(frame.columns[0])], None, header=False)
-
     def rows(self, data: bytes, *, header: bool) -> int:
         """Count the lines: JSON has no line break in a value."""
         return gunzip(data).count(b"\n")

@@ -20,7 +20,7 @@ class ParquetParts(PartFormat):
     name = "parquet"
     joins = False
 
-    def encode(self, frames: "list[pd.DataFrame]", parsed: "Parsed", *, header: bool) -> bytes:
+    def encode(self, frames: "list[pd.DataFrame]", parsed: "Parsed | None", *, header: bool) -> bytes:
         """Return one Parquet file. Raise WrongAnswer if a column has values of several types."""
         import pandas as pd
         import pyarrow as pa

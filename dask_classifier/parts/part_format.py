@@ -28,12 +28,16 @@ class PartFormat(ABC):
     # writing
 
     @abstractmethod
-    def encode(self, frames: "list[pd.DataFrame]", parsed: "Parsed", *, header: bool) -> bytes:
-        """Return a part with the classified rows of one block. Raise WrongAnswer if they do not fit the format."""
+    def encode(self, frames: "list[pd.DataFrame]", parsed: "Parsed | None", *, header: bool) -> bytes:
+        """Return a part with the classified rows of one block. Raise WrongAnswer if they do not fit the format.
+
+        `parsed` is the block as it was read, or None if only the frames are known.
+        """
 
     def convert(self, data: bytes, written_as: "PartFormat", columns: "Columns", *, header: bool) -> bytes:
-        """Convert a part of another format into this one, without a header. Only formats whose parts join need it."""
-        raise NotImplementedError
+        """Convert a part of another format into this one, without a header."""
+        frame = written_as.read(data, columns, header=header)
+        return self.encode([frame.set_index(frame.columns[0])], None, header=False)
 
     def header(self, names: Sequence[str]) -> bytes:
         """Return the columns' names as the beginning of a file; b"" if they are stored with the rows."""

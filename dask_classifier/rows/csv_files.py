@@ -16,7 +16,7 @@ from ..errors import SourceError
 from .borders import Piece, Rows, marks_of, scan, survey
 from .layouts import HEAD_BYTES, Layout, is_utf8, keeps_ascii, read_header
 from .sniff import refuse_what_is_not_csv
-from .source import Block, InputFile, Marks
+from .source import Block, Marks, SurveyedFile
 
 if TYPE_CHECKING:
     from .chunks import Parsed
@@ -27,7 +27,7 @@ MAX_ROW_BYTES = 64 * 2**20  # a longer row almost certainly has a quote that is 
 
 
 @dataclass(frozen=True)
-class CsvFile(InputFile):
+class CsvFile(SurveyedFile):
     """A CSV file: the name that the user gave, its version, and where its rows are read."""
 
     url: str

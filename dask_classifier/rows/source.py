@@ -136,10 +136,6 @@ class InputFile(ABC):
         """Whether the copy is written where the plan was made, and not on a worker."""
         return False
 
-    def write_copy(self, encoding: str) -> int:
-        """Write the copy and return its size in bytes."""
-        raise NotImplementedError
-
     def layout_of_rows(self, layout: Layout) -> Layout:
         """Return the text format of the rows that blocks read: copies are UTF-8."""
         return replace(layout, encoding="utf-8") if self.needs_copy else layout
@@ -149,10 +145,6 @@ class InputFile(ABC):
     def pieces(self) -> list[int]:
         """Return the starts of the pieces, each surveyed by one task; [] if the rows are known without a survey."""
         return []
-
-    def survey(self, start: int, delimiter: str) -> Piece:
-        """Locate the rows in the piece at `start`. Raise SourceError if it cannot be cut into rows."""
-        raise NotImplementedError
 
     @abstractmethod
     def marks(self, pieces: list[Piece]) -> Marks:
@@ -173,6 +165,22 @@ class InputFile(ABC):
     def words(self) -> str:
         """The input's name in messages."""
         return self.url
+
+
+class SurveyedFile(InputFile):
+    """An input whose rows must be located before they can be cut, if necessary in a decompressed copy."""
+
+    @abstractmethod
+    def write_copy(self, encoding: str) -> int:
+        """Write the copy and return its size in bytes."""
+
+    @abstractmethod
+    def pieces(self) -> list[int]:
+        """Return the starts of the pieces, each surveyed by one task."""
+
+    @abstractmethod
+    def survey(self, start: int, delimiter: str) -> Piece:
+        """Locate the rows in the piece at `start`. Raise SourceError if it cannot be cut into rows."""
 
 
 @dataclass(frozen=True)
@@ -206,9 +214,13 @@ class Source:
         return None if None in known else sum(rows for rows in known if rows)
 
     @property
-    def copies(self) -> list[tuple[int, InputFile]]:
+    def copies(self) -> list[tuple[int, SurveyedFile]]:
         """The inputs that need a decompressed copy before they can be cut, with their numbers."""
-        return [(number, file) for number, file in enumerate(self.files) if file.needs_copy]
+        return [
+            (number, file)
+            for number, file in enumerate(self.files)
+            if isinstance(file, SurveyedFile) and file.needs_copy
+        ]
 
     def with_copies(self, sizes: dict[int, int]) -> "Source":
         """Return this source with the sizes of the decompressed copies, given by input number."""
