@@ -27,7 +27,7 @@ class CsvParts(PartFormat):
     decompress: Callable[[bytes], bytes]
     decompress_beginning: Callable[[bytes], bytes]
 
-    def encode(self, frames: "list[pd.DataFrame]", parsed: "Parsed", *, header: bool) -> bytes:
+    def encode(self, frames: "list[pd.DataFrame]", parsed: "Parsed | None", *, header: bool) -> bytes:
         """Return the rows as `to_csv` writes them, compressed."""
         from .csv_text import to_csv  # imports pandas
 

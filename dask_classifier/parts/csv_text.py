@@ -46,13 +46,13 @@ def _is_plain_type(dtype) -> bool:
     return dtype == "str" or (isinstance(dtype, np.dtype) and dtype.kind in "iufb")
 
 
-def to_csv(frames: list[pd.DataFrame], parsed: Parsed, *, header: bool) -> bytes:
+def to_csv(frames: list[pd.DataFrame], parsed: Parsed | None, *, header: bool) -> bytes:
     """Return the frames from `as_frames` as CSV, one after the other, after a header line if `header` is true.
 
     Raise WrongAnswer for text that is not Unicode.
     """
     names = _header(frames[0]) if header and frames else b""
-    appended = _appended_to_rows(frames[0], parsed) if len(frames) == 1 else None
+    appended = _appended_to_rows(frames[0], parsed) if parsed and len(frames) == 1 else None
     return names + (b"".join(_csv(frame) for frame in frames) if appended is None else appended)
 
 

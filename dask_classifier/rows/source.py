@@ -216,11 +216,8 @@ class Source:
     @property
     def copies(self) -> list[tuple[int, SurveyedFile]]:
         """The inputs that need a decompressed copy before they can be cut, with their numbers."""
-        return [
-            (number, file)
-            for number, file in enumerate(self.files)
-            if isinstance(file, SurveyedFile) and file.needs_copy
-        ]
+        surveyed = [(number, file) for number, file in enumerate(self.files) if isinstance(file, SurveyedFile)]
+        return [(number, file) for number, file in surveyed if file.needs_copy]
 
     def with_copies(self, sizes: dict[int, int]) -> "Source":
         """Return this source with the sizes of the decompressed copies, given by input number."""
