@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 import signal
@@ -102,6 +103,15 @@ def region(tmp_path_factory):
     rehearsal = Rehearsal(tmp_path_factory.mktemp("region"))
     yield rehearsal
     rehearsal.close()
+
+
+@pytest.fixture(scope="module")
+def profile(region):
+    """An instance profile that exists."""
+    iam = region.client("iam")
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_instance_profile(InstanceProfileName="classify")
+    return "classify"
 
 
 @pytest.fixture

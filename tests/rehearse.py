@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 REGION = "us-east-1"
 DASK_CLASSIFY = Path(sys.executable).parent / "dask-classify"
 IMAGE = "registry.example/dask-classify:1"
+PRIVATE_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dask-classify:1"
 
 
 class Rehearsal:

@@ -39,8 +39,11 @@ shutdown -h now
 """
 
 _LOGIN = """command -v aws || dnf install -y awscli-2 || apt-get install -y awscli || snap install aws-cli --classic
-aws ecr get-login-password --region {region} | docker login --username AWS --password-stdin {host}
-"""
+for pause in 1 2 4 8 0; do
+aws ecr get-login-password --region {region} | docker login --username AWS --password-stdin {host} && break
+sleep $pause
+done
+"""  # again, because EC2 may take some seconds before an instance has the credentials of its profile
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
-from rehearse import IMAGE, REGION
+from rehearse import IMAGE, PRIVATE_IMAGE, REGION
 
 from dask_classifier.cluster import EC2Cluster
 from dask_classifier.ec2 import boot, placement, teardown
@@ -16,16 +16,6 @@ from dask_classifier.ec2.placement import Offer, Placement
 from dask_classifier.ec2.spec import ClusterSpec, spec_of
 from dask_classifier.engine.instances import InstanceCluster, OtherCluster
 from dask_classifier.errors import ClusterError, UsageError
-
-PRIVATE_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dask-classify:1"
-
-
-@pytest.fixture(scope="module")
-def profile(region):
-    """An instance profile that exists."""
-    iam = region.client("iam")
-    iam.create_instance_profile(InstanceProfileName="classify")
-    return "classify"
 
 
 def spec(**options):

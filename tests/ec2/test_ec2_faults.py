@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from rehearse import DASK_CLASSIFY, finish, wait_for
+from rehearse import DASK_CLASSIFY, PRIVATE_IMAGE, finish, wait_for
 
 SLOW = {"boot_seconds": 60}  # machines that cost, and do nothing
 
@@ -112,6 +112,13 @@ def test_an_image_that_cannot_be_pulled(ec2):
     assert "The scheduler's instance terminated before it answered" in told(done)
     assert "pull access denied" in done.stderr_text  # the machine's own words
     assert ec2.events("power off")
+
+
+def test_a_private_image_though_the_profile_comes_late(ec2, profile):
+    """EC2 may take some seconds before an instance has the credentials of its profile."""
+    ec2.settings(profile_seconds=2)
+    done = ec2.command(*job("late", 1), "--image", PRIVATE_IMAGE, "--instance-profile", profile, check=0)
+    assert ec2.events("no profile yet") and "Started 2 instances, 2 terminated" in done.stderr_text
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Instance:
         self.folder = cloud.folder / self.id
         self.folder.mkdir()
         self.alive, self.shutdown_at, self.notice = True, None, None
-        self.process = None
+        self.process, self.born = None, time.time()
 
     @staticmethod
     def decode(user_data) -> bytes:
@@ -133,6 +133,9 @@ class Instance:
         """Of 169.254.169.254."""
         if path == "spot/instance-action":
             return self.notice
+        if time.time() < self.born + self.cloud.settings.get("profile_seconds", 0):
+            self.cloud.log("no profile yet", id=self.id)
+            return None
         profile = self.cloud.backend.iam_instance_profile_associations
         name = next((each.iam_instance_profile.name for each in profile.values() if each.instance_id == self.id), None)
         if not path.startswith("iam/security-credentials") or not name:
