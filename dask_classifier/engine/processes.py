@@ -65,7 +65,7 @@ def _ensure_forkserver() -> None:
 
 
 def _replace_forkserver() -> None:
-    """Replace a forkserver that cannot be reached because its socket was removed, as by a cleaner of TMPDIR."""
+    """Replace a forkserver that cannot be reached: a cleaner of TMPDIR removed its socket, or it is about to exit."""
     server = multiprocessing.forkserver._forkserver
     with server._lock:  # abandoned, not stopped: stopping waits for the server, which lives as long as its children
         if server._forkserver_pid is not None:
@@ -146,7 +146,7 @@ class Child:
         process = context.Process(target=serve, args=args, name=CLASSIFIER, daemon=True)
         try:
             process.start()
-        except FileNotFoundError:
+        except (FileNotFoundError, ConnectionRefusedError):  # nothing was started: nobody listens
             _replace_forkserver()
             process = context.Process(target=serve, args=args, name=CLASSIFIER, daemon=True)
             process.start()

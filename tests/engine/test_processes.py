@@ -7,6 +7,7 @@ import multiprocessing.process
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -166,6 +167,19 @@ def test_a_lost_socket_is_made_again_while_other_processes_live(tmp_path):
     assert first.process.is_alive() and second.process.is_alive()
     for child in (first, second):
         child.kill()
+
+
+def test_a_forkserver_that_no_longer_listens_is_replaced(tmp_path):
+    """As in the moment between the kill of a forkserver and its end."""
+    processes.start_forkserver()
+    address = multiprocessing.forkserver._forkserver._forkserver_address
+    os.unlink(address)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(address)
+    child = processes.Child(Site("here", str(tmp_path)), {})
+    assert child.process.is_alive()
+    assert address != multiprocessing.forkserver._forkserver._forkserver_address
+    child.kill()
 
 
 def test_a_forkserver_that_starts_again_keeps_the_limits_on_threads(tmp_path):
