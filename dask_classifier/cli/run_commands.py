@@ -23,6 +23,7 @@ from ..runs.earlier import look
 from ..runs.outline import Outline
 from ..runs.result import open_run
 from ..show import report as reports
+from ..show.figures import figures
 from ..show.terminal import Display, described, next_steps, summary
 from ..units import count_of, format_bytes, parse_count
 
@@ -236,18 +237,18 @@ def verify(run_url: str, *, as_json: bool) -> None:
 def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) -> None:
     """Run `dask-classify report`: print figures, and write the page if it is missing, or to a file."""
     result = open_run(run_url)
-    figures = reports.figures(result)
+    run = figures(result)
     if file:
         _refuse_existing(file, overwrite)
         url = storage.absolute(file)
-        storage.write(url, reports.html(figures, url).encode())
+        storage.write(url, reports.html(run, url).encode())
     if as_json:
-        click.echo(json.dumps(figures.as_json()))
+        click.echo(json.dumps(run.as_json()))
         return
-    Console(highlight=False, soft_wrap=True).print(described(figures))
+    Console(highlight=False, soft_wrap=True).print(described(run))
     if not file and not result.folder.exists(REPORT):
         try:
-            result.folder.write(REPORT, reports.html(figures).encode())
+            result.folder.write(REPORT, reports.html(run).encode())
         except StorageError as error:  # the run may be readable but not writable
             click.echo(f"The page was not written: {error.message} Hint: use --html FILE.", err=True)
             return

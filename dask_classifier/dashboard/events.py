@@ -5,7 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from ..runs.progress import Beginning, Finished, Place, Progress, Snapshot, names_of
+from ..runs.places import Place, names_of
+from ..runs.progress import Beginning, Finished, Progress, Snapshot
 
 PLUGIN = "dask-classify"
 TOPICS = f"{PLUGIN}-"  # prefix of the topics of runs

@@ -19,6 +19,7 @@ from .. import templating
 from ..runs.progress import Snapshot
 from ..units import format_bytes, format_seconds
 from .events import FollowedRun, newest_run
+from .progress_bar import progress_bar
 
 PAGE = "classify"
 _UPDATE_MS = 500
@@ -149,7 +150,7 @@ class Page(DashboardComponent):
             self.head.text = _EMPTY
             return
         now = run.snapshot()
-        self.head.text = now.html(run.title or run.id, _times(run, now), notes=_notes(run))
+        self.head.text = progress_bar(now, run.title or run.id, _times(run, now), notes=_notes(run))
         update(self.speed, curve(run))
         self._update_bars(run.rows_by_worker())
         flights = run.in_flight()

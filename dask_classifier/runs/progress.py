@@ -7,14 +7,12 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from .. import templating
 from ..parts.receipts import Receipt
-from ..units import format_share
+from .places import Place, rows_by_name
 
 CLASSIFYING = "classifying"  # the stage in which a run's speed is measured
-Place = tuple[str, str, int]  # worker, host, process ID
 _WINDOW_SECONDS = 60.0  # the speed is that of the last minute
 
 
@@ -32,46 +30,6 @@ class Snapshot:
     rows_a_second: float
     seconds_left: float | None
     by_worker: dict[str, int] = field(default_factory=dict)  #: rows of finished blocks
-
-    def html(
-        self, title: str, times: dict[str, str], *, link: bool = False, notes: Mapping[str, str] | None = None
-    ) -> str:
-        """Return a progress bar and a table of numbers.
-
-        Parameters
-        ----------
-        title : str
-            The name of the run, or the address of its page.
-        times : dict of str to str
-            More rows of the table.
-        link : bool, optional
-            Whether the title is an address, to be shown as a link. [default: False]
-        notes : Mapping of str to str, optional
-            Lines below the table.
-
-        Returns
-        -------
-        str
-            HTML.
-        """
-        cells = {
-            "rows done": f"{self.done:,}",
-            "rows left": f"{max(0, self.rows - self.done):,}",
-            "rows/s while classifying": f"{self.rows_a_second:,.0f}",
-            "bad rows": f"{self.bad_rows:,}",
-            "blocks done": f"{self.blocks_done:,} of {self.blocks:,}",
-            "blocks in flight": f"{self.blocks_in_flight:,}",
-        }
-        return templating.render(
-            "progress.html",
-            stage=self.stage,
-            title=title,
-            link=link,
-            share=self.share,
-            percentage=format_share(int(1000 * self.share) / 1000) if self.blocks else "",
-            cells=(cells if self.blocks else {}) | times,  # nothing is counted before the blocks are known
-            notes=notes or {},
-        )
 
     @property
     def share(self) -> float:
@@ -228,7 +186,7 @@ class Progress:
                 len(under_way),
                 speed,
                 left,
-                _named(self._by_place),
+                rows_by_name(self._by_place),
             )
 
     def rows_by_worker(self, flying: Mapping[Place, int]) -> dict[str, int]:
@@ -236,7 +194,7 @@ class Progress:
         with self._lock:
             rows = Counter(self._by_place)
         rows.update(flying)
-        return _named(rows)
+        return rows_by_name(rows)
 
     def places(self) -> set[Place]:
         """Return the processes that have finished a block."""
@@ -268,51 +226,3 @@ class Progress:
             self._marks.popleft()
         then, before = self._marks[0]
         return max(0, done - before) / (now - then) if now > then else 0.0
-
-
-def classifying_speed(manifest: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the speed of a complete run, as shown in the terminal, the report and the dashboard.
-
-    Parameters
-    ----------
-    manifest : Mapping
-        The contents of manifest.json.
-
-    Returns
-    -------
-    tuple of float, or None
-        Seconds of the stage `classifying`, and rows per second in it: rows of this attempt, including bad ones, but not
-        those of blocks that an earlier attempt had finished. None if the manifest does not have this stage, because an
-        earlier version wrote it, or if nothing was classified.
-    """
-    seconds = sum(spent for name, _, spent in manifest.get("stages", ()) if name == CLASSIFYING)
-    resumed = set(manifest.get("resumed", ()))
-    rows = sum(part["rows"] + part["bad_rows"] for part in manifest["parts"] if part["index"] not in resumed)
-    return (seconds, rows / seconds) if seconds > 0 and rows else None
-
-
-def rows_by_worker(receipts: list[Receipt]) -> dict[str, int]:
-    """Return the rows that each worker has done or, if there was one worker, each of its processes."""
-    rows: Counter[Place] = Counter()
-    for receipt in receipts:
-        rows[Finished.of(receipt).place] += receipt.rows + receipt.bad_rows
-    return _named(rows)
-
-
-def place_names(receipts: list[Receipt]) -> dict[int, str]:
-    """Return the name of the worker that classified each block or, if there was one worker, of the process."""
-    names = names_of({Finished.of(receipt).place for receipt in receipts})
-    return {receipt.index: names[Finished.of(receipt).place] for receipt in receipts}
-
-
-def _named(rows: Counter[Place]) -> dict[str, int]:
-    names, rows_by_name = names_of(set(rows)), Counter[str]()
-    for place, count in rows.items():
-        rows_by_name[names[place]] += count
-    return dict(sorted(rows_by_name.items()))
-
-
-def names_of(places: set[Place]) -> dict[Place, str]:
-    """Return names for people: of the workers or, if there is only one, of its processes."""
-    single = len({(worker, host) for worker, host, _ in places}) == 1
-    return {(worker, host, pid): f"process {pid}" if single else f"{worker} on {host}" for worker, host, pid in places}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..dashboard.progress_bar import progress_bar
 from ..errors import Interrupted
 from ..runs.progress import Progress
 from ..units import format_seconds
@@ -71,5 +72,5 @@ class CellProgress(Progress):
         if now.seconds_left and now.done < now.rows and not over:
             times["estimated time left"] = format_seconds(now.seconds_left)
         if over and self._dashboard:
-            return now.html("", times, notes={"dashboard while it ran": self._dashboard})
-        return now.html(self._dashboard, times, link=self._dashboard.startswith("http"))
+            return progress_bar(now, "", times, notes={"dashboard while it ran": self._dashboard})
+        return progress_bar(now, self._dashboard, times, link=self._dashboard.startswith("http"))

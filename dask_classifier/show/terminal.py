@@ -15,10 +15,12 @@ from rich.text import Text
 
 from ..parts.receipts import Receipt
 from ..parts.run_folder import REPORT
-from ..runs.progress import Progress, Snapshot, classifying_speed, rows_by_worker
+from ..runs.places import rows_by_worker
+from ..runs.progress import Progress, Snapshot
 from ..runs.result import Result
+from ..runs.stages import classifying_speed
 from ..units import format_seconds
-from .report import Figures, totals
+from .figures import Figures, totals
 
 PLAIN_SECONDS = 5.0  # between plain lines at first; later, a tenth of the time so far
 _MAX_PLAIN_SECONDS = 60.0

@@ -13,6 +13,7 @@ import pytest
 import dask_classifier as dc
 from dask_classifier.runs.manifest import Manifest
 from dask_classifier.show import report
+from dask_classifier.show.figures import figures
 
 DATA = """names => {
     const found = {}
@@ -229,7 +230,7 @@ def wide_report(cluster, tmp_path_factory):
     )
     options = {"classifier": f"{folder}/mine.py:f", "max_bad": 4, "block_rows": 100}
     result = dc.run(dc.plan(input=folder / "in.csv", output=folder / "run", **options), cluster)
-    return folder, result, report.html(report.figures(result))
+    return folder, result, report.html(figures(result))
 
 
 @pytest.mark.parametrize("width", [390, 320, 1280])
@@ -238,7 +239,7 @@ def test_the_report_fits_its_screen_and_can_be_read(wide_report, visit, width):
     assert "x" * 900 in html
     far = [part | {"worker": f"tcp://10.0.12.{n}:40001", "host": "ip-10-0-12-7.eu-central-1.compute.internal"}
            for n, part in enumerate(result.manifest["parts"])]  # fmt: skip
-    far = report.html(report.figures(dc.Result(result.output, Manifest(result.manifest | {"parts": far}))))
+    far = report.html(figures(dc.Result(result.output, Manifest(result.manifest | {"parts": far}))))
     for name, text in {"processes": html, "workers": far}.items():
         (folder / f"{name}.html").write_text(text)
         page = visit(f"file://{folder}/{name}.html", viewport={"width": width, "height": 800})

@@ -16,7 +16,7 @@ from reference import black_box, reference
 
 import dask_classifier as dc
 from dask_classifier import generate
-from dask_classifier.show import report
+from dask_classifier.show.figures import figures
 
 
 @pytest.fixture(scope="module")
@@ -255,4 +255,4 @@ def test_any_csv_in_any_blocks_and_pieces(
     parts = b"".join(gzip.decompress(part.read_bytes()) for part in sorted((folder / "run/parts").glob("*.gz")))
     assert parts == reference(text.encode(), known.lengths)
     assert result.rows == len(rows)
-    assert sum(answers.rows for answers in report.figures(result).answers) == 2 * len(rows)
+    assert sum(answers.rows for answers in figures(result).answers) == 2 * len(rows)

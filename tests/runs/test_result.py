@@ -7,7 +7,7 @@ import pytest
 
 import dask_classifier as dc
 from dask_classifier.errors import DamagedRun, UsageError
-from dask_classifier.show import report
+from dask_classifier.show.figures import figures
 
 
 @pytest.fixture(scope="module")
@@ -282,4 +282,4 @@ def test_a_damaged_part_is_neither_fetched_nor_read(cluster, tmp_path, part_form
         result.verify()
     if damage == "garbage":
         with pytest.raises(DamagedRun, match=r"part-00001.* is damaged: "):
-            report.figures(result)
+            figures(result)

@@ -14,10 +14,12 @@ import pytest
 import dask_classifier as dc
 from dask_classifier import storage
 from dask_classifier.dashboard.events import PLUGIN
+from dask_classifier.dashboard.progress_bar import progress_bar
 from dask_classifier.parts import csv_parts
 from dask_classifier.runs.manifest import Manifest
-from dask_classifier.runs.progress import classifying_speed
+from dask_classifier.runs.stages import classifying_speed
 from dask_classifier.show import report, samples
+from dask_classifier.show.figures import figures, totals
 from dask_classifier.units import format_share
 
 
@@ -54,7 +56,7 @@ def hostile(cluster, tmp_path_factory):
 
 
 def test_figures_account_for_each_row(result):
-    run = report.figures(result)
+    run = figures(result)
     assert sum(share.rows for share in run.workers) == sum(block.rows for block in run.blocks) == 3000
     assert [block.index for block in run.blocks] == list(range(10))
     lasted = max(block.began + block.seconds for block in run.blocks) - min(block.began for block in run.blocks)
@@ -77,24 +79,24 @@ def test_a_run_has_one_speed_wherever_it_is_shown(cluster, tmp_path):
         (tmp_path / "run" / name).unlink()
     progress = dc.Progress()
     result = dc.run(dc.plan(**options, resume=True), cluster, progress=progress)
-    (stage,) = [each for each in report.figures(result).stages if each.name == "classifying"]
+    (stage,) = [each for each in figures(result).stages if each.name == "classifying"]
     seconds, speed = classifying_speed(result.manifest)
     assert (seconds, speed) == (stage.seconds, 200 / stage.seconds)
-    assert progress.snapshot().rows_a_second == speed == report.figures(result).rows_a_second
+    assert progress.snapshot().rows_a_second == speed == figures(result).rows_a_second
     page = cluster.scheduler.plugins[PLUGIN].newest
     assert page.title == result.output
     wait_until(lambda: page.snapshot().done == 2000)  # the worker's last word
     assert page.snapshot().rows_a_second == speed
     words = f"{speed:,.0f} rows/s while classifying"
-    assert words in report.html(report.figures(result)) and report.totals(report.figures(result))["speed"] == words
-    shown = progress.snapshot().html("", {})
+    assert words in report.html(figures(result)) and totals(figures(result))["speed"] == words
+    shown = progress_bar(progress.snapshot(), "", {})
     assert f">{speed:,.0f}</div>" in shown and ">rows/s while classifying</div>" in shown
 
 
 def test_a_run_that_classified_nothing_or_kept_no_times_has_no_speed(result):
     for changed in ({"stages": []}, {"resumed": list(range(10))}):
-        run = report.figures(dc.Result(result.output, Manifest(result.manifest | changed)))
-        assert run.rows_a_second is None and "speed" not in report.totals(run)
+        run = figures(dc.Result(result.output, Manifest(result.manifest | changed)))
+        assert run.rows_a_second is None and "speed" not in totals(run)
         assert "<svg" in report.html(run) or not run.blocks
 
 
@@ -167,7 +169,7 @@ def test_shares_tell_almost_all_from_all(share, text):
 
 
 def test_answers_and_bad_rows(hostile):
-    run = report.figures(hostile)
+    run = figures(hostile)
     score, kind = run.answers
     assert (score.column, score.rows, score.missing, sum(score.counts)) == ("SCORE", 3, 1, 2)
     assert (kind.values, kind.others) == ((("<u>a</u>", 3),), 0)
@@ -210,7 +212,7 @@ def test_a_sample_leaves_the_limit_of_the_csv_module_as_it_is(hostile):
 
 def test_a_sample_of_parquet_in_s3(cluster, s3):
     plan = dc.plan(rows=600, output="s3://bucket/sampled", slowness=1, block_rows=300, output_format="parquet")
-    (scores,) = report.figures(dc.run(plan, cluster)).answers
+    (scores,) = figures(dc.run(plan, cluster)).answers
     assert scores.rows == sum(scores.counts) == 600
 
 
@@ -241,7 +243,7 @@ def test_whole_numbers_have_a_bar_each_and_a_column_of_text_its_most_frequent(cl
         "def f(df):\n    return df.assign(N=[int(i) % 3 for i in df.index], W=[f'w{i}' for i in df.index])\n"
     )
     result = dc.run(dc.plan(rows=300, output=tmp_path / "run", classifier=f"{code}:f"), cluster)
-    numbers, words = report.figures(result).answers
+    numbers, words = figures(result).answers
     assert numbers.counts == (100, 100, 100) and numbers.edges == (-0.5, 0.5, 1.5, 2.5)
     assert len(words.values) == 12 and words.others == 288
 
@@ -251,7 +253,7 @@ def test_any_text_is_sampled_as_it_is(cluster, tmp_path):
     code = tmp_path / "mine.py"
     code.write_text(f"values = {values!r}\ndef f(df):\n    return [values[int(i) % 7] for i in df.index]\n")
     result = dc.run(dc.plan(rows=700, output=tmp_path / "run", classifier=f"{code}:f"), cluster)
-    (answers,) = report.figures(result).answers
+    (answers,) = figures(result).answers
     expected = {value.replace("\r", "\N{SYMBOL FOR CARRIAGE RETURN}") for value in values if value}
     assert dict(answers.values) == dict.fromkeys(expected, 100) and answers.missing == 100
 
@@ -286,7 +288,7 @@ def test_numbers_without_room_for_bars_are_counted(cluster, tmp_path, values):
     text = f"from math import inf, nan\nvalues = {values!r}\ndef f(df):\n"
     code.write_text(text + "    return [values[int(i) % len(values)] for i in df.index]\n")
     result = dc.run(dc.plan(rows=20, output=tmp_path / "run", classifier=f"{code}:f"), cluster)
-    (answers,) = report.figures(result).answers
+    (answers,) = figures(result).answers
     assert sum(answers.counts) + sum(count for _, count in answers.values) + answers.missing == 20
     assert Path(result.output, "report.html").exists()
 
@@ -297,14 +299,14 @@ def test_without_a_header_row_the_source_is_no_answer(cluster, tmp_path):
         input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox", slowness=1, header_row=False
     )
     result = dc.run(plan, cluster)
-    assert [answers.column for answers in report.figures(result).answers] == ["CLASSIFICATION"]
+    assert [answers.column for answers in figures(result).answers] == ["CLASSIFICATION"]
     assert "secret" not in Path(result.output, "report.html").read_text()
 
 
 def test_a_field_of_hundreds_of_kilobytes(cluster, tmp_path):
     (tmp_path / "in.csv").write_text('id,a\n1,"' + "x" * 400_000 + '"\n2,y,y' + "z" * 200_000 + "\n3,y\n")
     plan = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox", slowness=1, max_bad=1)
-    run = report.figures(dc.run(plan, cluster))
+    run = figures(dc.run(plan, cluster))
     assert run.answers[0].rows == 2 and run.quarantine.seen == 1
 
 
@@ -318,7 +320,7 @@ def test_names_with_brackets_are_shown_as_they_are(command, tmp_path):
 def test_clocks_that_differ_hide_no_work(result):
     """A worker's clock may be behind the client's."""
     behind = dict(result.manifest) | {"started": result.manifest["started"] + 3600}
-    run = report.figures(dc.Result(result.output, Manifest(behind)))
+    run = figures(dc.Result(result.output, Manifest(behind)))
     assert len(run.blocks) == 10 and run.processes == 2 and run.rows_a_second > 0
     assert "<svg" in report.html(run)
 
@@ -326,7 +328,7 @@ def test_clocks_that_differ_hide_no_work(result):
 def test_a_straggler_stands_out(result):
     """What blocks took is given here: what they take on a busy machine is chance."""
     parts = [each | {"seconds": 0.8 if each["index"] == 3 else 0.02} for each in result.manifest["parts"]]
-    run = report.figures(dc.Result(result.output, Manifest(dict(result.manifest) | {"parts": parts})))
+    run = figures(dc.Result(result.output, Manifest(dict(result.manifest) | {"parts": parts})))
     assert [block.index for block in run.blocks if block.odd] == [3] and run.slowest[0].index == 3
     assert 'class="odd"' in report.html(run)
 
@@ -337,7 +339,7 @@ def test_a_resumed_run_shows_its_own_work_and_says_what_was_there(cluster, tmp_p
     for name in ("manifest.json", "report.html", "parts/part-00002.json", "parts/part-00005.json"):
         (tmp_path / "run" / name).unlink()
     time.sleep(0.01)
-    run = report.figures(dc.run(dc.plan(**options, resume=True), cluster))
+    run = figures(dc.run(dc.plan(**options, resume=True), cluster))
     assert [block.index for block in run.blocks] == [2, 5] and run.resumed_parts == 8
     assert "8 parts kept from an earlier attempt" in report.html(run)
 
@@ -345,13 +347,13 @@ def test_a_resumed_run_shows_its_own_work_and_says_what_was_there(cluster, tmp_p
 def test_a_run_without_rows_has_a_page(cluster, tmp_path):
     (tmp_path / "in.csv").write_text("id,a\n")
     result = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox"), cluster)
-    assert report.figures(result).blocks == ()
+    assert figures(result).blocks == ()
     assert "Bad rows" in Path(result.output, "report.html").read_text()
 
 
 def test_a_run_of_an_earlier_version_has_no_stages(result):
     old = Manifest({name: value for name, value in result.manifest.items() if name != "stages"})
-    assert "did not record times" in report.html(report.figures(dc.Result(result.output, old)))
+    assert "did not record times" in report.html(figures(dc.Result(result.output, old)))
 
 
 def test_a_page_that_cannot_be_written_does_not_fail_the_run(command, tmp_path):
@@ -386,6 +388,6 @@ def test_values_are_short_in_words_and_say_what_counts(result, tmp_path):
 
 def test_a_report_in_python_is_a_table_in_a_notebook(cluster, tmp_path):
     run = dc.run(dc.plan(rows=500, output=tmp_path / "run", slowness=1), cluster)
-    figures = dc.report(tmp_path / "run")
-    assert figures.rows_out == 500 and figures == dc.report(run)
-    assert "rows out" in figures._repr_html_() and "<table" in figures._repr_html_()
+    run_figures = dc.report(tmp_path / "run")
+    assert run_figures.rows_out == 500 and run_figures == dc.report(run)
+    assert "rows out" in run_figures._repr_html_() and "<table" in run_figures._repr_html_()
