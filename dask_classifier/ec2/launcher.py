@@ -15,10 +15,12 @@ from ..errors import ClusterError, Stopped
 from . import owners, teardown
 from .aws import Aws, code_of, explain, explained, has_unknown_outcome, hint_for, is_transient
 from .placement import Offer, Placement
+from .retries import Retries
 from .spec import ClusterSpec
 
 _PARALLEL_LAUNCHES = 8  # EC2 allows an account a few launches per second
-_TRIES = 8  # per request, while AWS is busy
+_BUSY_SECONDS = 30.0  # how long a request is repeated while AWS is busy, or does not know a new group yet
+_ADDRESS_SECONDS = 1.0  # between looks for the address of a new instance, at most
 _CONSOLE_LINES = 3
 _CONSOLE_ERROR = re.compile(
     r"docker: |\w*(Error|Exception)\b|\berror:|\bERROR\b|denied|not found|No such|Killed|Out of memory"
@@ -112,30 +114,33 @@ class Fleet:
 
     def _find_group(self) -> str:
         """Return the id of a group that was created, once EC2 lists it. Raises ClusterError."""
-        for attempt in range(_TRIES):
-            if groups := teardown.groups(self.aws, self.cluster):
-                return groups[0].id
-            self._stopping.wait(min(0.5 * 2**attempt, 8))
-        raise ClusterError(
-            f"The security group dask-classify-{self.cluster} exists, but EC2 does not list it.",
-            "Try again in a few minutes.",
-        )
+        retries = self._retries()
+        while not (groups := teardown.groups(self.aws, self.cluster)):
+            if not retries.pause():
+                raise ClusterError(
+                    f"The security group dask-classify-{self.cluster} exists, but EC2 does not list it.",
+                    "Try again in a few minutes.",
+                )
+        return groups[0].id
+
+    def _retries(self) -> Retries:
+        return Retries(_BUSY_SECONDS, self._stopping)
 
     def _open_ports(self, group_id: str) -> None:
         ports = [(8786, 8787), *([(22, 22)] if self.spec.key_name else [])]
         caller = [{"CidrIp": self.placement.caller, "Description": "where the cluster was started"}]
         rules = [{"IpProtocol": "tcp", "FromPort": first, "ToPort": last, "IpRanges": caller} for first, last in ports]
         itself = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group_id}]}
-        for attempt in range(_TRIES):
+        retries = self._retries()
+        while True:
             try:
                 self.aws.ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[*rules, itself])
                 return
             except ClientError as error:
                 if code_of(error) == "InvalidPermission.Duplicate":  # the first response was lost
                     return
-                if code_of(error) != "InvalidGroup.NotFound" or attempt == _TRIES - 1:  # EC2 may not know it yet
+                if code_of(error) != "InvalidGroup.NotFound" or not retries.pause():  # EC2 may not know it yet
                     raise
-            self._stopping.wait(0.5 * 2**attempt)
 
     def launch(self, role: str, name: str, script: str) -> Future[dict[str, Any]]:
         """Launch an instance in a thread. The Future returns EC2's description, or raises ClusterError."""
@@ -169,7 +174,8 @@ class Fleet:
     def _run_instance(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
         """Call RunInstances, and repeat it while AWS is busy: the token prevents a second instance."""
         request = self.request(role, name, script, offer, token)
-        for attempt in range(_TRIES):
+        retries = self._retries()
+        while True:
             if self._stopping.is_set():
                 raise Stopped(f"{name.capitalize()} was not started.", "The cluster is shutting down.")
             try:
@@ -181,10 +187,8 @@ class Fleet:
                     self._unanswered[token] = name
                 elif code_of(error) in (*_NO_CAPACITY, *_SUBNET_FULL, *_LIMIT_REACHED):
                     self._unanswered.pop(token, None)  # so earlier requests with this token started nothing
-                if not is_transient(error) or attempt == _TRIES - 1:
+                if not is_transient(error) or not retries.pause():
                     raise
-            self._stopping.wait(min(0.5 * 2**attempt, 8))
-        raise AssertionError("unreachable")
 
     def request(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
         """Return the arguments of RunInstances."""
@@ -272,20 +276,20 @@ class Fleet:
 
     def with_address(self, instance: dict[str, Any], key: str) -> dict[str, Any]:
         """Wait until an instance has an address: `key` of EC2's description, which is returned. Raises ClusterError."""
-        until = time.monotonic() + self.spec.bring_up_limit
+        retries = Retries(self.spec.bring_up_limit, self._stopping, longest=_ADDRESS_SECONDS)
         while not instance.get(key):
-            if self._stopping.wait(0.3):
-                raise Stopped("The cluster is shutting down.")
             if instance["State"]["Name"] in {"shutting-down", "terminated"}:
                 reason, hint = self.why_ended([instance["InstanceId"]])
                 raise ClusterError(
                     f"Instance {instance['InstanceId']} terminated before it had a {_ADDRESSES[key]}{reason}.", hint
                 )
-            if time.monotonic() > until:
+            if not retries.pause():
                 raise ClusterError(
                     f"Instance {instance['InstanceId']} did not get a {_ADDRESSES[key]}.",
                     "Check that its subnet assigns public addresses, or use --private-ip inside the VPC.",
                 )
+            if self.stopping:
+                raise Stopped("The cluster is shutting down.")
             with contextlib.suppress(ClientError):  # EC2 may not know a new instance for some seconds
                 described = self.aws.ec2.describe_instances(InstanceIds=[instance["InstanceId"]])
                 instance = described["Reservations"][0]["Instances"][0]
@@ -332,14 +336,13 @@ class Fleet:
 
     def terminate_and_wait(self, ids: set[str]) -> None:
         """Terminate some instances of a cluster that keeps running. Raises InstancesLeft at the teardown limit."""
-        until = time.monotonic() + self.spec.teardown_limit
+        retries = Retries(self.spec.teardown_limit)
         while left := ids - self.ended():
-            if time.monotonic() > until:
-                ending = teardown.Ending(len(ids), 0, tuple(sorted(left)))
-                teardown.refuse_leftovers(ending, self.aws.region, self.deadline, self.cluster)
             for id in left:
                 self.terminate(id)
-            time.sleep(0.5)
+            if not retries.pause():
+                ending = teardown.Ending(len(ids), 0, tuple(sorted(left)))
+                teardown.refuse_leftovers(ending, self.aws.region, self.deadline, self.cluster)
 
     def stop(self) -> None:
         """Launch no more instances, and wait for the launches in progress."""

@@ -14,6 +14,7 @@ from ..errors import ClusterError, InstancesLeft
 from ..units import count_of
 from . import owners
 from .aws import Aws, code_of, explained
+from .retries import Retries
 
 # Tags that each instance, volume and security group has from its creation.
 CLUSTER, ROLE, WORKER = "dask-classify:cluster", "dask-classify:role", "dask-classify:worker"
@@ -26,7 +27,6 @@ _EMPTY_LISTINGS = 3  # in a row: the first listings may not contain a new instan
 _LISTING_SECONDS = 2.0  # between these
 _UNANSWERED_SECONDS = 120.0  # how long to look for an instance whose launch was not answered: EC2 may list it late
 _PERHAPS = "perhaps "
-_PAUSES = (0.2, 0.5, 1, 2, 3, 5)  # seconds between attempts; the last one repeats
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def end(
         Numbers of instances, and what is left.
     """
     tally = _Tally(set(known), set(seen), dict(unanswered or {}))
-    retries, empty_listings, left, reason = _Retries(limit), 0, (), ""
+    retries, empty_listings, left, reason = Retries(limit), 0, (), ""
     while True:
         try:
             alive = _terminate_alive(aws, cluster, tally)
@@ -247,31 +247,6 @@ def end(
         if not retries.pause(least=0 if sure or not empty_listings else _LISTING_SECONDS):
             say(f"Not everything could be terminated{reason}")
             return Ending(len(tally.started), len(tally.terminated), _with_groups(aws, cluster, left, group_ids))
-
-
-class _Retries:
-    """Growing pauses until a limit in seconds, followed by one last attempt."""
-
-    def __init__(self, limit: float):
-        self._began, self._limit, self._pauses = time.monotonic(), limit, iter(_PAUSES)
-        self._over = False
-
-    def spent(self) -> float:
-        """Return the seconds since the beginning."""
-        return time.monotonic() - self._began
-
-    def pause(self, *, least: float = 0) -> bool:
-        """Pause, for at least `least` seconds. Return False once the last attempt has been made.
-
-        There is an attempt after the limit because this process may have been stopped, or the computer asleep, since
-        the attempt before.
-        """
-        if self._over:
-            return False
-        seconds, remaining = max(least, next(self._pauses, _PAUSES[-1])), self._limit - self.spent()
-        self._over = seconds > remaining
-        time.sleep(max(0, min(seconds, remaining)))
-        return True
 
 
 @dataclass

@@ -344,7 +344,7 @@ from dask_classifier.ec2.spec import ClusterSpec
 
 options = json.load(open("fleet.json"))
 name, fleets = options.pop("name"), options.pop("fleets", 1)
-dask_classifier.ec2.launcher._TRIES = options.pop("tries", 8)
+dask_classifier.ec2.launcher._BUSY_SECONDS = options.pop("busy_seconds", 30)
 spec = ClusterSpec.of(image="a/b:1", teardown_limit=30, **options)
 aws = Aws()
 here = find_placement(aws, spec)
@@ -437,7 +437,7 @@ def test_an_answer_that_was_lost_starts_nothing_twice(ec2):
 
 
 def test_instances_whose_launch_was_never_answered_are_found_by_their_tag(ec2):
-    said, _ = fleets(ec2, [], {"lose_answers": 9, "appear_seconds": 1}, tries=1)
+    said, _ = fleets(ec2, [], {"lose_answers": 9, "appear_seconds": 1}, busy_seconds=0)
     [[told, ending]] = said
     assert "InternalError" in told[0] and ending == "started 3 instances, 3 terminated"
     assert not ec2.remains()
