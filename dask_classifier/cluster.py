@@ -192,9 +192,9 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
 
     def _launch(self, name: str) -> Future:
         role = "scheduler" if name == "scheduler" else "worker"
-        minutes = max(1, math.ceil((self.fleet.deadline - time.time()) / 60))
-        instance = {"role": role, "cluster": self.id, "name": name, "region": self.aws.region, "minutes": minutes}
-        user_data = boot.user_data(self.spec, self.tls, scheduler=self._contact_address, **instance)
+        times = {"launched": time.time(), "deadline": self.fleet.deadline}
+        instance = {"role": role, "cluster": self.id, "name": name, "region": self.aws.region}
+        user_data = boot.user_data(self.spec, self.tls, scheduler=self._contact_address, **instance, **times)
         return self.fleet.launch(role, name, user_data)
 
     def continue_without(self, name: str, error: ClusterError) -> None:
@@ -223,7 +223,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         if now >= self._talk_at:
             self._talk_at = now + _TALK_SECONDS
             spent = f"{format_seconds(now - self._began)} of at most {format_seconds(limit)}"
-            self.say(f"{what} after {spent}. Instances first boot, then pull the image.")
+            self.say(f"{what} after {spent}. Instances first boot, then pull the image{self.fleet.states()}.")
 
     def _new_worker_name(self, worker_number):
         return f"worker-{next(self._numbers)}"  # never the name of a lost worker, which is in receipts

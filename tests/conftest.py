@@ -13,6 +13,7 @@ import pytest
 import dask_classifier as dc
 
 HERE = Path(__file__).parent
+collect_ignore = [] if os.environ.get("REHEARSAL_VM") else ["vm"]  # these need virtual machines: make rehearse-vm
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:  # `make test &`, nohup: commands that tests start would inherit that
         signal.signal(number, lambda number, frame: None)
@@ -97,10 +98,11 @@ def s3():
 
 @pytest.fixture(scope="session")
 def region(tmp_path_factory):
-    """A region of AWS in rehearsal; see rehearsal/README.md."""
+    """A region of AWS in rehearsal; see rehearsal/README.md. `make rehearse-vm` wants virtual machines in it."""
     from rehearse import Rehearsal
+    from rehearse_virtual import NAME, VirtualRehearsal
 
-    rehearsal = Rehearsal(tmp_path_factory.mktemp("region"))
+    rehearsal = (VirtualRehearsal if NAME else Rehearsal)(tmp_path_factory.mktemp("region"))
     yield rehearsal
     rehearsal.close()
 

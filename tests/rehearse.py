@@ -23,11 +23,14 @@ PRIVATE_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dask-classify:1"
 class Rehearsal:
     """A region of AWS on this machine, in a folder of its own."""
 
+    image = IMAGE
+    network = HERE / "rehearsal" / "network"  # for each Python of the user
+    slow = 1  # how much longer a run must be, so that something can happen to its machines meanwhile
+
     def __init__(self, folder: Path):
         self.folder, self._clients = folder, {}
-        self.net, self._lock = _free_net()
         self._process = subprocess.Popen(
-            [sys.executable, HERE / "rehearsal" / "cloud.py", folder, str(self.net)],
+            self._region_command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(folder / "cloud.log").open("w"),
@@ -37,10 +40,13 @@ class Rehearsal:
         self.api, self._control = where["api"], where["control"]
         self.client("s3").create_bucket(Bucket="bucket")
 
+    def _region_command(self):
+        self.net, self._lock = _free_net()
+        return [sys.executable, HERE / "rehearsal" / "cloud.py", "played", self.folder, str(self.net)]
+
     def close(self):
         self._process.stdin.close()
         self._process.wait(300)
-        self._lock.close()
 
     # --- levers --------------------------------------------------------------------------------
 
@@ -49,15 +55,16 @@ class Rehearsal:
         urllib.request.urlopen(urllib.request.Request(self._control + path, data=data), timeout=300).read()
 
     def settings(self, **settings):
-        """What shall go wrong: faults=[{"call", "code", "from", "to"}], boot_seconds, appear_seconds, images ..."""
+        """What shall go wrong: faults=[{"call", "code", "from", "to"}], boot_seconds, appear_seconds, images ...
+
+        Of virtual machines: disk (base or loaded), machine (a script before cloud-init), clock, crashes=[{"at"}].
+        """
         self._mark = len(self.all_events())
         self._post("/settings", settings)
 
-    def lose(self, instance_id):
-        self._post("/lose", {"id": instance_id})
-
-    def interrupt(self, instance_id, seconds):
-        self._post("/interrupt", {"id": instance_id, "with": {"seconds": seconds}})
+    def pull(self, lever, instance_id, **options):
+        """A lever of an instance: lose, interrupt; of a virtual one, too: crash, reboot, freeze, thaw."""
+        self._post(f"/{lever}", {"id": instance_id, "with": options})
 
     # --- what happened -------------------------------------------------------------------------
 
@@ -99,7 +106,7 @@ class Rehearsal:
 
     def wipe(self):
         """End what a test left on purpose, past the faults."""
-        self._post("/settings", {})
+        self._post("/settings", {"plug": True})
         ec2 = self.client("ec2")
         left = [each for each in self.remains() if each.startswith("i-")]
         if left:
@@ -115,7 +122,7 @@ class Rehearsal:
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
-            "PYTHONPATH": str(HERE / "rehearsal" / "network"),
+            "PYTHONPATH": str(self.network),
             "REHEARSAL_FOLDER": str(self.folder),
             "AWS_ENDPOINT_URL": self.api,
             "AWS_ACCESS_KEY_ID": "testing",
@@ -123,7 +130,7 @@ class Rehearsal:
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
             "DASK_CLASSIFIER__CLUSTER": "ec2",
-            "DASK_CLASSIFIER__IMAGE": IMAGE,
+            "DASK_CLASSIFIER__IMAGE": self.image,
             "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s",
             "COLUMNS": "120",
         } | {name: str(value) for name, value in more.items()}

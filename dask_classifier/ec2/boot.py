@@ -1,6 +1,7 @@
-"""User data: the script that an instance runs at its first boot, and the TLS key that it contains."""
+"""User data: the script that an instance runs when it boots, and the TLS key that it contains."""
 
 import datetime
+import importlib.resources
 import re
 import shlex
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ from ..errors import UsageError
 from .spec import ClusterSpec
 
 PORT, DASHBOARD_PORT = 8786, 8787  # of the scheduler
+DEADLINE_PASSED, CONTAINER_EXITED = "the deadline has passed", "the container exited with code"  # on the console
+# A line of boot.sh or of its container on an instance's console, as systemd writes it. Group: the line.
+CONSOLE_LINE = re.compile(r"\[ *[\d.]+\] dask-classify\[\d+\]: (.*)")
 USER_DATA_LIMIT = 16_384  # bytes, set by EC2
 # Groups: host, account, region, repository, tag, digest.
 ECR = re.compile(
@@ -26,24 +30,15 @@ ECR = re.compile(
 )
 _LOST_WORKER_SETTINGS = {"distributed.scheduler.worker-ttl": "2 minutes"}  # for an instance that vanishes silently
 
-_SCRIPT = """#!/bin/sh
-# {title}. This instance shuts down after {minutes} minutes, or earlier when its container exits.
-shutdown -h +{minutes} || shutdown -h now
+_HEADER = """#cloud-boothook
+#!/bin/sh
+# {title}
+image={image} registry={registry} region={region} launched={launched} deadline={deadline}
 export DASK_INTERNAL_INHERIT_CONFIG={config}
-command -v docker || dnf install -y docker || {{ apt-get update && apt-get install -y docker.io; }}
-systemctl stop --no-block ecs
-systemctl start docker
-{login}docker run --rm --init --network host -e DASK_INTERNAL_INHERIT_CONFIG {environment} {image} {command}
-echo "dask-classify: the container exited with code $?"
-shutdown -h now
+container() {{
+docker run --rm --init --network host --log-driver none -e DASK_INTERNAL_INHERIT_CONFIG {environment} {image} {command}
+}}
 """
-
-_LOGIN = """command -v aws || dnf install -y awscli-2 || apt-get install -y awscli || snap install aws-cli --classic
-for pause in 1 2 4 8 0; do
-aws ecr get-login-password --region {region} | docker login --username AWS --password-stdin {host} && break
-sleep $pause
-done
-"""  # again, because EC2 may take some seconds before an instance has the credentials of its profile
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,16 @@ def security(keys: Tls, *, require_encryption: bool) -> Security:
 
 
 def user_data(
-    spec: ClusterSpec, keys: Tls, *, role: str, cluster: str, name: str, region: str, scheduler: str, minutes: int
+    spec: ClusterSpec,
+    keys: Tls,
+    *,
+    role: str,
+    cluster: str,
+    name: str,
+    region: str,
+    scheduler: str,
+    launched: float,
+    deadline: float,
 ) -> str:
     """Return the user data of one instance, which starts a scheduler or a worker in a container.
 
@@ -100,8 +104,8 @@ def user_data(
         The cluster's id and the instance's name in it, such as "worker-3".
     scheduler
         The address to which a worker connects.
-    minutes
-        The time after which the instance shuts itself down.
+    launched, deadline
+        When the instance is launched, and when it shuts itself down at the latest, in seconds since 1970.
 
     Raises
     ------
@@ -118,7 +122,8 @@ def user_data(
         command = _worker_command(scheduler, name, spec)
     return boot_script(
         title=f"dask-classify {cluster} {name}",
-        minutes=minutes,
+        launched=launched,
+        deadline=deadline,
         image=spec.image,
         command=command,
         config=config(keys, role, settings),
@@ -163,33 +168,43 @@ def config(keys: Tls, role: str, settings: Mapping[str, object]) -> dict[str, ob
 def boot_script(
     *,
     title: str,
-    minutes: int,
+    launched: float,
+    deadline: float,
     image: str,
     command: list[str],
     config: dict,
     environment: Mapping[str, str],
     region: str,
 ) -> str:
-    """Return the script that cloud-init runs as root at the first boot. Raises UsageError if EC2 would refuse it.
+    """Return the script that cloud-init runs as root at each boot. Raises UsageError if EC2 would refuse it.
 
     All words of `command` are quoted, except for "$(nproc)", which the instance's shell expands.
     """
     ecr_image = ECR.fullmatch(image)
-    text = _SCRIPT.format(
+    header = _HEADER.format(
         title=title,
-        minutes=minutes,
+        image=shlex.quote(image),
+        registry=ecr_image[1] if ecr_image else "",
+        region=ecr_image[3] if ecr_image else "",
+        launched=round(launched),
+        deadline=round(deadline),
         config=shlex.quote(dask.config.serialize(config)),
-        login=_LOGIN.format(host=ecr_image[1], region=ecr_image[3]) if ecr_image else "",
         environment=" ".join(
             f"-e {shlex.quote(f'{name}={value}')}"
             for name, value in {"AWS_DEFAULT_REGION": region, **environment}.items()
         ),
-        image=shlex.quote(image),
         command=" ".join('"$(nproc)"' if word == "$(nproc)" else shlex.quote(word) for word in command),
     )
+    text = header + _body()
     if len(text.encode()) > USER_DATA_LIMIT:
         raise UsageError(
             f"The user data would take {len(text.encode()):,} bytes; EC2 allows {USER_DATA_LIMIT:,}.",
             "Give an --image with a shorter name.",
         )
     return text
+
+
+def _body() -> str:
+    """Return boot.sh without its comments and indentation, because user data is short."""
+    lines = importlib.resources.files(__package__).joinpath("boot.sh").read_text().splitlines()
+    return "".join(f"{line.strip()}\n" for line in lines if line.strip() and not line.lstrip().startswith("#"))

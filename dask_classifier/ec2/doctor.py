@@ -173,7 +173,7 @@ def _launch(aws: Aws, spec: ClusterSpec, placement: Placement) -> Finding:
 def _user_data(aws: Aws, spec: ClusterSpec, role: str) -> str:
     return boot.user_data(
         spec, boot.tls(days=1), role=role, cluster="doctor", name=role, region=aws.region,
-        scheduler="tls://255.255.255.255:8786", minutes=1440,
+        scheduler="tls://255.255.255.255:8786", launched=1e9, deadline=1e9,
     )  # fmt: skip
 
 

@@ -1,10 +1,10 @@
 """The instances of one cluster: launched where EC2 has capacity, monitored, and terminated together."""
 
 import contextlib
-import re
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ClusterError, Stopped
-from . import owners, teardown
-from .aws import Aws, code_of, explain, explained, has_unknown_outcome, hint_for, is_transient
+from . import owners, reasons, teardown
+from .aws import Aws, code_of, explain, explained, has_unknown_outcome, is_transient
 from .placement import Offer, Placement
 from .retries import Retries
 from .spec import ClusterSpec
@@ -21,10 +21,6 @@ from .spec import ClusterSpec
 _PARALLEL_LAUNCHES = 8  # EC2 allows an account a few launches per second
 _BUSY_SECONDS = 30.0  # how long a request is repeated while AWS is busy, or does not know a new group yet
 _ADDRESS_SECONDS = 1.0  # between looks for the address of a new instance, at most
-_CONSOLE_LINES = 3
-_CONSOLE_ERROR = re.compile(
-    r"docker: |\w*(Error|Exception)\b|\berror:|\bERROR\b|denied|not found|No such|Killed|Out of memory"
-)
 
 # Error codes of RunInstances by what they rule out: the offer, the subnet, or the type in this market.
 _NO_CAPACITY = (
@@ -38,13 +34,6 @@ _NO_CAPACITY = (
 )
 _SUBNET_FULL = ("InsufficientFreeAddressesInSubnet", "InsufficientAddressCapacity")
 _LIMIT_REACHED = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "InsufficientCapacity")
-
-_NO_REASON = ("Client.InstanceInitiatedShutdown", "Client.UserInitiatedShutdown")  # for these, see the console output
-_IMAGE_HINT = (
-    "Check that the image can be pulled and runs, with `dask-classify doctor` and the instance's log: "
-    "aws ec2 get-console-output --latest --output text --instance-id "
-)
-_REASON_HINT = "See the code in AWS's documentation, 'Troubleshoot instance launch issues'."
 
 _ADDRESSES = {"PublicIpAddress": "public address", "PrivateIpAddress": "private address"}
 
@@ -68,6 +57,7 @@ class Fleet:
         self._exhausted: set[Offer] = set()  # for which EC2 has no capacity
         self._own_groups: list[str] = []
         self._seen: set[str] = set()  # ids that EC2 has listed
+        self._states: Counter[str] = Counter()  # when EC2 was last asked
         self._unsure = False  # whether a security group with an unknown id may exist
         self._unanswered: dict[str, str] = {}  # launches with an unknown outcome: client token to name
         self._stopping = threading.Event()
@@ -187,8 +177,12 @@ class Fleet:
                     self._unanswered[token] = name
                 elif code_of(error) in (*_NO_CAPACITY, *_SUBNET_FULL, *_LIMIT_REACHED):
                     self._unanswered.pop(token, None)  # so earlier requests with this token started nothing
-                if not is_transient(error) or not retries.pause():
+                if not (is_transient(error) or self._is_new_profile(error)) or not retries.pause():
                     raise
+
+    def _is_new_profile(self, error: Exception) -> bool:
+        """Return whether EC2 refused the instance profile, as it may for some seconds after the profile is created."""
+        return code_of(error) == "InvalidParameterValue" and "instance profile" in str(error).lower()
 
     def request(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
         """Return the arguments of RunInstances."""
@@ -272,7 +266,13 @@ class Fleet:
         """Return the ids of instances that have terminated or are about to. Raises ClusterError."""
         states = teardown.states(self.aws, self.started)
         self._seen |= set(states)
+        self._states = Counter(states.values())
         return {id for id, state in states.items() if state not in {"pending", "running"}}
+
+    def states(self) -> str:
+        """Return the number of instances by state, when EC2 was last asked: " (1 pending, 16 running)"; or ""."""
+        states = ", ".join(f"{count:,} {state}" for state, count in sorted(self._states.items()))
+        return f" ({states})" if states else ""
 
     def with_address(self, instance: dict[str, Any], key: str) -> dict[str, Any]:
         """Wait until an instance has an address: `key` of EC2's description, which is returned. Raises ClusterError."""
@@ -296,31 +296,8 @@ class Fleet:
         return instance
 
     def why_ended(self, ids: Iterable[str] | None = None) -> tuple[str, str]:
-        """Return a reason, after a colon, or "" if there is none; and a hint.
-
-        It is the first reason known for one of the instances, by default for one of those that have terminated.
-        """
-        explanations = [self._why_one_ended(id) for id in (self.ended() if ids is None else ids)]
-        with_reason = (explanation for explanation in explanations if explanation[0])
-        reason, hint = next(with_reason, explanations[0] if explanations else ("", ""))
-        return f": {reason}" if reason else "", hint
-
-    def _why_one_ended(self, instance_id: str) -> tuple[str, str]:
-        """Return EC2's reason, or else the errors that the instance printed while booting, or ""; and a hint."""
-        code, message = "", ""
-        with contextlib.suppress(ClusterError):
-            code, message = teardown.reasons(self.aws, [instance_id]).get(instance_id, ("", ""))
-        if not code or code in _NO_REASON:
-            return self.console(instance_id), f"{_IMAGE_HINT}{instance_id}"
-        return f"{message.removeprefix(f'{code}: ').rstrip('.') or code} ({code})", hint_for(code) or _REASON_HINT
-
-    def console(self, instance_id: str) -> str:
-        """Return the last errors that an instance printed while booting, or ""."""
-        with contextlib.suppress(ClientError, BotoCoreError, KeyError):
-            text = self.aws.ec2.get_console_output(InstanceId=instance_id, Latest=True)["Output"]
-            errors = [line.strip() for line in text.splitlines() if _CONSOLE_ERROR.search(line)]
-            return " / ".join(errors[-_CONSOLE_LINES:])[-600:]
-        return ""
+        """Return why instances have ended, by default all that have: see `reasons.why_ended`. Raises ClusterError."""
+        return reasons.why_ended(self.aws, self.ended() if ids is None else ids)
 
     # --- terminating ---------------------------------------------------------------------------
 

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 
 from dask_cloudprovider.aws.ec2 import EC2Scheduler, EC2Worker
+from distributed.comm import connect
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
 from ..errors import ClusterError
 from .boot import PORT
 
+_LOOK_SECONDS = 3  # between looks at the scheduler's instance, while the scheduler does not answer
 GRACE_SECONDS = 10  # for Dask to close in order, before the instance is terminated anyway
 
 
@@ -36,10 +38,19 @@ class Scheduler(_Node, EC2Scheduler):
         cluster.launch_workers(self.contact_address)
         self.instance = await asyncio.to_thread(cluster.fleet.with_address, self.instance, key)
         self.address = f"tls://{self.instance[key]}:{PORT}"
-        while not await _accepts_connections(self.instance[key]):
+        while not await self._answers():
             cluster.check_bring_up(f"The scheduler at {self.instance[key]}:{PORT} does not answer")
             await asyncio.to_thread(self._check_instance)
         await ProcessInterface.start(self)
+
+    async def _answers(self) -> bool:
+        """Return whether the scheduler answers within some seconds, in which Dask repeats the attempt."""
+        options = self.cluster.security.get_connection_args("client")
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            comm = await connect(self.address, timeout=_LOOK_SECONDS, **options)
+            await comm.close()
+            return True
+        return False
 
     def _check_instance(self) -> None:
         """Raise ClusterError if the instance has terminated."""
@@ -48,16 +59,6 @@ class Scheduler(_Node, EC2Scheduler):
             return
         reason, hint = fleet.why_ended([instance_id])
         raise ClusterError(f"The scheduler's instance terminated before it answered{reason}.", hint)
-
-
-async def _accepts_connections(host: str) -> bool:
-    """Return whether the scheduler's port is open; pause briefly if it is not."""
-    with contextlib.suppress(OSError, asyncio.TimeoutError):
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, PORT), 3)
-        writer.close()
-        return True
-    await asyncio.sleep(0.3)
-    return False
 
 
 class Worker(_Node, EC2Worker):

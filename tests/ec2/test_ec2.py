@@ -53,18 +53,19 @@ def _check_machines(ec2, profile):
         tags = {each["Key"]: each["Value"] for each in told["Tags"]}
         assert tags["team"] == "data & more" and tags["dask-classify:deadline"] > "2026"
         machine = ec2.folder / told["InstanceId"]
-        user_data = (machine / "user-data").read_text()
-        assert len(user_data) < 4_096
+        user_data = (machine / "boothook").read_text()
+        assert len(user_data) < 5_500
         for secret in ("testing", "AWS_SECRET", "s3://bucket"):
             assert secret not in user_data
         assert (machine / "logins").read_text() == "123456789012.dkr.ecr.us-east-1.amazonaws.com\n"
+        off, off_for_sure = map(int, (machine / "timers").read_text().split())
+        assert 7_100 < off <= 7_200 and off_for_sure == off + 120  # the deadline is two hours after the launch
         ran = json.loads((machine / "docker.json").read_text())
         assert "AWS_SECRET_ACCESS_KEY" not in ran["environment"]
         if "distributed.cli.dask_worker" in ran["command"]:
             assert ran["command"][ran["command"].index("--nthreads") + 1] == "2"  # c7i.large
             assert re.match(r"tls://127\.\d+\.", ran["command"][3])
     assert {each["profile"] for each in ec2.events("call", call="RunInstances")} == {profile}
-    assert ec2.events("shutdown", when="+120")  # the deadline
 
 
 def test_plan_says_machines_price_time_and_cost_and_starts_nothing(ec2):
@@ -140,7 +141,7 @@ def test_the_notebook_spelling_and_what_dask_users_expect(ec2):
     done = ec2.python(NOTEBOOK)
     assert "started 4 instances, 4 terminated" in done.stdout_text
     for event in ec2.events("boot"):
-        text = (ec2.folder / event["id"] / "user-data").read_text()
+        text = (ec2.folder / event["id"] / "boothook").read_text()
         assert "hunter2" not in text
         config = re.search(r"DASK_INTERNAL_INHERIT_CONFIG='?([\w=+/-]+)", text)[1]
         import dask.config
@@ -274,15 +275,16 @@ def test_user_data_quotes_words_and_stays_far_under_the_limit():
     config = boot.config(own, "worker", {})
     assert "scheduler" not in config["distributed"]["comm"]["tls"]  # the worker's role alone
     text = boot.boot_script(
-        title="t", minutes=3, image="a/b:1", command=["x", "a b; rm", "$(nproc)"], config=config,
+        title="t", launched=1e9, deadline=2e9, image="a/b:1", command=["x", "a b; rm", "$(nproc)"], config=config,
         environment={"E": "it's"}, region=REGION,
     )  # fmt: skip
-    assert "shutdown -h +3" in text and "'a b; rm' \"$(nproc)\"" in text and "E=it" in text
-    assert len(text.encode()) < boot.USER_DATA_LIMIT / 4
+    assert "launched=1000000000 deadline=2000000000" in text and "'a b; rm' \"$(nproc)\"" in text and "E=it" in text
+    assert len(text.encode()) < boot.USER_DATA_LIMIT / 3
     with pytest.raises(UsageError, match="EC2 allows 16,384"):
         boot.boot_script(
-            title="t" * 17_000, minutes=3, image="a/b:1", command=[], config=config, environment={}, region=REGION
-        )
+            title="t" * 17_000, launched=1e9, deadline=2e9, image="a/b:1", command=[], config=config, environment={},
+            region=REGION,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -354,7 +356,7 @@ for number in range(fleets):
     told = []
     for role, node in [("scheduler", "scheduler"), ("worker", "worker-0"), ("worker", "worker-1")]:
         try:
-            fleet.launch(role, node, "#!/bin/sh\\nsleep 60").result()
+            fleet.launch(role, node, "#cloud-boothook\\n#!/bin/sh\\nsleep 60").result()
             told.append("had")
         except ClusterError as error:
             told.append(error.message)
@@ -451,7 +453,7 @@ def test_doctor_finds_everything_right(ec2, profile):
     lines = done.stdout_text.splitlines()
     for what in ("region", "credentials", "clock", "network and instances", "instance profile", "launch", "output"):
         assert any(re.match(rf"ok +{what}: ", line) for line in lines), (what, done.stdout_text)
-    assert re.search(r"user data of [23],\d{3} bytes", done.stdout_text) and not ec2.events(
+    assert re.search(r"user data of [45],\d{3} bytes", done.stdout_text) and not ec2.events(
         "call", call="CreateSecurityGroup"
     )
     assert not ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix="run/").get("Contents")

@@ -152,7 +152,7 @@ def test_a_machine_that_ends_before_it_has_an_address_is_not_waited_for(ec2):
     ec2.settings(launch_seconds=2)
     process = ec2.start("--rows", "300", "--slowness", "1", "--output", "s3://bucket/stillborn")
     (scheduler,) = wait_for(lambda: ec2.running(role="scheduler"))
-    ec2.lose(scheduler)  # before RunInstances has answered
+    ec2.pull("lose", scheduler)  # before RunInstances has answered
     done = finish(process, 4)
     assert f"Instance {scheduler} terminated before it had a public address." in done.stderr_text
 
@@ -169,7 +169,7 @@ def test_lines_of_a_log_that_are_no_errors_are_no_reason(ec2):
     )  # that the worker boots too shows that the scheduler's start is known
     with console.open("a") as log:
         log.write("2026-11-24 10:00:00,000 - distributed.preloading - INFO - Creating preload\n")
-    ec2.lose(scheduler)
+    ec2.pull("lose", scheduler)
     done = finish(process, 4)
     assert "terminated before it answered." in done.stderr_text and "INFO" not in done.stderr_text
     assert f"aws ec2 get-console-output --latest --output text --instance-id {scheduler}" in done.stderr_text

@@ -199,6 +199,7 @@ def test_an_interrupted_run_leaves_nothing(ec2, number, moment, again):
     assert started == 0 or re.search(rf"Started {started} instances?, {started} terminated", done.stderr_text)
 
 
+@pytest.mark.virtual
 def test_a_script_that_is_told_to_end_leaves_nothing(ec2):
     """SIGTERM kills Python without a word, unless somebody handles it: the cluster does, while it lives."""
     ec2.settings(**SLOW)
@@ -247,6 +248,7 @@ def test_up_killed_is_ended_by_down(ec2):
     assert not ec2.remains()
 
 
+@pytest.mark.virtual
 def test_a_killed_command_is_reaped(ec2):
     """After SIGKILL nobody cleans up: `status` shows the leak, `reap` ends it, and asks before."""
     ec2.settings(**SLOW)
@@ -264,6 +266,7 @@ def test_a_killed_command_is_reaped(ec2):
     assert "has no instances or security groups" in ec2.command("status", check=0).stdout_text
 
 
+@pytest.mark.virtual
 def test_after_kill_9_the_machines_end_themselves(ec2):
     """The scheduler by its idle time-out, the workers because they have lost it; nobody else is there to do it."""
     process = ec2.start(*job("alone", 1, "10k"), "--idle-timeout", "12s")
@@ -306,7 +309,7 @@ def test_terminate_is_refused_for_ever_until_the_deadline(ec2):
     manifest = ec2.client("s3").get_object(Bucket="bucket", Key="fault-refused/manifest.json")["Body"].read()
     assert set(json.loads(manifest)["machines"]["left"]) >= ids
     wait_for(lambda: not ec2.running(), 300)
-    assert ec2.events("shutdown", when="+20") and len(ec2.events("power off")) == 2
+    assert len(ec2.events("power off")) == 2
     ec2.settings()
     ec2.command("reap", "--all", "--yes", check=0)
 
@@ -314,12 +317,13 @@ def test_terminate_is_refused_for_ever_until_the_deadline(ec2):
 # --- lost machines -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.virtual
 def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2):
     ec2.job = "lost"
     process = ec2.start(*job("lost", 2, "24k"))
     wait_for(lambda: blocks_are_done(ec2), 300)
     victim = ec2.running(role="worker")[0]
-    ec2.lose(victim)
+    ec2.pull("lose", victim)
     done = finish(process, 0)
     assert ec2.events("lost", id=victim)
     assert re.search(r"worker-[01] was lost; worker-2 replaces it", done.stderr_text)
@@ -328,12 +332,13 @@ def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2):
     assert proven(ec2, "s3://bucket/fault-lost") == reference(ec2, "24k")
 
 
+@pytest.mark.virtual
 def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2):
     ec2.job = "spot"
     process = ec2.start(*job("spot", 2, "24k"), "--spot")
     wait_for(lambda: blocks_are_done(ec2), 300)
     victim = ec2.running(role="worker")[0]
-    ec2.interrupt(victim, 40)
+    ec2.pull("interrupt", victim, seconds=40)
     done = finish(process, 0)
     assert re.search(r"worker-[01] is leaving the cluster: EC2 reclaims its instance at \d{4}-", done.stderr_text), (
         done.stderr_text
@@ -344,11 +349,12 @@ def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2):
     assert proven(ec2, "s3://bucket/fault-spot") == reference(ec2, "24k")
 
 
+@pytest.mark.virtual
 def test_a_lost_scheduler_then_resume_on_a_new_cluster(ec2):
     ec2.job = "boss"
     process = ec2.start(*job("boss", 1, "8k"))
     wait_for(lambda: blocks_are_done(ec2), 300)
-    ec2.lose(ec2.running(role="scheduler")[0])
+    ec2.pull("lose", ec2.running(role="scheduler")[0])
     done = finish(process, 4)
     assert "Lost the connection to the cluster" in told(done) and "--resume" in done.stderr_text
     assert not ec2.remains()

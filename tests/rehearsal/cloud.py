@@ -1,9 +1,11 @@
 """The rehearsal's region of AWS: moto's EC2, S3, SSM, IAM and STS over HTTP, and instances that really boot.
 
-    python cloud.py FOLDER NET
+    python cloud.py played FOLDER NET
+    python cloud.py virtual FOLDER IMAGES
 
-serves on loopback until its standard input is closed, then cuts the power of its instances. It prints one
-line of JSON: the addresses of AWS's API and of its own control. See README.md beside this file.
+serves until its standard input is closed, then cuts the power of its instances. Machines are played on
+loopback, or virtual, in a network namespace. It prints one line of JSON: the addresses of AWS's API and of
+its own control. See README.md beside this file.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,12 +25,15 @@ os.environ |= {"MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true", "MOTO_ENABLE_
 import moto.ec2.models.elastic_network_interfaces as interfaces
 import moto.ec2.models.vpcs as vpcs
 from instances import Instance
+from metadata import Metadata
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.instances import Instance as MotoInstance
 from moto.ec2.responses.general import General
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from played import PlayedInstance, PlayedNetwork
+from virtual import VirtualInstance, VirtualNetwork
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 FILTER_VALUES = 200  # of one filter
@@ -47,8 +53,8 @@ class Refusal(EC2ClientError):
 class Cloud:
     """The instances, the log of what happened, and the faults to come."""
 
-    def __init__(self, folder: Path, net: int):
-        self.folder, self.net = folder, net
+    def __init__(self, folder: Path, machine: type[Instance], network):
+        self.folder, self.machine, self.network = folder, machine, network
         self.instances: dict[str, Instance] = {}
         self.events: list[dict] = []
         self.settings: dict = {}
@@ -96,8 +102,8 @@ class Cloud:
             found = list(self.backend.all_instances())
             new = [each for each in found if each._state.name == "running" and each.id not in self.instances]
             for each in new:
-                self.instances[each.id] = Instance(each, self)
-            self.write_rules()
+                self.instances[each.id] = self.machine(each, self)
+            self.network.write_rules(list(self.instances.values()))
         for each in new:
             self.instances[each.id].boot()
         for instance in list(self.instances.values()):
@@ -106,47 +112,33 @@ class Cloud:
             elif instance.alive:
                 instance.look_after()
 
-    def write_rules(self) -> None:
-        """What the network of each process needs to know: who is who, and who may reach whom."""
-        rules = {each.private: each.reachable_from() for each in self.instances.values() if each.alive}
-        public = {each.public: each.private for each in self.instances.values() if each.public and each.alive}
-        groups = {each.private: each.groups() for each in self.instances.values()}
-        text = json.dumps({"rules": rules, "public": public, "groups": groups, "net": self.net, "metadata": METADATA})
-        if getattr(self, "_rules", None) != text:
-            self._rules = text
-            temporary = self.folder / "network.new"
-            temporary.write_text(text)
-            temporary.replace(self.folder / "network.json")
-
     def run(self) -> None:
         while not self.over.is_set():
-            self.tick()
+            try:
+                self.tick()
+            except Exception as error:  # the other machines must still be ended
+                self.log("error", error=repr(error))
+                traceback.print_exc()
             self.over.wait(0.05)
         for instance in self.instances.values():
             if instance.alive:
                 instance.cut_power("the rehearsal is over")
-
-
-METADATA = 0  # the port on which 169.254.169.254 is played; known when it listens
+            instance.finish()
 
 
 # --- what moto lacks --------------------------------------------------------------------------------
 
 
 def extend_moto(cloud: Cloud) -> None:
-    """Loopback addresses, faults, limits, idempotent launches, slow appearance and termination."""
+    """The network's addresses, faults, limits, idempotent launches, slow appearance and termination."""
     create_vpc = vpcs.VPCBackend.create_vpc
 
     def create(self, cidr_block, **options):
-        return create_vpc(self, f"127.{cloud.net}.0.0/16" if options.get("is_default") else cidr_block, **options)
+        return create_vpc(self, cloud.network.vpc if options.get("is_default") else cidr_block, **options)
 
     vpcs.VPCBackend.create_vpc = create
 
-    def public_ip():
-        number = next(cloud.addresses)
-        return f"127.{cloud.net + 1}.{number // 250}.{number % 250 + 1}"
-
-    interfaces.random_public_ip = public_ip
+    interfaces.random_public_ip = lambda: cloud.network.public_address(next(cloud.addresses))
     execute = ActionResult.execute_result
 
     def with_status(self, context):
@@ -268,11 +260,11 @@ def _patch_groups(cloud: Cloud) -> None:
     EC2Backend.delete_security_group, EC2Backend.create_security_group = delete_group, create_group
 
 
-# --- metadata, checkip, and the rehearsal's own control ----------------------------------------------
+# --- checkip, and the rehearsal's own control ----------------------------------------------------------
 
 
 class Control(BaseHTTPRequestHandler):
-    """169.254.169.254 for instances, checkip.amazonaws.com for clients, and levers for tests."""
+    """checkip.amazonaws.com for clients, and levers for tests."""
 
     cloud: Cloud
     protocol_version = "HTTP/1.1"
@@ -288,58 +280,52 @@ class Control(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             self.wfile.write(data)
 
-    def do_PUT(self):
-        self.answer("a-token" if self.path == "/latest/api/token" else "")
-
     def do_GET(self):
         if self.path == "/checkip":
-            return self.answer("127.0.0.1\n")
-        if self.path == "/events":
-            with self.cloud.lock:
-                return self.answer(json.dumps(self.cloud.events))
-        return self.metadata()
-
-    def metadata(self) -> None:
-        caller = self.client_address[0]
-        alive = [each for each in self.cloud.instances.values() if each.alive and each.private == caller]
-        instance = alive[0] if alive else None
-        if not instance or not self.headers.get("X-aws-ec2-metadata-token"):
-            return self.answer("", 401)
-        body = instance.metadata(self.path.removeprefix("/latest/meta-data/"))
-        return self.answer(body or "", 200 if body is not None else 404)
+            return self.answer(f"{self.client_address[0]}\n")
+        with self.cloud.lock:
+            return self.answer(json.dumps(self.cloud.events))
 
     def do_POST(self):
         told = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "{}")
         if self.path == "/settings":
             self.cloud.reset(told)
         else:
-            instance = self.cloud.instances[told["id"]]
-            {"/lose": instance.lose, "/interrupt": instance.interrupt}[self.path](**told.get("with", {}))
+            lever = getattr(self.cloud.instances[told["id"]], self.path.removeprefix("/"))
+            lever(**told.get("with", {}))
         self.answer("{}")
 
 
 def main() -> None:
-    global METADATA
-    folder, net = Path(sys.argv[1]), int(sys.argv[2])
+    kind, folder, where = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the test's Ctrl-C is for the command
-    cloud = Cloud(folder, net)
+    played = kind == "played"
+    network = PlayedNetwork(folder, int(where)) if played else VirtualNetwork(folder)
+    cloud = Cloud(folder, PlayedInstance if played else VirtualInstance, network)
+    cloud.images = Path(where)
     cloud.reset({})
     extend_moto(cloud)
-    api = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    api = ThreadedMotoServer(*network.api, verbose=False)
     api.start()
-    control = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Control,), {"cloud": cloud}))
-    METADATA = control.server_address[1]
-    threading.Thread(target=control.serve_forever, daemon=True).start()
-    host, port = api.get_host_and_port()
-    cloud.api = f"http://{host}:{port}"
-    cloud.write_rules()
-    print(json.dumps({"api": cloud.api, "control": f"http://127.0.0.1:{METADATA}"}), flush=True)
+    network.metadata_port = serve(Metadata, network.metadata, cloud).server_address[1]
+    host, network.control_port = serve(Control, network.control, cloud).server_address
+    cloud.api = "http://{}:{}".format(*api.get_host_and_port())
+    network.write_rules([])
+    print(json.dumps({"api": cloud.api, "control": f"http://{host}:{network.control_port}"}), flush=True)
     power = threading.Thread(target=cloud.run)
     power.start()
     sys.stdin.read()  # until whoever started this has gone
     cloud.over.set()
     power.join()
+    network.close()
     os._exit(0)
+
+
+def serve(handler: type[BaseHTTPRequestHandler], address: tuple[str, int], cloud: Cloud) -> ThreadingHTTPServer:
+    """A server in a thread."""
+    server = ThreadingHTTPServer(address, type("Bound", (handler,), {"cloud": cloud}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
 
 
 if __name__ == "__main__":

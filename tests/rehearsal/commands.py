@@ -1,7 +1,8 @@
-"""The commands of an instance that are played: docker, shutdown, nproc, aws, and some that do nothing."""
+"""The commands of an instance that are played: docker, systemctl, systemd-run, nproc, aws; some that do nothing."""
 
 import json
 import os
+import subprocess
 import sys
 import time
 import urllib.request
@@ -18,6 +19,10 @@ def docker(arguments: list[str]) -> None:
     if verb == "login":
         assert sys.stdin.read().strip() == "a-password", "docker login needs the password on standard input"
         (HOME / "logins").open("a").write(rest[-1] + "\n")
+    if verb == "image":
+        sys.exit(1)  # no image is there yet
+    if verb == "pull":
+        _pull(rest[-1])
     if verb != "run":
         return
     environment = {}
@@ -47,19 +52,36 @@ def _pull(image: str) -> dict:
     """What the settings say of an image; by default it is there, and right."""
     told = json.loads((Path(os.environ["REHEARSAL_FOLDER"]) / "images.json").read_text()).get(image, {})
     private = ".dkr.ecr." in image
-    if told.get("missing") or (private and not (HOME / "logins").exists()):
+    if told.get("missing"):
         print(f"docker: Error response from daemon: pull access denied for {image}, repository does not exist")
+        sys.exit(125)
+    if private and not (HOME / "logins").exists():
+        print(f"docker: Error response from daemon: Head https://{image}: no basic auth credentials")
         sys.exit(125)
     return told
 
 
-def shutdown(arguments: list[str]) -> None:
-    """`shutdown -h now` or `+MINUTES`: the instance is told."""
-    when = next(word for word in arguments if word == "now" or word.startswith("+"))
-    (HOME / "shutdown.new").write_text(when)
-    (HOME / "shutdown.new").rename(HOME / "shutdown")
-    if when == "now":
+def systemctl(arguments: list[str]) -> None:
+    """`systemctl poweroff`: the instance is told. Everything else works at once."""
+    if arguments[0] == "poweroff":
+        (HOME / "poweroff.new").touch()
+        (HOME / "poweroff.new").rename(HOME / "poweroff")
         time.sleep(60)
+
+
+def systemd_run(arguments: list[str]) -> None:
+    """A command in the background, now or in `--on-active` seconds; what it prints comes as systemd prints it."""
+    seconds = 0.0
+    while arguments[0].startswith("-"):
+        option = arguments.pop(0)
+        if option == "-p":
+            arguments.pop(0)
+        if option.startswith("--on-active="):
+            told = option.partition("=")[2]
+            (HOME / "timers").open("a").write(f"{told}\n")
+            seconds = float(told) * float(os.environ["REHEARSAL_MINUTE"]) / 60
+    script = 'sleep "$1"; shift; "$@" 2>&1 | sed -u "s/^/[    1.000000] dask-classify[1]: /"'
+    subprocess.Popen(["/bin/sh", "-c", script, "sh", str(seconds), *arguments], start_new_session=True)
 
 
 def aws(arguments: list[str]) -> None:
@@ -81,10 +103,23 @@ def aws(arguments: list[str]) -> None:
     print("a-password")
 
 
+def cut(arguments: list[str]) -> None:
+    """Of /proc/uptime: the machine has just booted, although this computer has not."""
+    assert arguments[-1] == "/proc/uptime", arguments
+    print(0)
+
+
 def nproc(arguments: list[str]) -> None:
     print(os.environ["REHEARSAL_VCPUS"])
 
 
 if __name__ == "__main__":
-    played = {"docker": docker, "shutdown": shutdown, "aws": aws, "nproc": nproc}
+    played = {
+        "docker": docker,
+        "systemctl": systemctl,
+        "systemd-run": systemd_run,
+        "aws": aws,
+        "cut": cut,
+        "nproc": nproc,
+    }
     played.get(sys.argv[1], lambda arguments: None)(sys.argv[2:])

@@ -1,24 +1,19 @@
-"""One instance of the rehearsal: its user data run by a shell, its power, its metadata."""
+"""What EC2 knows and serves about one instance, whatever kind of machine it is: power, metadata, console, rules."""
 
 import base64
-import contextlib
 import datetime
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
+import uuid
+from abc import ABC, abstractmethod
 
 from moto.ec2.models.instances import StateReason
 
-HERE = Path(__file__).parent
 PORTS = (0, 65_535)
 
 
-class Instance:
-    """A machine whose processes live on its own loopback address."""
+class Instance(ABC):
+    """One instance. The kinds of machines are in played.py and virtual.py."""
 
     def __init__(self, moto, cloud):
         self.moto, self.cloud, self.id = moto, cloud, moto.id
@@ -27,7 +22,8 @@ class Instance:
         self.folder = cloud.folder / self.id
         self.folder.mkdir()
         self.alive, self.shutdown_at, self.notice = True, None, None
-        self.process, self.born = None, time.time()
+        self.born, self.token = time.time(), uuid.uuid4().hex
+        self.silent = False  # whether the metadata service does not answer it
 
     @staticmethod
     def decode(user_data) -> bytes:
@@ -36,84 +32,38 @@ class Instance:
 
     # --- power ---------------------------------------------------------------------------------
 
+    @abstractmethod
     def boot(self) -> None:
-        """Run the user data as cloud-init does: a script, as root, once."""
-        script = self.folder / "user-data"
-        script.write_bytes(self.decode(self.moto.user_data))
-        assert script.read_bytes().startswith(b"#!"), "only scripts are played"
-        script.chmod(0o700)
-        slow = self.cloud.settings.get("boot_seconds", 0)
-        self.cloud.log("boot", id=self.id, type=self.moto.instance_type)
-        self.process = subprocess.Popen(
-            ["/bin/sh", "-c", f"sleep {slow}; exec ./user-data"],
-            cwd=self.folder,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=(self.folder / "console.log").open("ab"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        """Start the machine, which runs the user data."""
 
-    def environment(self) -> dict[str, str]:
-        """What the user data finds; REHEARSAL_* is for the played commands and network."""
-        return {
-            "PATH": f"{HERE / 'machine'}:/usr/bin:/bin",
-            "HOME": str(self.folder),
-            "TMPDIR": str(self.folder),
-            "REHEARSAL_INSTANCE": self.id,
-            "REHEARSAL_ADDRESS": self.private,
-            "REHEARSAL_VCPUS": str(self.vcpus()),
-            "REHEARSAL_FOLDER": str(self.cloud.folder),
-            "REHEARSAL_API": self.cloud.api,
-            "REHEARSAL_PYTHON": sys.executable,
-        }
+    @abstractmethod
+    def is_off(self) -> bool:
+        """Whether the machine has powered itself off."""
 
-    def vcpus(self) -> int:
-        """Of the instance's type."""
-        found = self.cloud.backend.describe_instance_types([self.moto.instance_type])
-        return found[0]["VCpuInfo"]["DefaultVCpus"]
+    @abstractmethod
+    def cut_power(self, why: str) -> None:
+        """End the machine."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Wait until nothing of it is left."""
 
     def look_after(self) -> None:
-        """Heed what the machine said with `shutdown`."""
+        """Do what EC2 does by itself: end an instance that may not live, and notice one that is off."""
         if reason := self.cloud.settings.get("state_reason"):  # EC2 ends it at once, as when it may not use a key
             self.cloud.log("state reason", id=self.id, code=reason["code"])
             self.moto.terminate()
             self.moto.state_reason = StateReason(**reason)
-            return
-        request = self.folder / "shutdown"
-        if request.exists():
-            when = request.read_text().strip()
-            request.unlink()
-            settings = self.cloud.settings
-            if when == "now":
-                seconds = settings.get("halt_seconds", 0)
-            else:
-                seconds = float(when.lstrip("+")) * settings.get("minute_seconds", 60)
-            self.shutdown_at = time.time() + seconds
-            self.cloud.log("shutdown", id=self.id, when=when)
-        if self.shutdown_at and time.time() >= self.shutdown_at:
+        elif self.is_off() or (self.shutdown_at and time.time() >= self.shutdown_at):
             self.shutdown_at = None
             self.cloud.log("power off", id=self.id)
             behavior = self.moto.instance_initiated_shutdown_behavior
             self.moto.terminate() if behavior == "terminate" else self.moto.stop()
 
-    def cut_power(self, why: str) -> None:
-        """End each process that has this instance in its environment."""
-        self.alive = False
-        while self._kill_all():  # until a look finds none: one may just have been starting another
-            time.sleep(0.02)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(5)
-        self.cloud.log("gone", id=self.id, why=why)
-
-    def _kill_all(self) -> bool:
-        mine, found = f"REHEARSAL_INSTANCE={self.id}\0".encode(), False
-        for folder in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if folder.name.isdigit() and mine in (folder / "environ").read_bytes():
-                    os.kill(int(folder.name), signal.SIGKILL)
-                    found = True
-        return found
+    def vcpus(self) -> int:
+        """Of the instance's type."""
+        found = self.cloud.backend.describe_instance_types([self.moto.instance_type])
+        return found[0]["VCpuInfo"]["DefaultVCpus"]
 
     # --- what EC2 does to it ---------------------------------------------------------------------
 
@@ -129,36 +79,80 @@ class Instance:
         self.shutdown_at = time.time() + seconds
         self.cloud.log("notice", id=self.id)
 
-    def metadata(self, path: str) -> str | None:
-        """Of 169.254.169.254."""
-        if path == "spot/instance-action":
-            return self.notice
-        if time.time() < self.born + self.cloud.settings.get("profile_seconds", 0):
-            self.cloud.log("no profile yet", id=self.id)
-            return None
-        profile = self.cloud.backend.iam_instance_profile_associations
-        name = next((each.iam_instance_profile.name for each in profile.values() if each.instance_id == self.id), None)
-        if not path.startswith("iam/security-credentials") or not name:
-            return None
-        if not path.removeprefix("iam/security-credentials").strip("/"):
-            return name
-        later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=6)
-        return json.dumps(
-            {
-                "Code": "Success",
-                "Type": "AWS-HMAC",
-                "AccessKeyId": "ASIAPLAYEDPROFILE",
-                "SecretAccessKey": "played",
-                "Token": "played",
-                "Expiration": later.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "LastUpdated": "2026-01-01T00:00:00Z",
-            }
-        )
+    def silence(self) -> None:
+        """The metadata service answers it no longer."""
+        self.cloud.log("silent", id=self.id)
+        self.silent = True
 
     def console(self):
         """What the machine printed while it booted, as GetConsoleOutput gives it."""
         text = (self.folder / "console.log").read_bytes()[-65_536:]
         return {"InstanceId": self.id, "Output": base64.b64encode(text).decode(), "Timestamp": time.time()}
+
+    # --- what it may ask of 169.254.169.254 --------------------------------------------------------
+
+    def metadata(self, path: str) -> str | None:
+        """The text below meta-data/, or the names in a folder of it; None if there is no such path."""
+        node = self._tree()
+        for word in filter(None, path.split("/")):
+            node = node.get(word) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            return node
+        slash = "" if "security-credentials" in path else "/"
+        return "\n".join(f"{name}{slash if isinstance(inner, dict) else ''}" for name, inner in node.items())
+
+    def _tree(self) -> dict:
+        mac, nic = self.mac, self.moto.nics[0]
+        name, net = f"ip-{self.private.replace('.', '-')}.ec2.internal", self.cloud.network.vpc
+        interface = {"device-number": "0", "interface-id": nic.id, "local-ipv4s": self.private, "mac": mac}
+        interface |= {"owner-id": "123456789012", "subnet-id": nic.subnet.id, "subnet-ipv4-cidr-block": net}
+        interface |= {"vpc-ipv4-cidr-block": net, "vpc-ipv4-cidr-blocks": net}
+        public = {"public-ipv4": self.public} if self.public else {}
+        return {
+            "ami-id": self.moto.image_id,
+            "hostname": name,
+            "instance-action": "none",
+            "instance-id": self.id,
+            "instance-life-cycle": "on-demand",
+            "instance-type": self.moto.instance_type,
+            "local-hostname": name,
+            "local-ipv4": self.private,
+            "mac": mac,
+            "network": {"interfaces": {"macs": {mac: interface}}},
+            "placement": {"availability-zone": nic.subnet.availability_zone, "region": "us-east-1"},
+            "profile": "default-hvm",
+            "reservation-id": "r-1",
+            "security-groups": "\n".join(group.name for group in nic.group_set),
+            "services": {"domain": "amazonaws.com", "partition": "aws"},
+            **public,
+            **({"spot": {"instance-action": self.notice}} if self.notice else {}),
+            **self._profile(),
+        }
+
+    @property
+    def mac(self) -> str:
+        """The address of its network interface."""
+        return "02:00:" + ":".join(f"{int(part):02x}" for part in self.private.split("."))
+
+    def _profile(self) -> dict:
+        profiles = self.cloud.backend.iam_instance_profile_associations
+        name = next((each.iam_instance_profile.name for each in profiles.values() if each.instance_id == self.id), None)
+        if not name:
+            return {}
+        if time.time() < self.born + self.cloud.settings.get("profile_seconds", 0):
+            self.cloud.log("no profile yet", id=self.id)
+            return {}
+        later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=6)
+        credentials = {
+            "Code": "Success",
+            "Type": "AWS-HMAC",
+            "AccessKeyId": "ASIAPLAYEDPROFILE",
+            "SecretAccessKey": "played",
+            "Token": "played",
+            "Expiration": later.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "LastUpdated": "2026-01-01T00:00:00Z",
+        }
+        return {"iam": {"security-credentials": {name: json.dumps(credentials)}}}
 
     # --- the network -----------------------------------------------------------------------------
 

@@ -1,0 +1,55 @@
+"""Why instances terminated: EC2's own reason, or else what they printed on their consoles."""
+
+import contextlib
+import re
+from collections.abc import Iterable
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ..errors import ClusterError
+from . import boot, teardown
+from .aws import Aws, hint_for
+
+_LINES = 3
+_ERROR = re.compile(
+    r"docker: |\w*(Error|Exception)\b|\berror:|\bERROR\b|denied|not found|No such|Killed|Out of memory|no space left|"
+    r"[Ee]xec format|Cannot connect|Unable to"
+)
+_NO_REASON = ("Client.InstanceInitiatedShutdown", "Client.UserInitiatedShutdown")  # for these, see the console output
+_IMAGE_HINT = (
+    "Check that the image can be pulled and runs, with `dask-classify doctor` and the instance's log: "
+    "aws ec2 get-console-output --latest --output text --instance-id "
+)
+_REASON_HINT = "See the code in AWS's documentation, 'Troubleshoot instance launch issues'."
+_DEADLINE_HINT = "Give the run more time with --deadline."
+
+
+def why_ended(aws: Aws, ids: Iterable[str]) -> tuple[str, str]:
+    """Return the first reason known for one of the instances, after a colon, or "" if there is none; and a hint."""
+    explanations = [_why_one_ended(aws, id) for id in ids]
+    with_reason = (explanation for explanation in explanations if explanation[0])
+    reason, hint = next(with_reason, explanations[0] if explanations else ("", ""))
+    return f": {reason}" if reason else "", hint
+
+
+def _why_one_ended(aws: Aws, id: str) -> tuple[str, str]:
+    code, message = "", ""
+    with contextlib.suppress(ClusterError):
+        code, message = teardown.reasons(aws, [id]).get(id, ("", ""))
+    if code and code not in _NO_REASON:
+        return f"{message.removeprefix(f'{code}: ').rstrip('.') or code} ({code})", hint_for(code) or _REASON_HINT
+    reason = console(aws, id)
+    return reason, _DEADLINE_HINT if reason == boot.DEADLINE_PASSED else f"{_IMAGE_HINT}{id}"
+
+
+def console(aws: Aws, id: str) -> str:
+    """Return the last errors that boot.sh or its container printed on an instance's console, or ""."""
+    with contextlib.suppress(ClientError, BotoCoreError, KeyError):
+        text = aws.ec2.get_console_output(InstanceId=id, Latest=True)["Output"]
+        lines = [match[1].strip() for line in text.splitlines() if (match := boot.CONSOLE_LINE.search(line))]
+        if boot.DEADLINE_PASSED in lines:
+            return boot.DEADLINE_PASSED
+        errors = [line for line in lines if _ERROR.search(line)]
+        errors = errors or [line for line in lines if line.startswith(boot.CONTAINER_EXITED)]
+        return " / ".join(errors[-_LINES:])[-600:]
+    return ""

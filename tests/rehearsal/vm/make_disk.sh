@@ -1,0 +1,49 @@
+#!/bin/sh
+# make_disk.sh FOLDER: what a virtual machine boots: vmlinuz, initrd.img, and base.qcow2, a Debian with cloud-init and Docker;
+# root.tar.gz has its files.
+set -eu
+cd "$1"
+packages=systemd,systemd-sysv,dbus,libpam-systemd,udev,cloud-init,isc-dhcp-client,ifupdown,docker.io,iptables,ca-certificates
+packages=$packages,linux-image-cloud-amd64,iproute2,netbase,procps,kmod,busybox
+
+# What a test wants of its machine comes on the kernel's command line, and is done at each boot before cloud-init.
+cat >rehearsal.service <<'END'
+[Unit]
+DefaultDependencies=no
+After=systemd-remount-fs.service
+Before=cloud-init-local.service networking.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'sed -n "s/.* rehearsal=\\([^ ]*\\).*/\\1/p" /proc/cmdline | base64 -d | sh -x'
+StandardOutput=journal+console
+StandardError=journal+console
+[Install]
+WantedBy=cloud-init-local.service
+END
+# cloud-init without the modules that set up users and packages: half of its time, and none of what is tried here
+cat >modules.cfg <<'END'
+cloud_init_modules: [seed-random]
+cloud_config_modules: [runcmd]
+cloud_final_modules: [scripts-per-once, scripts-per-boot, scripts-per-instance, scripts-user, final-message]
+END
+mmdebstrap --quiet --variant=minbase --mode=root --components=main --include="$packages" \
+    --aptopt='Apt::Install-Recommends "false"' --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --customize-hook='echo localhost >"$1/etc/hostname"; : >"$1/etc/machine-id"' \
+    --customize-hook='echo "/dev/vda / ext4 rw,discard 0 1" >"$1/etc/fstab"' \
+    --customize-hook='echo "datasource_list: [ Ec2, None ]" >"$1/etc/cloud/cloud.cfg.d/90_dpkg.cfg"' \
+    --customize-hook='mkdir -p "$1/etc/docker"; echo "{\"insecure-registries\": [\"172.31.0.2:5000\"]}" >"$1/etc/docker/daemon.json"' \
+    --customize-hook='cp modules.cfg "$1/etc/cloud/cloud.cfg.d/99_modules.cfg"' \
+    --customize-hook='chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer fstrim.timer getty.target' \
+    --customize-hook='cp rehearsal.service "$1/etc/systemd/system/"; chroot "$1" systemctl enable rehearsal' \
+    bookworm root.tar "$(ls /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -n 1)"
+mkdir root
+tar -x -C root -f root.tar
+cp root/boot/vmlinuz-* vmlinuz
+cp root/boot/initrd.img-* initrd.img
+truncate -s 8G base.raw
+mkfs.ext4 -q -F -L root -d root base.raw
+qemu-img convert -f raw -O qcow2 base.raw base.new
+gzip -1 root.tar
+rm -rf root base.raw rehearsal.service modules.cfg
+mv base.new base.qcow2

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# make_images.sh FOLDER: the project's image and faulty variants of it, in FOLDER/registry, the files of a registry.
+set -Eeuo pipefail
+folder=$(realpath "$1")
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+# shellcheck source=tests/image/build.sh
+. tests/image/build.sh
+
+readonly PORT=5099 # on loopback, only while this runs
+
+# variant TAG, with the container in $container and its files in $root
+variant() {
+    container=$("${store[@]}" from --pull-never "$IMAGE")
+    root=$("${store[@]}" mount "$container")
+    # where AWS is: the one thing that is not the project's
+    "${store[@]}" config --env AWS_ENDPOINT_URL=http://172.31.0.2:4566 "$container"
+    "variant_$1"
+    quietly "${store[@]}" commit --rm "$container" "dask-classify:$1"
+    quietly "${store[@]}" push --tls-verify=false "dask-classify:$1" "docker://127.0.0.1:$PORT/dask-classify:$1"
+    step "dask-classify:$1"
+}
+
+variant_1() {
+    :
+}
+
+# with another version of pandas, as its metadata say
+variant_other() {
+    sed -i 's/^Version: .*/Version: 0.0.1/' "$root"/usr/local/lib/python*/site-packages/pandas-*.dist-info/METADATA
+}
+
+# with a container that does not heed SIGTERM
+variant_stubborn() {
+    "${store[@]}" config --entrypoint \
+        '["python", "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(1e6)"]' "$container"
+}
+
+# for another kind of processor: the machine's number is in the 19th byte of a program
+variant_arm() {
+    local python
+    python=$(readlink -f "$root/usr/local/bin/python")
+    printf '\xb7' | dd of="$root/${python#"$root"}" bs=1 seek=18 conv=notrunc status=none
+}
+
+main() {
+    local minor container root
+    prepare
+    step "the image"
+    mkdir -p "$folder/registry.new"
+    cat >"$work/registry.yml" <<END
+version: 0.1
+log: {level: warn}
+storage: {filesystem: {rootdirectory: $folder/registry.new}}
+http: {addr: "127.0.0.1:$PORT"}
+END
+    docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
+    running+=("$!")
+    for _ in {1..100}; do
+        (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null && break
+        sleep 0.1
+    done
+    for tag in 1 other stubborn arm; do
+        variant "$tag"
+    done
+    mv "$folder/registry.new" "$folder/registry"
+}
+
+main

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# run.sh [TESTS AND OPTIONS OF PYTEST]: the tests that are marked `virtual`, with virtual machines instead of played ones.
+#
+# Exit code 77: virtual machines cannot run here, and the last line says why.
+set -Eeuo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+network=dask-classify-$$
+
+log=$(mktemp)
+code=0
+tests/rehearsal/vm/prepare.sh | tee "$log" || code=$?
+machine=$(tail -n 1 "$log")
+rm "$log"
+((code == 0)) || exit "$code"
+
+clean_up() {
+    trap '' INT TERM HUP
+    # shellcheck disable=SC2046  # process ids, and each is a word
+    kill $(jobs -p) 2>/dev/null || true
+    wait
+    for name in "$network-1" "$network-2"; do
+        tests/rehearsal/vm/network.sh down "$name"
+    done
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM HUP
+
+# shard NUMBER WHAT...: pytest in a network of its own
+shard() {
+    local name=$network-$1
+    tests/rehearsal/vm/network.sh up "$name"
+    exec ip netns exec "$name-home" env REHEARSAL_VM="$name" REHEARSAL_VM_MACHINE="$machine" PYTHONPATH=tests \
+        .venv/bin/python -m pytest -m virtual -p rehearse_virtual -p no:cacheprovider "${@:2}"
+}
+
+if (($#)); then
+    shard 1 "$@" &
+    wait "$!"
+    exit
+fi
+# two at once: machines wait for their deadlines, and a boot keeps little more than one core busy
+log=$(mktemp)
+shard 1 tests/vm/test_machines.py >"$log" 2>&1 &
+machines=$!
+shard 2 tests/vm/test_clusters.py tests/ec2 &
+wait "$!" || code=$?
+wait "$machines" || code=$?
+cat "$log"
+rm "$log"
+exit "$code"
