@@ -56,7 +56,7 @@ timer() {
 }
 
 run() {
-    command -v docker || dnf install -y docker || { apt-get update && apt-get install -y docker.io; }
+    command -v docker >/dev/null || dnf install -y docker || { apt-get update && apt-get install -y docker.io; }
     systemctl stop --no-block ecs
     systemctl start docker
     docker image inspect "$image" >/dev/null 2>&1 || pull
@@ -77,7 +77,7 @@ pull() {
 
 # At each try, because EC2 may take some seconds before an instance has the credentials of its profile.
 log_in() {
-    command -v aws || dnf install -y awscli-2 || { apt-get update && apt-get install -y awscli; } ||
+    command -v aws >/dev/null || dnf install -y awscli-2 || { apt-get update && apt-get install -y awscli; } ||
         snap install aws-cli --classic
     aws ecr get-login-password --region "$region" | docker login --username AWS --password-stdin "$registry"
 }

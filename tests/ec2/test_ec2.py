@@ -4,13 +4,14 @@ import inspect
 import json
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import ClientError
 from rehearse import IMAGE, PRIVATE_IMAGE, REGION
 
 from dask_classifier.cluster import EC2Cluster
-from dask_classifier.ec2 import boot, placement, teardown
+from dask_classifier.ec2 import boot, placement, reasons, teardown
 from dask_classifier.ec2.launcher import Fleet
 from dask_classifier.ec2.placement import Offer, Placement
 from dask_classifier.ec2.spec import ClusterSpec, spec_of
@@ -428,6 +429,42 @@ def test_instances_that_appear_late_and_end_slowly(ec2):
     ends = ec2.events("call", call="TerminateInstances")
     gone = ec2.events("gone", why="shutting-down")
     assert len(gone) == 3 and ec2.events("hidden") and ends
+
+
+def test_an_instance_profile_that_was_just_created_is_waited_for(ec2):
+    refusal = {
+        "code": "InvalidParameterValue",
+        "message": "Value (x) for parameter iamInstanceProfile.name is invalid. ",
+    }
+    refusal["message"] += "Invalid IAM Instance Profile name"
+    said, _ = fleets(ec2, [{"call": "RunInstances", "to": 2} | refusal])
+    assert said == [HAD] and len(ec2.events("fault")) == 2
+
+
+def test_the_reason_on_a_console_is_that_of_our_own_lines():
+    """A boot has errors of its own, and after the deadline the container complains."""
+    lines = ["[    5.1] cloud-init[401]: locale: Cannot set LC_ALL: No such file or directory", "perl: error: nothing"]
+    ours = "[   47.869516] dask-classify[456]: "
+    aws = FakeAws("\n".join([*lines, f"{ours}docker: no space left on device.", *lines]))
+    assert reasons.console(aws, "i-1") == "docker: no space left on device."
+    aws = FakeAws("\n".join([*lines, f"{ours}INFO - all is well", f"{ours}the container exited with code 3", *lines]))
+    assert reasons.console(aws, "i-1") == "the container exited with code 3"
+    aws = FakeAws("\n".join([f"{ours}the deadline has passed", f"{ours}docker: unexpected EOF."]))
+    assert reasons.why_ended(aws, ["i-1"]) == (": the deadline has passed", "Give the run more time with --deadline.")
+
+
+class FakeAws:
+    """The console of an instance that has shut itself down."""
+
+    def __init__(self, text):
+        self.text, self.ec2, self.region = text, self, "us-east-1"
+
+    def get_console_output(self, **options):
+        return {"Output": self.text}
+
+    def get_paginator(self, call):
+        state = {"InstanceId": "i-1", "StateReason": {"Code": "Client.InstanceInitiatedShutdown", "Message": "m"}}
+        return SimpleNamespace(paginate=lambda **options: [{"Reservations": [{"Instances": [state]}]}])
 
 
 def test_an_answer_that_was_lost_starts_nothing_twice(ec2):

@@ -91,7 +91,7 @@ class Cloud:
             rest = {key: value for key, value in fault.items() if key in details}
             if fault["call"] == call and first <= number <= last and rest.items() <= details.items():
                 self.log("fault", call=call, number=number, code=fault["code"], **details)
-                raise Refusal(fault["code"], f"({fault['code']} was played)")
+                raise Refusal(fault["code"], fault.get("message", f"({fault['code']} was played)"))
         self.log("call", call=call, number=number, **details)
 
     # --- booting -------------------------------------------------------------------------------
