@@ -4,8 +4,6 @@ import contextlib
 import re
 from collections.abc import Iterable
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from ..errors import ClusterError
 from . import boot, teardown
 from .aws import Aws, hint_for
@@ -44,12 +42,10 @@ def _why_one_ended(aws: Aws, id: str) -> tuple[str, str]:
 
 def console(aws: Aws, id: str) -> str:
     """Return the last errors that boot.sh or its container printed on an instance's console, or ""."""
-    with contextlib.suppress(ClientError, BotoCoreError, KeyError):
-        text = aws.ec2.get_console_output(InstanceId=id, Latest=True)["Output"]
-        lines = [match[1].strip() for line in text.splitlines() if (match := boot.CONSOLE_LINE.search(line))]
-        if boot.DEADLINE_PASSED in lines:
-            return boot.DEADLINE_PASSED
-        errors = [line for line in lines if _ERROR.search(line)]
-        errors = errors or [line for line in lines if line.startswith(boot.CONTAINER_EXITED)]
-        return " / ".join(errors[-_LINES:])[-600:]
-    return ""
+    text = teardown.console(aws, id)
+    lines = [match[1].strip() for line in text.splitlines() if (match := boot.CONSOLE_LINE.search(line))]
+    if boot.DEADLINE_PASSED in lines:
+        return boot.DEADLINE_PASSED
+    errors = [line for line in lines if _ERROR.search(line)]
+    errors = errors or [line for line in lines if line.startswith(boot.CONTAINER_EXITED)]
+    return " / ".join(errors[-_LINES:])[-600:]

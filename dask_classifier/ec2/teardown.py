@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ClusterError, InstancesLeft
 from ..units import count_of
@@ -294,6 +294,13 @@ def reasons(aws: Aws, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
     described = _described_in_batches(aws, "instance-id", ids)
     reported = {description["InstanceId"]: description.get("StateReason", {}) for description in described}
     return {id: (reason.get("Code", ""), reason.get("Message", "")) for id, reason in reported.items()}
+
+
+def console(aws: Aws, id: str) -> str:
+    """Return what an instance has printed on its console, or "" if EC2 does not say."""
+    with contextlib.suppress(ClientError, BotoCoreError):
+        return aws.ec2.get_console_output(InstanceId=id, Latest=True).get("Output", "")
+    return ""
 
 
 def terminate(aws: Aws, ids: list[str]) -> None:

@@ -22,7 +22,8 @@ class Instance(ABC):
         self.folder = cloud.folder / self.id
         self.folder.mkdir()
         self.alive, self.shutdown_at, self.notice = True, None, None
-        self.born, self.token = time.time(), uuid.uuid4().hex
+        self.token = uuid.uuid4().hex
+        self.asked = 0.0  # when it first asked for its profile
         self.silent = False  # whether the metadata service does not answer it
 
     @staticmethod
@@ -139,7 +140,8 @@ class Instance(ABC):
         name = next((each.iam_instance_profile.name for each in profiles.values() if each.instance_id == self.id), None)
         if not name:
             return {}
-        if time.time() < self.born + self.cloud.settings.get("profile_seconds", 0):
+        self.asked = self.asked or time.time()
+        if time.time() < self.asked + self.cloud.settings.get("profile_seconds", 0):
             self.cloud.log("no profile yet", id=self.id)
             return {}
         later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=6)
