@@ -30,7 +30,7 @@ shard() {
     local name=$network-$1
     tests/rehearsal/vm/network.sh up "$name"
     exec ip netns exec "$name-home" env REHEARSAL_VM="$name" REHEARSAL_VM_MACHINE="$machine" PYTHONPATH=tests \
-        .venv/bin/python -m pytest -m virtual -p rehearse_virtual -p no:cacheprovider "${@:2}"
+        .venv/bin/python -m pytest -m virtual -p rehearse_virtual -p no:cacheprovider -o timeout=3600 "${@:2}"
 }
 
 if (($#)); then
