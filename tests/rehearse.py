@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 REGION = "us-east-1"
 DASK_CLASSIFY = Path(sys.executable).parent / "dask-classify"
 IMAGE = "registry.example/dask-classify:1"
+PATIENCE = 5 if os.environ.get("REHEARSAL_VM") else 1  # virtual machines may be slow
 PRIVATE_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dask-classify:1"
 
 
@@ -169,7 +170,7 @@ class Rehearsal:
 def finish(process, check=None, seconds=600):
     """Wait for a command of the rehearsal."""
     try:
-        process.stdout_text, process.stderr_text = process.communicate(timeout=seconds)
+        process.stdout_text, process.stderr_text = process.communicate(timeout=seconds * PATIENCE)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -180,7 +181,7 @@ def finish(process, check=None, seconds=600):
 
 def wait_for(condition, seconds=300):
     """Whatever `condition` gives once it is true."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds * PATIENCE
     while not (found := condition()):
         assert time.monotonic() < until, "it did not come to pass"
         time.sleep(0.1)

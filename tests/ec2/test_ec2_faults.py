@@ -317,7 +317,6 @@ def test_terminate_is_refused_for_ever_until_the_deadline(ec2):
 # --- lost machines -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.virtual
 def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2):
     ec2.job = "lost"
     process = ec2.start(*job("lost", 2, "24k"))
@@ -332,7 +331,6 @@ def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2):
     assert proven(ec2, "s3://bucket/fault-lost") == reference(ec2, "24k")
 
 
-@pytest.mark.virtual
 def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2):
     ec2.job = "spot"
     process = ec2.start(*job("spot", 2, "24k"), "--spot")

@@ -36,7 +36,8 @@ def error_of(process):
 
 def test_end_to_end(ec2, profile):
     """Two workers, 500 rows: the bytes of a local run; credentials of the profile; dashboard for the caller only."""
-    process = ec2.start(*words("whole", 500, 2, "--instance-profile", profile), "--slowness", "300")
+    slowness = 30 if ec2.slow == 1 else 1  # time enough to look at the dashboard
+    process = ec2.start(*words("whole", 500, 2, "--instance-profile", profile), "--slowness", slowness)
     scheduler = wait_for(lambda: ec2.instances("running", role="scheduler"))[0]
     page = f"http://{scheduler['PublicIpAddress']}:8787/health"
     wait_for(lambda: answers(page))
@@ -135,7 +136,7 @@ def test_a_machine_that_does_not_work(ec2, disk, machine, text):
 
 def test_a_frozen_worker(ec2):
     """One of two workers stands still in mid-run: its blocks go to others, and the plug is pulled at the end."""
-    process = ec2.start(*words("frozen", 4000, 2), "--slowness", "60")
+    process = ec2.start(*words("frozen", 4000, 2), "--slowness", 60 if ec2.slow == 1 else 6)
     wait_for(lambda: "Contents" in ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix="frozen/parts/part-"))
     victim = ec2.running(role="worker")[0]
     ec2.pull("freeze", victim)
