@@ -42,6 +42,7 @@ with dc.EC2Cluster(workers=1, bring_up_limit="9m", say=print) as machines:
 
 
 def test_a_slow_start_says_what_it_waits_for_and_shows_no_warning_of_others(ec2):
+    ec2.settings(boot_seconds=5)  # longer than the first attempt to connect
     done = ec2.python(SLOW_START)
     assert "surprisingly long" not in done.stderr_text, done.stderr_text
     assert re.search(
