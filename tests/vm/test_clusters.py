@@ -45,7 +45,7 @@ def test_end_to_end(ec2, profile):
     done = finish(process, 0)
     assert "Started 3 instances, 3 terminated" in done.stderr_text
     assert "Traceback" not in done.stderr_text and "Warning" not in done.stderr_text
-    readers = {event["id"] for event in ec2.events("credentials") if "Botocore" in event["agent"]}
+    readers = {event["id"] for event in ec2.events("credentials") if "botocore" in event["agent"]}
     assert len(readers) == 2, "not both workers have read the credentials of the profile"
     console = ec2.console(scheduler["InstanceId"])
     assert "Removing" not in console and "TLS handshake failed" not in console
