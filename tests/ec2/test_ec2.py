@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import subprocess
 import time
 from types import SimpleNamespace
 
@@ -429,6 +430,29 @@ def test_instances_that_appear_late_and_end_slowly(ec2):
     ends = ec2.events("call", call="TerminateInstances")
     gone = ec2.events("gone", why="shutting-down")
     assert len(gone) == 3 and ec2.events("hidden") and ends
+
+
+@pytest.mark.parametrize(
+    ("now", "up", "left"),
+    [(1_100, 20, 2_900), (1_100 - 3_600, 20, 2_980), (1_100 + 3_600, 20, 2_980), (1_030, 3_100, 1)],
+    ids=["right clock", "an hour slow", "an hour fast", "deadline over"],
+)
+def test_the_deadline_on_an_instance_whatever_its_clock_says(tmp_path, now, up, left):
+    """Launched at 1,000, with a deadline at 4,000: on the clock, or if that cannot be right, since the boot."""
+    for name, text in {
+        "date": f"echo {now}",
+        "cut": f"echo {up}",
+        "systemd-run": f'echo "$*" >> {tmp_path}/log',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o700)
+    script = tmp_path / "script"
+    script.write_text(f"launched=1000 deadline=4000\n{boot._body()}")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(["/bin/sh", script, "set_deadline"], env=environment, check=True)
+    timers = re.findall(r"--on-active=(\d+)", (tmp_path / "log").read_text())
+    assert timers == [str(left), str(left + 120)]
+    assert boot.DEADLINE_PASSED in script.read_text() and boot.CONTAINER_EXITED in script.read_text()
 
 
 def test_an_instance_profile_that_was_just_created_is_waited_for(ec2):
