@@ -147,8 +147,8 @@ def _worker_command(scheduler: str, name: str, spec: ClusterSpec) -> list[str]:
     """
     module = ["python", "-m", "distributed.cli.dask_worker", scheduler, "--name", name, "--protocol", "tls"]
     processes = str(spec.processes_per_worker or "$(nproc)")
-    limit = f"{spec.bring_up_limit + 60:.0f}"
-    return [*module, "--nthreads", processes, "--memory-limit", "0", "--no-dashboard", "--death-timeout", limit]
+    patience = ["--preload-nanny", "dask_classifier.ec2.joining", "--death-timeout", f"{spec.bring_up_limit + 60:.0f}"]
+    return [*module, "--nthreads", processes, "--memory-limit", "0", "--no-dashboard", *patience]
 
 
 def config(keys: Tls, role: str, settings: Mapping[str, object]) -> dict[str, object]:

@@ -45,7 +45,7 @@ set_deadline() {
     timer --on-active="$((left + 120))" systemctl poweroff --force --force
 }
 
-# Lines on the console begin with the identifier, by which launcher.py finds them.
+# Lines on the console begin with the identifier, by which reasons.py finds them.
 unit() {
     systemd-run --quiet --no-block -p SyslogIdentifier=dask-classify -p StandardOutput=journal+console \
         -p StandardError=journal+console "$@"

@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 
 from dask_cloudprovider.aws.ec2 import EC2Scheduler, EC2Worker
-from distributed.comm import connect
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
 from ..errors import ClusterError
 from .boot import PORT
+from .joining import answers
 
-_LOOK_SECONDS = 3  # between looks at the scheduler's instance, while the scheduler does not answer
 GRACE_SECONDS = 10  # for Dask to close in order, before the instance is terminated anyway
 
 
@@ -38,19 +37,11 @@ class Scheduler(_Node, EC2Scheduler):
         cluster.launch_workers(self.contact_address)
         self.instance = await asyncio.to_thread(cluster.fleet.with_address, self.instance, key)
         self.address = f"tls://{self.instance[key]}:{PORT}"
-        while not await self._answers():
+        options = cluster.security.get_connection_args("client")
+        while not await answers(self.address, **options):
             cluster.check_bring_up(f"The scheduler at {self.instance[key]}:{PORT} does not answer")
             await asyncio.to_thread(self._check_instance)
         await ProcessInterface.start(self)
-
-    async def _answers(self) -> bool:
-        """Return whether the scheduler answers within some seconds, in which Dask repeats the attempt."""
-        options = self.cluster.security.get_connection_args("client")
-        with contextlib.suppress(OSError, asyncio.TimeoutError):
-            comm = await connect(self.address, timeout=_LOOK_SECONDS, **options)
-            await comm.close()
-            return True
-        return False
 
     def _check_instance(self) -> None:
         """Raise ClusterError if the instance has terminated."""

@@ -36,13 +36,12 @@ def _why_one_ended(aws: Aws, id: str) -> tuple[str, str]:
         code, message = teardown.reasons(aws, [id]).get(id, ("", ""))
     if code and code not in _NO_REASON:
         return f"{message.removeprefix(f'{code}: ').rstrip('.') or code} ({code})", hint_for(code) or _REASON_HINT
-    reason = console(aws, id)
+    reason = last_errors(teardown.console(aws, id))
     return reason, _DEADLINE_HINT if reason == boot.DEADLINE_PASSED else f"{_IMAGE_HINT}{id}"
 
 
-def console(aws: Aws, id: str) -> str:
-    """Return the last errors that boot.sh or its container printed on an instance's console, or ""."""
-    text = teardown.console(aws, id)
+def last_errors(text: str) -> str:
+    """Return the last errors that boot.sh or its container printed on a console with this text, or ""."""
     lines = [match[1].strip() for line in text.splitlines() if (match := boot.CONSOLE_LINE.search(line))]
     if boot.DEADLINE_PASSED in lines:
         return boot.DEADLINE_PASSED

@@ -1,14 +1,20 @@
 """EC2 in rehearsal: what is said while machines boot, clusters that two commands change at once, words."""
 
 import json
+import os
 import re
 import signal
+import socket
+import subprocess
+import sys
+import time
 
 import pytest
+from distributed import Client
 from iam import Recorder
 from rehearse import IMAGE, finish, wait_for
 
-from dask_classifier.ec2 import named_clusters, placement
+from dask_classifier.ec2 import boot, named_clusters, placement
 from dask_classifier.ec2.aws import Aws
 from dask_classifier.ec2.launcher import Fleet
 from dask_classifier.ec2.spec import ClusterSpec
@@ -174,3 +180,23 @@ def test_lines_of_a_log_that_are_no_errors_are_no_reason(ec2):
     done = finish(process, 4)
     assert "terminated before it answered." in done.stderr_text and "INFO" not in done.stderr_text
     assert f"aws ec2 get-console-output --latest --output text --instance-id {scheduler}" in done.stderr_text
+
+
+def test_a_worker_that_boots_before_its_scheduler_waits_for_it(tmp_path):
+    """Longer than Dask's own nanny, which gives up after distributed.comm.timeouts.connect, and ends the instance."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    command = boot._worker_command(address, "worker-0", ClusterSpec(image=IMAGE, processes_per_worker=1))
+    command = [sys.executable, *command[1:]]
+    command[command.index("--protocol") + 1] = "tcp"
+    impatient = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "2s"}
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, env=impatient, stderr=log) as worker:
+        try:
+            time.sleep(10)
+            with Client(n_workers=0, host="127.0.0.1", scheduler_port=port, dashboard_address=":0") as late:
+                late.wait_for_workers(1, timeout=60)
+                assert worker.poll() is None
+        finally:
+            worker.terminate()
+    assert "failed to start" not in (tmp_path / "log").read_text()
