@@ -85,6 +85,8 @@ def pytest_runtest_makereport(item, call):
         what = (item.function.__doc__ or "").strip().split("\n")[0]
         name = item.name.removeprefix("test_").replace("_", " ")
         _SECONDS[item.nodeid] = f"| {name} | {report.outcome} | {report.duration:.0f} | {what} |"
+    if report.failed:  # the end of the tests is an hour away
+        print(f"\n{item.nodeid}, {report.when}\n{report.longreprtext}", file=sys.__stderr__, flush=True)
     return report
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from instances import Instance
 
 MEMORY_MIB = {"t3.small": 1024, "c7i.large": 2048}
+LAST_STAGES = "systemd.mask=cloud-config.service systemd.mask=cloud-final.service"
 KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 biosdevname=0 mitigations=off nowatchdog apparmor=0 loglevel=6"
 PUBLIC = "198.51.100."
 
@@ -106,7 +107,8 @@ class VirtualInstance(Instance):
             "-accel", accelerator, "-cpu", "max,la57=off,arch-capabilities=off",
             "-smp", self.vcpus(), "-m", MEMORY_MIB.get(self.moto.instance_type, 2048),
             "-kernel", self.cloud.images / "vmlinuz", "-initrd", self.cloud.images / "initrd.img",
-            "-append", f"{KERNEL} {f'rehearsal={machine}' if machine else ''}",
+            "-append", f"{KERNEL}{'' if settings.get('all_stages') else f' {LAST_STAGES}'}"
+                       f"{f' rehearsal={machine}' if machine else ''}",
             "-smbios", "type=0,vendor=Amazon EC2",
             "-smbios", f"type=1,manufacturer=Amazon EC2,product={self.moto.instance_type},"
                        f"uuid={self.uuid},serial={self.uuid}",

@@ -11,11 +11,12 @@ import pytest
 from rehearse import REGION, wait_for
 from rehearse_virtual import REGISTRY
 
-from dask_classifier.ec2 import boot
+from dask_classifier.ec2 import boot, reasons
 
 pytestmark = pytest.mark.virtual
 
 UP = ["sh", "-c", "echo up and running at $(date +%s); sleep 10000"]
+FULL = "fallocate -l $(($(df --output=avail -k / | tail -n 1) - 50000))k /filler"
 RUNNING = r"dask-classify\[\d+\]: up and running at (\d+)"
 
 
@@ -140,6 +141,39 @@ def test_crash_during_the_user_data(booted):
     """Reset in the second in which it begins: off by the deadline, whatever had reached the disk."""
     assert booted.off() <= booted.deadline + 30 * booted.ec2.slow
     assert booted.event("crash") and booted.starts() == 2
+
+
+# --- machines and images that do not work --------------------------------------------------------------------
+
+
+def the_reason(booted):
+    """Off long before its deadline: what a command would say."""
+    assert booted.off() < booted.deadline and booted.starts() == 1
+    return reasons.last_errors(booted.console())
+
+
+@machine(seconds=1200, tag="arm")
+def test_an_image_for_another_architecture(booted):
+    """Off, with the reason on the console."""
+    assert re.search("[Ee]xec format error", the_reason(booted))
+
+
+@machine(seconds=1200, disk="base", machine=FULL)
+def test_a_full_disk(booted):
+    """The image does not fit: off, with the reason on the console."""
+    assert "no space left" in the_reason(booted)
+
+
+@machine(seconds=1200, machine='echo \'{"no": "such"}\' > /etc/docker/daemon.json')
+def test_a_docker_daemon_that_does_not_start(booted):
+    """Off, with the reason on the console."""
+    assert "Cannot connect to the Docker daemon" in the_reason(booted)
+
+
+@machine(seconds=1200, machine="rm -f /usr/bin/docker")
+def test_no_docker(booted):
+    """Neither installed, nor can it be installed: off, with the reason on the console."""
+    assert "docker: not found" in the_reason(booted)
 
 
 # --- the deadline ------------------------------------------------------------------------------------------

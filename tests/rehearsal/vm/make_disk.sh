@@ -20,6 +20,7 @@ StandardError=journal+console
 [Install]
 WantedBy=cloud-init-local.service
 END
+# Nothing has a name here, and an address at which nobody listens says so at once: cloud-init tries three names at each boot.
 # cloud-init without the modules that set up users and packages: half of its time, and none of what is tried here
 cat >modules.cfg <<'END'
 cloud_init_modules: [seed-random]
@@ -33,6 +34,7 @@ mmdebstrap --quiet --variant=minbase --mode=root --components=main --include="$p
     --customize-hook='echo "/dev/vda / ext4 rw,discard 0 1" >"$1/etc/fstab"' \
     --customize-hook='echo "datasource_list: [ Ec2, None ]" >"$1/etc/cloud/cloud.cfg.d/90_dpkg.cfg"' \
     --customize-hook='mkdir -p "$1/etc/docker"; echo "{\"insecure-registries\": [\"172.31.0.2:5000\"]}" >"$1/etc/docker/daemon.json"' \
+    --customize-hook='echo "nameserver 127.0.0.1" >"$1/etc/resolv.conf"' \
     --customize-hook='cp modules.cfg "$1/etc/cloud/cloud.cfg.d/99_modules.cfg"' \
     --customize-hook='chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer fstrim.timer getty.target' \
     --customize-hook='cp rehearsal.service "$1/etc/systemd/system/"; chroot "$1" systemctl enable rehearsal' \

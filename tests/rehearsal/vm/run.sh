@@ -5,6 +5,7 @@
 set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 network=dask-classify-$$
+machines_log=''
 
 log=$(mktemp)
 code=0
@@ -18,6 +19,7 @@ clean_up() {
     # shellcheck disable=SC2046  # process ids, and each is a word
     kill $(jobs -p) 2>/dev/null || true
     wait
+    [[ -z $machines_log ]] || cat "$machines_log"
     for name in "$network-1" "$network-2"; do
         tests/rehearsal/vm/network.sh down "$name"
     done
@@ -39,12 +41,10 @@ if (($#)); then
     exit
 fi
 # two at once: machines wait for their deadlines, and a boot keeps little more than one core busy
-log=$(mktemp)
-shard 1 tests/vm/test_machines.py >"$log" 2>&1 &
+machines_log=build/vm/machines.log # printed at the end
+shard 1 tests/vm/test_machines.py >"$machines_log" 2>&1 &
 machines=$!
 shard 2 tests/vm/test_clusters.py tests/ec2 &
 wait "$!" || code=$?
 wait "$machines" || code=$?
-cat "$log"
-rm "$log"
 exit "$code"
