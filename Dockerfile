@@ -18,17 +18,33 @@ ENV PIP_NO_CACHE_DIR=1 \
 WORKDIR /source
 
 # Dependencies apart from the package: both are a layer of their own, so that a change of a line of code neither downloads nor
-# pushes 500 MB again. The packages' own tests, a tenth of that, are never run here.
-#
-# Compiled here, since the image's user cannot write bytecode and every start would compile pandas anew; and told to look at the
-# source's hash, since not every builder keeps a file's time to the second when it copies.
+# pushes 300 MB again.
 COPY pyproject.toml constraints.txt ./
 RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
         > dependencies.txt \
     && python -m pip install --no-compile --only-binary :all: --prefix /dependencies --constraint constraints.txt \
-        --requirement dependencies.txt \
-    && rm -r /dependencies/lib/python*/site-packages/pandas/tests /dependencies/lib/python*/site-packages/pyarrow/tests \
-    && python -m compileall -q -j 0 --invalidation-mode checked-hash -s /dependencies -p /usr/local /dependencies
+        --requirement dependencies.txt
+
+# A machine waits for the unpacking of small files longer than for anything else, so what nobody runs stays out: tests, headers and
+# stubs; Arrow Flight, a network protocol; scripts of Bokeh that are there in small too; zstandard for PyPy. All that a classifier
+# might import or ask for stays, so all of botocore's services and Arrow's S3 file system do.
+RUN cd /dependencies/lib/python*/site-packages \
+    && find . -depth -type d -name tests -exec rm -r {} + \
+    && find . -name '*.pyi' -delete \
+    && find botocore/data -name examples-1.json -delete \
+    && rm -r pyarrow/include pyarrow/includes pyarrow/src pyarrow/*.p[xy][dix] pyarrow/*flight* pyarrow/*_cpp_tests* \
+    && for small in bokeh/server/static/js/*.min.js; do rm "${small%.min.js}.js"; done \
+    && rm -r bokeh/server/static/js/compiler.js bokeh/server/static/js/lib bokeh/server/static/lib zstandard/_cffi*
+
+# Compiled here, since the image's user cannot write bytecode and every start would compile pandas anew; but only what a start
+# imports, which is less than half. The source's hash is checked, since not every builder keeps a file's time to the second.
+RUN cd /dependencies/lib/python*/site-packages \
+    && export PYTHONPATH=$PWD PYTHONDONTWRITEBYTECODE=1 \
+    && python -c "import sys, dask_cloudprovider.aws, distributed.cli.dask_scheduler, distributed.cli.dask_worker, \
+                  distributed.dashboard.scheduler, distributed.dashboard.worker, pandas, pyarrow.parquet, rich.progress, s3fs; \
+                  print(*(getattr(module, '__file__', None) for module in list(sys.modules.values())), sep='\n')" > /source/imported.txt \
+    && grep "^$PWD.*[.]py$" /source/imported.txt \
+        | python -m compileall -q -j 0 --invalidation-mode checked-hash -s /dependencies -p /usr/local -i -
 
 COPY README.md LICENSE hatch_build.py ./
 COPY dask_classifier dask_classifier
