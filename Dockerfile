@@ -30,9 +30,8 @@ RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))
 # might import or ask for stays, so all of botocore's services and Arrow's S3 file system do.
 RUN cd /dependencies/lib/python*/site-packages \
     && find . -depth -type d -name tests -exec rm -r {} + \
-    && find . -name '*.pyi' -delete \
-    && find botocore/data -name examples-1.json -delete \
-    && rm -r pyarrow/include pyarrow/includes pyarrow/src pyarrow/*.p[xy][dix] pyarrow/*flight* pyarrow/*_cpp_tests* \
+    && find . \( -name '*.pyi' -o -name '*.pyx' -o -name '*.px[di]' -o -name examples-1.json \) -delete \
+    && rm -r pyarrow/include pyarrow/includes pyarrow/src pyarrow/*flight* pyarrow/*_cpp_tests* \
     && for small in bokeh/server/static/js/*.min.js; do rm "${small%.min.js}.js"; done \
     && rm -r bokeh/server/static/js/compiler.js bokeh/server/static/js/lib bokeh/server/static/lib zstandard/_cffi*
 

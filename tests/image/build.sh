@@ -122,7 +122,7 @@ need_buildah() {
 # mmdebstrap, and needs neither.
 make_debian() {
     local archives=$work/archives root=$work/debian package
-    local packages=(base-files base-passwd bash coreutils dash libc-bin libstdc++6 passwd)
+    local packages=(base-files base-passwd bash coreutils dash findutils grep libc-bin libstdc++6 passwd)
     mkdir -p "$archives/partial" "$root"
     # without the machine's state, so that apt asks for all that the packages need, installed here or not
     apt_or_update install --download-only -o Dir::State::status=/dev/null -o Dir::Cache::archives="$archives" \
@@ -191,7 +191,7 @@ copy_libraries() {
 make_base() {
     local minor=$1 container root debian
     # shellcheck source=/dev/null
-    debian=$CACHE/debian-$(. /etc/os-release && echo "${VERSION_CODENAME:-unknown}").tar
+    debian=$CACHE/debian-$(. /etc/os-release && echo "${VERSION_CODENAME:-unknown}")-2.tar # counted up with make_debian
     [[ -s $debian ]] || make_debian "$debian"
     step "a Debian of $(du -m "$debian" | cut -f1) MB"
     container=$("${store[@]}" from --pull-never scratch)
