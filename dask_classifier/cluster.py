@@ -57,7 +57,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     **options
         The EC2 options of `dask-classify run --help`, with underscores: image (required), region, instance_type,
         scheduler_instance_type, ami, instance_profile, subnet, security_group, private_ip, spot, deadline,
-        bring_up_limit, idle_timeout, teardown_limit, min_workers, processes_per_worker, key_name, tag, profile.
+        bring_up_limit, idle_timeout, teardown_limit, min_workers, processes_per_worker, price, key_name, tag, profile.
         Options that are left out come from Dask's configuration (`dask-classifier.*`).
 
     Raises

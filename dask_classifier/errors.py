@@ -28,8 +28,9 @@ _FLAGS = {"resume": "resume=True", "overwrite": "overwrite=True", "header": "hea
 _FLAGS |= {"no-header": "header=False", "no-header-row": "header_row=False", "private-ip": "private_ip=True"}
 _OPTIONS = (
     "ami|block-rows|block-timeout|bring-up-limit|chunk-rows|classifier|cluster|deadline|delimiter|encoding|idle-timeout|"
-    "image|input|instance-profile|instance-type|key-name|max-bad|min-workers|output|output-format|processes-per-worker|"
-    "region|renew-after|rows|scheduler-instance-type|security-group|seed|slowness|subnet|tag|teardown-limit|"
+    "image|input|instance-profile|instance-type|key-name|max-bad|min-workers|output|output-format|price|"
+    "processes-per-worker|region|renew-after|rows|scheduler-instance-type|security-group|seed|slowness|subnet|tag|"
+    "teardown-limit|"
     f"with-file|worker-timeout|workers|{'|'.join(_FLAGS)}"
 )
 _NO_VALUE = (

@@ -178,6 +178,11 @@ def instance_options(command):
             metavar="N",
             help="Classifier processes per worker.  [default: one per vCPU]",
         ),
+        click.option(
+            "--price",
+            metavar="DOLLARS",
+            help="Price per hour of one worker, for estimates.  [default: AWS's, or a table in the package]",
+        ),
         click.option("--key-name", metavar="NAME", help="EC2 key pair for ssh; opens port 22 to your IP address."),
         click.option("--tag", metavar="KEY=VALUE", multiple=True, help="Tag for all instances; repeatable."),
     ]

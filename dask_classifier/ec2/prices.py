@@ -1,6 +1,9 @@
-"""Estimated prices of clusters, from AWS's price list, its spot price history, or a dated table."""
+"""Estimated prices of clusters: given by the user, from AWS, or from a dated table; never 0.
 
-import contextlib
+An instance, its volume and its public address are billed per second, 60 seconds at least:
+https://aws.amazon.com/ec2/pricing/on-demand/
+"""
+
 import datetime
 import json
 from dataclasses import dataclass
@@ -8,26 +11,35 @@ from dataclasses import dataclass
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import DaskClassifyError
-from .aws import Aws
+from . import price_cache
+from .aws import Aws, code_of
 from .placement import Placement
 from .spec import ClusterSpec
 
-TABLE_DATE = "2026-11-24"
-# $/h, Linux, on-demand, us-east-1; used only if AWS does not answer. Sources: AWS's Auto Scaling guide for c5.2xlarge
-# and c5.4xlarge; for the others, published copies of AWS's price list, that of c7i.large read on 2026-10-05.
-# Within a family, prices are proportional to vCPUs.
-_LARGE = {"c5": 0.085, "c6i": 0.085, "c7i": 0.08925, "c7g": 0.0725}
+LEAST_SECONDS = 60  # billed for an instance
+TABLE_DATE, _TABLE_REGION = "2026-11-25", "us-east-1"
+# $/h of the size `large`, or of the size named; Linux, on-demand. Within a family, prices are proportional to vCPUs.
+# Sources: AWS's Auto Scaling guide for c5.2xlarge and c5.4xlarge; for the others, published copies of AWS's price list
+# that agree with each other, read on TABLE_DATE.
+_LARGE = {"c5": 0.085, "c6i": 0.085, "c7i": 0.08925, "c6g": 0.068, "c7g": 0.0725, "m6g": 0.077}
 _SIZES = {"large": 1, "xlarge": 2, "2xlarge": 4, "4xlarge": 8, "8xlarge": 16, "12xlarge": 24, "16xlarge": 32}
 _TABLE = {f"{family}.{size}": price * times for family, price in _LARGE.items() for size, times in _SIZES.items()}
-_TABLE |= {"t3.small": 0.0208, "t4g.small": 0.0168}
-_TABLE_REGION = "us-east-1"
+_TABLE |= {"t3.small": 0.0208, "t3a.small": 0.0188, "t4g.small": 0.0168, "m6g.medium": 0.0385}
 _GP3_GIB_MONTH, _HOURS_A_MONTH = 0.08, 730  # $, us-east-1
 _PUBLIC_IPV4 = 0.005  # $/h
 
 
 @dataclass(frozen=True)
+class Price:
+    """The price of one instance in $/h, or None if it is unknown; and where it comes from, or why it is unknown."""
+
+    dollars: float | None
+    source: str
+
+
+@dataclass(frozen=True)
 class Hourly:
-    """The price of all instances of a cluster in $/h; `dollars` is None if a price is unknown."""
+    """The price of all instances of a cluster in $/h, or None if one is unknown; and its source, or why it is."""
 
     dollars: float | None
     source: str
@@ -36,33 +48,46 @@ class Hourly:
         """Return the JSON fields."""
         return {"dollars_per_hour": self.dollars, "price_source": self.source}
 
+    def cost(self, seconds: float) -> float | None:
+        """Return the dollars for some seconds from launch to termination."""
+        return None if self.dollars is None else self.dollars * max(seconds, LEAST_SECONDS) / 3600
+
     def __str__(self):
-        return f"about ${self.dollars:.2f} per hour ({self.source})" if self.dollars else "price unknown"
+        if self.dollars is None:
+            return f"price unknown ({self.source})"
+        return f"about ${self.dollars:.2f} per hour ({self.source})"
 
 
 def hourly(aws: Aws, spec: ClusterSpec, placement: Placement, workers: int) -> Hourly:
     """Estimate the price of a cluster, with volumes and public addresses, if the first offers are available."""
-    offers = [(placement.offers["scheduler"][0], 1), (placement.offers["worker"][0], workers)]
-    prices = [price(aws, offer.type, offer.market) for offer, _ in offers]
-    if not all(dollars for dollars, _ in prices):
-        return Hourly(None, "")
+    worker, scheduler = placement.offers["worker"][0], placement.offers["scheduler"][0]
+    of_worker = Price(spec.price, "--price") if spec.price else price(aws, worker.type, worker.market)
+    of_scheduler = price(aws, scheduler.type, scheduler.market)
+    if spec.price and of_scheduler.dollars is None:
+        of_scheduler = of_worker  # which is at least as large
+    if unknown := [each.source for each in (of_worker, of_scheduler) if each.dollars is None]:
+        return Hourly(None, unknown[0])
     volume = placement.disk_gib * _GP3_GIB_MONTH / _HOURS_A_MONTH
     extra = volume + (0 if spec.private_ip else _PUBLIC_IPV4)
-    total = sum(count * (dollars + extra) for (_, count), (dollars, _) in zip(offers, prices, strict=True))
-    sources = ", ".join(dict.fromkeys(source for _, source in prices))
-    return Hourly(total, f"an estimate from {sources}")
+    total = sum(n * (each.dollars + extra) for n, each in ((workers, of_worker), (1, of_scheduler)) if each.dollars)
+    sources = dict.fromkeys((of_worker.source, of_scheduler.source))
+    return Hourly(total, f"an estimate from {', '.join(sources)}")
 
 
-def price(aws: Aws, instance_type: str, market: str) -> tuple[float, str]:
-    """Return the price of one instance in $/h, and its source; the price is 0 if it is unknown."""
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    with contextlib.suppress(ClientError, BotoCoreError, DaskClassifyError, KeyError, IndexError, ValueError):
-        dollars = _spot(aws, instance_type) if market == "spot" else _listed(aws, instance_type)
-        if dollars:
-            return dollars, f"AWS's {'spot' if market == 'spot' else 'list'} prices of {today}"
+def price(aws: Aws, instance_type: str, market: str) -> Price:
+    """Return the price of one instance, from AWS if it answers, else on-demand from the table."""
+    ask = _spot if market == "spot" else _listed
+    try:
+        dollars, day = price_cache.of_today(f"{aws.region} {market} {instance_type}", lambda: ask(aws, instance_type))
+        return Price(dollars, f"AWS's {'spot' if market == 'spot' else 'list'} prices of {day}")
+    except (ClientError, BotoCoreError, DaskClassifyError) as error:
+        why = f" ({code_of(error) or type(error).__name__})"
+    except (LookupError, ValueError):
+        why = ""  # it answered, without a price
     if aws.region == _TABLE_REGION and instance_type in _TABLE:
-        return _TABLE[instance_type], f"a table of on-demand prices of {TABLE_DATE}"
-    return 0.0, ""
+        return Price(_TABLE[instance_type], f"a table of on-demand prices of {TABLE_DATE}")
+    table = f"the table of {TABLE_DATE} has {'other types' if aws.region == _TABLE_REGION else f'only {_TABLE_REGION}'}"
+    return Price(None, f"AWS gave none for {instance_type} in {aws.region}{why}, and {table}; give one with --price")
 
 
 def _listed(aws: Aws, instance_type: str) -> float:

@@ -1,5 +1,6 @@
 """The options of an EC2 cluster, checked before anything is launched."""
 
+import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -62,6 +63,8 @@ class ClusterSpec:
         Number of workers that must have joined before a run starts.
     processes_per_worker : int, optional
         Classifier processes per worker. Default: one per vCPU.
+    price : float, optional
+        $ per hour of one worker, instead of AWS's or of the package's table.
     key_name : str, optional
         EC2 key pair for ssh.
     tag : mapping of str to str
@@ -89,6 +92,7 @@ class ClusterSpec:
     teardown_limit: float = 300.0
     min_workers: int = 1
     processes_per_worker: int | None = None
+    price: float | None = None
     key_name: str | None = None
     tag: Mapping[str, str] = field(default_factory=dict)
     name: str | None = None  # of a cluster of `up`
@@ -125,6 +129,8 @@ class ClusterSpec:
         for name in ("workers", "min_workers", "processes_per_worker"):
             if name in given:
                 given[name] = parse_count(given[name], f"number for {_option(name)}")
+        if "price" in given:
+            given["price"] = _dollars(given["price"])
         if "tag" in given:
             given["tag"] = _tags(given["tag"])
         given.setdefault("idle_timeout", max(_MIN_IDLE_TIMEOUT, given.get("bring_up_limit", cls.bring_up_limit) + 300))
@@ -190,6 +196,17 @@ def spec_of(workers: int | None, options: dict) -> ClusterSpec:
     defaults = {name: value for name, value in configured().items() if name in names}
     given = {"workers": workers} | {"workers" if name == "n_workers" else name: options[name] for name in options}
     return ClusterSpec.of(**defaults | {name: value for name, value in given.items() if value is not None})
+
+
+def _dollars(value: str | float) -> float:
+    """Return 0.35 from 0.35, "0.35" or "$0.35". Raises UsageError."""
+    try:
+        dollars = float(str(value).removeprefix("$"))
+    except ValueError:
+        dollars = 0.0
+    if not 0 < dollars < math.inf:
+        raise UsageError(f"{value!r} is not a price.", "Give $ per hour of one worker: --price 0.35.")
+    return dollars
 
 
 def _option(name: str) -> str:

@@ -1,0 +1,141 @@
+"""Estimated prices: the user's, AWS's, remembered for a day, or the table's; and never 0."""
+
+import http.server
+import json
+import re
+import threading
+from pathlib import Path
+
+import pytest
+from rehearse import IMAGE
+
+from dask_classifier.ec2 import prices
+from dask_classifier.ec2.aws import Aws
+from dask_classifier.ec2.prices import Hourly
+from dask_classifier.ec2.spec import INSTANCE_TYPES, SCHEDULER_TYPES, ClusterSpec
+from dask_classifier.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+class PriceList(http.server.BaseHTTPRequestHandler):
+    """AWS's price list, in which every type costs the same."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked += 1
+        terms = {"OnDemand": {"term": {"priceDimensions": {"rate": {"pricePerUnit": {"USD": self.server.dollars}}}}}}
+        body = json.dumps({"PriceList": [json.dumps({"terms": terms})]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def price_list(monkeypatch, tmp_path):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), PriceList)
+    server.asked, server.dollars = 0, "0.5"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def no_price_list(price_list):
+    """AWS answers, and knows no price."""
+    price_list.dollars = "0.0"
+    return price_list
+
+
+def test_aws_is_asked_once_a_day(price_list, tmp_path):
+    for _ in range(2):
+        price = prices.price(Aws("eu-west-1"), "c7i.large", "on-demand")
+        assert price.dollars == 0.5 and re.fullmatch(r"AWS's list prices of 20\d\d-\d\d-\d\d", price.source)
+    assert price_list.asked == 1
+    prices.price(Aws("eu-west-1"), "c7i.xlarge", "on-demand")
+    assert price_list.asked == 2
+    file = tmp_path / "cache/dask-classify/prices.json"
+    file.write_text(file.read_text().replace(price.source.split()[-1], "2026-01-01"))
+    prices.price(Aws("eu-west-1"), "c7i.large", "on-demand")
+    assert price_list.asked == 3
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', '{"eu-west-1 on-demand c7i.large": {"day": 1}}'])
+def test_a_damaged_cache_is_made_anew(price_list, tmp_path, content):
+    file = tmp_path / "cache/dask-classify/prices.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    assert prices.price(Aws("eu-west-1"), "c7i.large", "on-demand").dollars == 0.5
+    assert "c7i.large" in file.read_text()
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(price_list, tmp_path):
+    (tmp_path / "cache").write_text("a file, where the folder should be")
+    assert prices.price(Aws("eu-west-1"), "c7i.large", "on-demand").dollars == 0.5
+
+
+def test_the_table_has_every_type_that_is_a_default_or_in_the_docs(no_price_list):
+    docs = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    named = {
+        match
+        for doc in docs
+        for match in re.findall(r"\b[a-z]\d[a-z]*\.(?:[0-9]*x?large|medium|small)\b", doc.read_text())
+    }
+    defaults = {*INSTANCE_TYPES, *(name for names in SCHEDULER_TYPES.values() for name in names)}
+    assert len(named) > 5 and {"t4g.small", "c7i.large"} <= defaults
+    for name in named | defaults:
+        price = prices.price(Aws("us-east-1"), name, "on-demand")
+        assert price.dollars and price.source.startswith("a table of on-demand prices of 20"), name
+    assert no_price_list.asked
+
+
+def test_the_table_is_not_that_of_another_region(no_price_list):
+    price = prices.price(Aws("eu-west-1"), "c7i.large", "on-demand")
+    assert price.dollars is None, "never 0, and never another region's"
+    assert "in eu-west-1, and the table of 20" in price.source and "only us-east-1" in price.source
+    assert "price unknown (AWS gave none for c7i.large" in str(Hourly(*vars(price).values()))
+
+
+def test_per_second_and_a_minute_at_least():
+    hourly = Hourly(36.0, "a test")
+    assert hourly.cost(0) == hourly.cost(60) == pytest.approx(0.6)
+    assert hourly.cost(90) == pytest.approx(0.9)
+    assert Hourly(None, "nobody knows").cost(90) is None
+
+
+@pytest.mark.parametrize("price", ["0.25", "$0.25", 0.25])
+def test_a_price_is_given(price):
+    assert ClusterSpec.of(image=IMAGE, price=price).price == 0.25
+
+
+@pytest.mark.parametrize("price", ["cheap", "0", "-1", "inf", "nan"])
+def test_what_is_not_a_price(price):
+    with pytest.raises(UsageError, match="is not a price"):
+        ClusterSpec.of(image=IMAGE, price=price)
+
+
+def test_plan_with_a_price_of_ones_own(ec2):
+    words = ["plan", "--rows", "10k", "--workers", "4", "--private-ip", "--json"]
+    told = json.loads(ec2.command(*words, "--price", "1", check=0).stdout_text)
+    assert 4.02 < told["dollars_per_hour"] < 4.1, "four workers, a scheduler of the table, and disks"
+    assert "--price" in told["price_source"] and "a table of" in told["price_source"]
+
+
+def test_plan_without_any_price_says_why(ec2):
+    done = ec2.command("plan", "--rows", "10k", "--instance-type", "r5.large", check=0)
+    line = next(line for line in done.stdout_text.splitlines() if line.startswith("price"))
+    assert "price unknown (AWS gave none for r5.large in us-east-1" in line and "give one with --price" in line
+    assert "processes" in done.stdout_text
+    told = json.loads(
+        ec2.command("plan", "--rows", "10k", "--instance-type", "r5.large", "--json", check=0).stdout_text
+    )
+    assert told["dollars_per_hour"] is None and "--price" in told["price_source"]
