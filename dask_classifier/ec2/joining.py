@@ -1,4 +1,4 @@
-"""How instances of a cluster find its scheduler, which may still be booting."""
+"""How a client and workers find a scheduler that may still be booting."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,9 @@ import time
 from distributed import Nanny
 from distributed.comm import connect
 
-_LOOK_SECONDS = 3  # of one attempt: packets to an instance that is not up yet are lost, and repeated ever more rarely
+# Of a look. Dask repeats an attempt in it ever more rarely, and gives the first one a fifth: with less, a busy scheduler
+# would log that the TLS handshake failed.
+_LOOK_SECONDS = 15
 
 
 async def answers(scheduler: str, **connection_args: object) -> bool:

@@ -11,6 +11,7 @@ from ..errors import ClusterError
 from .boot import PORT
 from .joining import answers
 
+_LOOK_SECONDS = 3  # between looks at the scheduler's instance, while the scheduler does not answer
 GRACE_SECONDS = 10  # for Dask to close in order, before the instance is terminated anyway
 
 
@@ -37,11 +38,25 @@ class Scheduler(_Node, EC2Scheduler):
         cluster.launch_workers(self.contact_address)
         self.instance = await asyncio.to_thread(cluster.fleet.with_address, self.instance, key)
         self.address = f"tls://{self.instance[key]}:{PORT}"
-        options = cluster.security.get_connection_args("client")
-        while not await answers(self.address, **options):
-            cluster.check_bring_up(f"The scheduler at {self.instance[key]}:{PORT} does not answer")
-            await asyncio.to_thread(self._check_instance)
+        await self._answer(f"The scheduler at {self.instance[key]}:{PORT} does not answer")
         await ProcessInterface.start(self)
+
+    async def _answer(self, waiting: str) -> None:
+        """Wait until the scheduler answers; meanwhile look at its instance, and mention what is waited for."""
+        options, look = self.cluster.security.get_connection_args("client"), None
+        try:
+            while True:
+                look = look or asyncio.ensure_future(answers(self.address, **options))
+                await asyncio.wait({look}, timeout=_LOOK_SECONDS)
+                if look.done():
+                    if look.result():
+                        return
+                    look = None
+                self.cluster.check_bring_up(waiting)
+                await asyncio.to_thread(self._check_instance)
+        finally:
+            if look:
+                look.cancel()
 
     def _check_instance(self) -> None:
         """Raise ClusterError if the instance has terminated."""
