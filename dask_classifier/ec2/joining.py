@@ -7,8 +7,8 @@ import time
 from distributed import Nanny
 from distributed.comm import connect
 
-# Of a look. Dask repeats an attempt in it ever more rarely, and gives the first one a fifth: with less, a busy scheduler
-# would log that the TLS handshake failed.
+# Of a look, in which Dask repeats the attempt, ever more rarely. The first attempt has a fifth of it: with less, a busy
+# scheduler would log that a TLS handshake failed.
 _LOOK_SECONDS = 15
 
 
