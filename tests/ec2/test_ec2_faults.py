@@ -199,7 +199,6 @@ def test_an_interrupted_run_leaves_nothing(ec2, number, moment, again):
     assert started == 0 or re.search(rf"Started {started} instances?, {started} terminated", done.stderr_text)
 
 
-@pytest.mark.virtual
 def test_a_script_that_is_told_to_end_leaves_nothing(ec2):
     """SIGTERM kills Python without a word, unless somebody handles it: the cluster does, while it lives."""
     ec2.settings(**SLOW)
@@ -248,7 +247,6 @@ def test_up_killed_is_ended_by_down(ec2):
     assert not ec2.remains()
 
 
-@pytest.mark.virtual
 def test_a_killed_command_is_reaped(ec2):
     """After SIGKILL nobody cleans up: `status` shows the leak, `reap` ends it, and asks before."""
     ec2.settings(**SLOW)

@@ -104,17 +104,8 @@ def test_off_after_a_reboot(booted):
 
 
 @machine(seconds=1200)
-def test_off_after_a_crash(booted):
-    """Reset while the container runs: off within a minute, without a second container."""
-    again = time.time()
-    booted.ec2.pull("crash", booted.id)
-    booted.ends_soon(again)
-    assert booted.starts() == 2 and len(re.findall(RUNNING, booted.console())) == 1
-
-
-@machine(seconds=1200)
-def test_off_after_a_crash_without_metadata(booted):
-    """Reset, and the metadata service no longer answers: off within a minute, without cloud-init's help."""
+def test_off_after_a_crash_in_a_run(booted):
+    """Reset while the container runs, and the metadata service no longer answers: off within a minute all the same."""
     booted.ec2.pull("silence", booted.id)
     again = time.time()
     booted.ec2.pull("crash", booted.id)
@@ -150,6 +141,12 @@ def the_reason(booted):
     """Off long before its deadline: what a command would say."""
     assert booted.off() < booted.deadline and booted.starts() == 1
     return reasons.last_errors(booted.console())
+
+
+@machine(seconds=1200, tag="missing")
+def test_a_missing_image(booted):
+    """Off, with the reason on the console."""
+    assert "manifest unknown" in the_reason(booted)
 
 
 @machine(seconds=1200, tag="arm")

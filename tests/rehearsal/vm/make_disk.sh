@@ -6,6 +6,11 @@ cd "$1"
 packages=systemd,systemd-sysv,dbus,libpam-systemd,udev,cloud-init,isc-dhcp-client,ifupdown,docker.io,iptables,ca-certificates
 packages=$packages,linux-image-cloud-amd64,iproute2,netbase,procps,kmod,busybox
 
+useless='apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
+    getty.target systemd-binfmt.service modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service
+    modprobe@efi_pstore.service modprobe@fuse.service modprobe@loop.service'
+useless=$(echo $useless)
+
 # What a test wants of its machine comes on the kernel's command line, and is done at each boot before cloud-init.
 cat >rehearsal.service <<'END'
 [Unit]
@@ -36,7 +41,7 @@ mmdebstrap --quiet --variant=minbase --mode=root --components=main --include="$p
     --customize-hook='mkdir -p "$1/etc/docker"; echo "{\"insecure-registries\": [\"172.31.0.2:5000\"]}" >"$1/etc/docker/daemon.json"' \
     --customize-hook='echo "nameserver 127.0.0.1" >"$1/etc/resolv.conf"' \
     --customize-hook='cp modules.cfg "$1/etc/cloud/cloud.cfg.d/99_modules.cfg"' \
-    --customize-hook='chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer fstrim.timer getty.target' \
+    --customize-hook="chroot \"\$1\" systemctl mask $useless" \
     --customize-hook='cp rehearsal.service "$1/etc/systemd/system/"; chroot "$1" systemctl enable rehearsal' \
     bookworm root.tar "$(ls /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -n 1)"
 mkdir root
