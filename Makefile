@@ -11,7 +11,7 @@ IMAGE ?= dask-classify
 PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .PHONY: help run test test-all lint test-image test-signals test-wheel test-lowest tools docs notebooks pictures image push bench bench-quick \
-	rehearse-vm bench-guard bench-scale bench-processes bench-memory constraints clean
+	rehearse-vm rehearse-vm-short bench-guard bench-scale bench-processes bench-memory constraints clean
 
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
@@ -28,6 +28,7 @@ help:
 	@echo "make image             build the image with Docker [IMAGE=dask-classify]"
 	@echo "make push IMAGE=...    build the image and push it to a registry: registry/name:tag"
 	@echo "make rehearse-vm       EC2 tests on virtual machines (needs root on Debian 12)"
+	@echo "make rehearse-vm-short a whole run and a reboot on virtual machines"
 	@echo "make bench             compare with other tools (45 minutes; needs Java for PySpark)"
 	@echo "make bench-quick       the same with fewer rows, in a few minutes"
 	@echo "make bench-guard       CPU time per row, compared with pandas and zlib (one minute, on an idle machine)"
@@ -73,6 +74,9 @@ test-image: $(ENV)/installed
 # The tests of EC2 that are worth it, with virtual machines. Exit code 77: they cannot run on this machine.
 rehearse-vm: $(ENV)/installed-test
 	tests/rehearsal/vm/run.sh
+
+rehearse-vm-short: $(ENV)/installed-test
+	tests/rehearsal/vm/run.sh tests/vm/test_machines.py::test_off_after_a_reboot tests/vm/test_clusters.py::test_end_to_end
 
 test-wheel: $(ENV)/installed-test
 	tests/try_wheel.sh $(PYTHON)

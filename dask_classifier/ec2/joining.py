@@ -1,24 +1,30 @@
-"""How a client and workers find a scheduler that may still be booting."""
+"""How a client and workers wait for a scheduler that may still be booting."""
 
 import asyncio
 import contextlib
-import time
 
 from distributed import Nanny
-from distributed.comm import connect
+from distributed.comm import parse_address
+from distributed.comm.registry import get_backend
 
-# Of a look, in which Dask repeats the attempt, ever more rarely. The first attempt has a fifth of it: with less, a busy
-# scheduler would log that a TLS handshake failed.
-_LOOK_SECONDS = 15
+_ATTEMPT_SECONDS = 10  # packets to an instance that is not up yet are lost, and repeated ever more rarely
+_PAUSE_SECONDS = 1
 
 
-async def answers(scheduler: str, **connection_args: object) -> bool:
-    """Return whether the scheduler answers within some seconds, in which Dask repeats the attempt."""
-    with contextlib.suppress(OSError, asyncio.TimeoutError):
-        comm = await connect(scheduler, timeout=_LOOK_SECONDS, **connection_args)
-        await comm.close()
-        return True
-    return False
+async def scheduler_answers(address: str, **connection_args: object) -> None:
+    """Return once the scheduler accepts connections.
+
+    `distributed.comm.connect` would try ever more rarely, and give its first attempt a fifth of the time: a busy
+    scheduler then logs that the TLS handshake failed.
+    """
+    scheme, location = parse_address(address)
+    connector = get_backend(scheme).get_connector()
+    while True:
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            comm = await asyncio.wait_for(connector.connect(location, **connection_args), _ATTEMPT_SECONDS)
+            await comm.close()
+            return
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def dask_setup(nanny: Nanny) -> None:
@@ -26,6 +32,5 @@ async def dask_setup(nanny: Nanny) -> None:
 
     Dask's nanny itself gives up after 30 seconds; then its container ends, and with it the instance.
     """
-    give_up = time.monotonic() + nanny.death_timeout
-    while not await answers(nanny.scheduler_addr, **nanny.connection_args) and time.monotonic() < give_up:
-        await asyncio.sleep(1)
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(scheduler_answers(nanny.scheduler_addr, **nanny.connection_args), nanny.death_timeout)

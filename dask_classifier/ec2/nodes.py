@@ -9,7 +9,7 @@ from distributed.deploy.spec import ProcessInterface
 
 from ..errors import ClusterError
 from .boot import PORT
-from .joining import answers
+from .joining import scheduler_answers
 
 _LOOK_SECONDS = 3  # between looks at the scheduler's instance, while the scheduler does not answer
 GRACE_SECONDS = 10  # for Dask to close in order, before the instance is terminated anyway
@@ -43,20 +43,15 @@ class Scheduler(_Node, EC2Scheduler):
 
     async def _answer(self, waiting: str) -> None:
         """Wait until the scheduler answers; meanwhile look at its instance, and mention what is waited for."""
-        options, look = self.cluster.security.get_connection_args("client"), None
+        options = self.cluster.security.get_connection_args("client")
+        answer = asyncio.ensure_future(scheduler_answers(self.address, **options))
         try:
-            while True:
-                look = look or asyncio.ensure_future(answers(self.address, **options))
-                await asyncio.wait({look}, timeout=_LOOK_SECONDS)
-                if look.done():
-                    if look.result():
-                        return
-                    look = None
+            while not (await asyncio.wait({answer}, timeout=_LOOK_SECONDS))[0]:
                 self.cluster.check_bring_up(waiting)
                 await asyncio.to_thread(self._check_instance)
+            await answer
         finally:
-            if look:
-                look.cancel()
+            answer.cancel()
 
     def _check_instance(self) -> None:
         """Raise ClusterError if the instance has terminated."""

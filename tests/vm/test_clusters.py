@@ -80,6 +80,7 @@ def test_as_on_amazon_linux(ec2):
 
 
 AMAZON = """
+sed -i /^After=multi-user.target/d /lib/systemd/system/cloud-final.service
 mkdir -p /etc/systemd/system/docker.service.d
 printf '[Unit]\\nAfter=cloud-final.service\\n' > /etc/systemd/system/docker.service.d/order.conf
 printf '[Unit]\\nDescription=ECS\\nAfter=cloud-final.service\\nRequires=docker.service\\n[Service]\\n\
