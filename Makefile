@@ -76,7 +76,7 @@ rehearse-vm: $(ENV)/installed-test
 	tests/rehearsal/vm/run.sh
 
 rehearse-vm-short: $(ENV)/installed-test
-	tests/rehearsal/vm/run.sh tests/vm/test_machines.py::test_off_after_a_reboot tests/vm/test_clusters.py::test_end_to_end
+	tests/rehearsal/vm/run.sh short
 
 test-wheel: $(ENV)/installed-test
 	tests/try_wheel.sh $(PYTHON)

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# run.sh [TESTS AND OPTIONS OF PYTEST]: the tests that are marked `virtual`, with virtual machines instead of played ones.
+# run.sh [short | TESTS AND OPTIONS OF PYTEST]: the tests that are marked `virtual`, with virtual machines instead of played ones.
 #
+# short: a whole run, and a reboot.
 # Exit code 77: virtual machines cannot run here, and the last line says why.
 set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 network=dask-classify-$$
+[[ ${1:-} != short ]] || set -- tests/vm/test_machines.py::test_off_after_a_reboot tests/vm/test_clusters.py::test_end_to_end
 machines_log=''
 
 log=$(mktemp)
