@@ -70,7 +70,7 @@ pull() {
         [ -z "$registry" ] || log_in
         pulled=$(docker pull --quiet "$image" 2>&1) && return
         echo "$pulled"
-        case $pulled in *"not found"* | *"does not exist"* | *"manifest unknown"*) return ;; esac
+        case $pulled in *"not found"* | *"does not exist"* | *"manifest unknown"* | *"no space left"*) return ;; esac
         sleep $pause
     done
 }

@@ -16,7 +16,7 @@ from dask_classifier.ec2 import boot, reasons
 pytestmark = pytest.mark.virtual
 
 UP = ["sh", "-c", "echo up and running at $(date +%s); sleep 10000"]
-FULL = "fallocate -l $(($(df --output=avail -k / | tail -n 1) - 50000))k /filler"
+FULL = "fallocate -l $(($(stat -f -c '%f * %S' /) - 30000000)) /filler"
 RUNNING = r"dask-classify\[\d+\]: up and running at (\d+)"
 
 
