@@ -26,6 +26,7 @@ class Rehearsal:
 
     image = IMAGE
     network = HERE / "rehearsal" / "network"  # for each Python of the user
+    idle_timeout = "12s"  # longer than the first worker comes after its scheduler
     slow = 1  # how much longer a run must be, so that something can happen to its machines meanwhile
 
     def __init__(self, folder: Path):

@@ -18,6 +18,7 @@ class VirtualRehearsal(Rehearsal):
 
     image = f"{REGISTRY}/dask-classify:1"
     network = HERE / "rehearsal" / "vm" / "client"
+    idle_timeout = "4m"
 
     def __init__(self, folder: Path):
         self.machine = Path(os.environ["REHEARSAL_VM_MACHINE"])

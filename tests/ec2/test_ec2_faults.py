@@ -267,7 +267,7 @@ def test_a_killed_command_is_reaped(ec2):
 @pytest.mark.virtual
 def test_after_kill_9_the_machines_end_themselves(ec2):
     """The scheduler by its idle time-out, the workers because they have lost it; nobody else is there to do it."""
-    process = ec2.start(*job("alone", 1, "10k"), "--idle-timeout", "12s")
+    process = ec2.start(*job("alone", 1, "10k"), "--idle-timeout", ec2.idle_timeout)
     ec2.job = "alone"
     wait_for(lambda: blocks_are_done(ec2), 300)
     os.killpg(process.pid, signal.SIGKILL)
