@@ -31,17 +31,19 @@ class Machine:
         Of the image.
     boots
         What the console has once the machine can be left alone.
+    command
+        Of the container.
     settings
         Of the region while the machine boots.
     """
 
-    def __init__(self, ec2, *, seconds, tag="1", boots=RUNNING, **settings):
+    def __init__(self, ec2, *, seconds, tag="1", boots=RUNNING, command=UP, **settings):
         self.ec2 = ec2
         ec2.settings(**settings)
         self.launched = time.time()
         self.deadline = self.launched + seconds * ec2.slow
         user_data = boot.boot_script(
-            title="dask-classify test", launched=self.launched, deadline=self.deadline, command=UP,
+            title="dask-classify test", launched=self.launched, deadline=self.deadline, command=command,
             image=f"{REGISTRY}/dask-classify:{tag}", config={}, environment={}, region=REGION,
         )  # fmt: skip
         self.id = ec2.launch(user_data)
@@ -149,7 +151,7 @@ def test_a_missing_image(booted):
     assert "manifest unknown" in the_reason(booted)
 
 
-@machine(seconds=1200, tag="arm")
+@machine(seconds=1200, tag="arm", command=["python", "--version"])
 def test_an_image_for_another_architecture(booted):
     """Off, with the reason on the console."""
     assert re.search("[Ee]xec format error", the_reason(booted))
@@ -227,7 +229,7 @@ def test_deadline_with_a_clock_an_hour_fast(booted):
 
 NO_ROUTE = """
 ip route add unreachable 172.31.0.2/32
-systemd-run sh -c 'until journalctl -u dask-classify | grep -q "dial tcp"; do sleep 1; done
+systemd-run --no-block sh -c 'until journalctl -u dask-classify | grep -q "dial tcp"; do sleep 1; done
 ip route del unreachable 172.31.0.2/32'
 """
 
