@@ -38,16 +38,16 @@ class Scheduler(_Node, EC2Scheduler):
         cluster.launch_workers(self.contact_address)
         self.instance = await asyncio.to_thread(cluster.fleet.with_address, self.instance, key)
         self.address = f"tls://{self.instance[key]}:{PORT}"
-        await self._answer(f"The scheduler at {self.instance[key]}:{PORT} does not answer")
+        await self._answer(self.instance[key])
         await ProcessInterface.start(self)
 
-    async def _answer(self, waiting: str) -> None:
+    async def _answer(self, host: str) -> None:
         """Wait until the scheduler answers; meanwhile look at its instance, and mention what is waited for."""
         options = self.cluster.security.get_connection_args("client")
         answer = asyncio.ensure_future(scheduler_answers(self.address, **options))
         try:
             while not (await asyncio.wait({answer}, timeout=_LOOK_SECONDS))[0]:
-                self.cluster.check_bring_up(waiting)
+                self.cluster.check_bring_up(f"The scheduler at {host}:{PORT} does not answer")
                 await asyncio.to_thread(self._check_instance)
             await answer
         finally:

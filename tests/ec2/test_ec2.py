@@ -469,10 +469,10 @@ def test_the_reason_on_a_console_is_that_of_our_own_lines():
     """A boot has errors of its own, and after the deadline the container complains."""
     lines = ["[    5.1] cloud-init[401]: locale: Cannot set LC_ALL: No such file or directory", "perl: error: nothing"]
     ours = "[   47.869516] dask-classify[456]: "
-    aws = FakeAws("\n".join([*lines, f"{ours}docker: no space left on device.", *lines]))
-    assert reasons.console(aws, "i-1") == "docker: no space left on device."
-    aws = FakeAws("\n".join([*lines, f"{ours}INFO - all is well", f"{ours}the container exited with code 3", *lines]))
-    assert reasons.console(aws, "i-1") == "the container exited with code 3"
+    console = "\n".join([*lines, f"{ours}docker: no space left on device.", *lines])
+    assert reasons.last_errors(console) == "docker: no space left on device."
+    console = "\n".join([*lines, f"{ours}INFO - all is well", f"{ours}the container exited with code 3", *lines])
+    assert reasons.last_errors(console) == "the container exited with code 3"
     aws = FakeAws("\n".join([f"{ours}the deadline has passed", f"{ours}docker: unexpected EOF."]))
     assert reasons.why_ended(aws, ["i-1"]) == (": the deadline has passed", "Give the run more time with --deadline.")
 
