@@ -36,13 +36,14 @@ RUN cd /dependencies/lib/python*/site-packages \
     && rm -r bokeh/server/static/js/compiler.js bokeh/server/static/js/lib bokeh/server/static/lib zstandard/_cffi*
 
 # Compiled here, since the image's user cannot write bytecode and every start would compile pandas anew; but only what a start
-# imports, which is less than half. The source's hash is checked, since not every builder keeps a file's time to the second.
+# imports, which is less than half: `python -v` says what it compiles. The source's hash is checked, since not every builder keeps a
+# file's time to the second.
 RUN cd /dependencies/lib/python*/site-packages \
     && export PYTHONPATH=$PWD PYTHONDONTWRITEBYTECODE=1 \
-    && python -c "import sys, dask_cloudprovider.aws, distributed.cli.dask_scheduler, distributed.cli.dask_worker, \
-                  distributed.dashboard.scheduler, distributed.dashboard.worker, pandas, pyarrow.parquet, rich.progress, s3fs; \
-                  print(*(getattr(module, '__file__', None) for module in list(sys.modules.values())), sep='\n')" > /source/imported.txt \
-    && grep "^$PWD.*[.]py$" /source/imported.txt \
+    && python -v -c "import dask_cloudprovider.aws, distributed.cli.dask_scheduler, distributed.cli.dask_worker, \
+                     distributed.dashboard.scheduler, distributed.dashboard.worker, pandas, pyarrow.csv, pyarrow.parquet, \
+                     rich.progress, s3fs" 2> /source/imports.txt \
+    && grep '^# code object from' /source/imports.txt | grep -o "$PWD.*[.]py" \
         | python -m compileall -q -j 0 --invalidation-mode checked-hash -s /dependencies -p /usr/local -i -
 
 COPY README.md LICENSE hatch_build.py ./
