@@ -36,7 +36,7 @@ RUN cd /dependencies/lib/python*/site-packages \
     && rm -r bokeh/server/static/js/compiler.js bokeh/server/static/js/lib bokeh/server/static/lib zstandard/_cffi*
 
 # Compiled here, since the image's user cannot write bytecode and every start would compile pandas anew; but only what a start
-# imports, which is less than half: `python -v` says what it compiles. Its hash is checked, since not every builder keeps a
+# imports, which is less than half: `python -v` says what it compiles. The source's hash is checked: not every builder keeps a
 # file's time to the second.
 RUN cd /dependencies/lib/python*/site-packages \
     && export PYTHONPATH=$PWD PYTHONDONTWRITEBYTECODE=1 \
