@@ -35,11 +35,12 @@ variant_stubborn() {
         '["python", "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(1e6)"]' "$container"
 }
 
-# for another kind of processor: the machine's number is in the 19th byte of a program
+# for another kind of processor: the machine's number is in the 19th byte of a program; the shell's too, which execvp tries next
 variant_arm() {
-    local python
-    python=$(readlink -f "$root/usr/local/bin/python")
-    printf '\xb7' | dd of="$root/${python#"$root"}" bs=1 seek=18 conv=notrunc status=none
+    local program
+    for program in "$(readlink -f "$root/usr/local/bin/python")" "$root/usr/bin/dash"; do
+        printf '\xb7' | dd of="$program" bs=1 seek=18 conv=notrunc status=none
+    done
 }
 
 main() {
