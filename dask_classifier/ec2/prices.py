@@ -19,9 +19,9 @@ from .spec import ClusterSpec
 LEAST_SECONDS = 60  # billed for an instance
 TABLE_DATE, _TABLE_REGION = "2026-11-25", "us-east-1"
 # $/h of the size `large`, or of the size named; Linux, on-demand. Within a family, prices are proportional to vCPUs.
-# Sources: AWS's Auto Scaling guide for c5.2xlarge and c5.4xlarge; for the others, published copies of AWS's price list
-# that agree with each other, read on TABLE_DATE.
-_LARGE = {"c5": 0.085, "c6i": 0.085, "c7i": 0.08925, "c6g": 0.068, "c7g": 0.0725, "m6g": 0.077}
+# Sources: AWS's Auto Scaling guide for c5.2xlarge and c5.4xlarge; for the others, published copies of AWS's price list,
+# that of c7i.large read on 2026-10-05, those of t3a.small and m6g on 2026-11-25, the rest on 2026-11-24.
+_LARGE = {"c5": 0.085, "c6i": 0.085, "c7i": 0.08925, "c7g": 0.0725, "m6g": 0.077}
 _SIZES = {"large": 1, "xlarge": 2, "2xlarge": 4, "4xlarge": 8, "8xlarge": 16, "12xlarge": 24, "16xlarge": 32}
 _TABLE = {f"{family}.{size}": price * times for family, price in _LARGE.items() for size, times in _SIZES.items()}
 _TABLE |= {"t3.small": 0.0208, "t3a.small": 0.0188, "t4g.small": 0.0168, "m6g.medium": 0.0385}
@@ -64,7 +64,7 @@ def hourly(aws: Aws, spec: ClusterSpec, placement: Placement, workers: int) -> H
     of_worker = Price(spec.price, "--price") if spec.price else price(aws, worker.type, worker.market)
     of_scheduler = price(aws, scheduler.type, scheduler.market)
     if spec.price and of_scheduler.dollars is None:
-        of_scheduler = of_worker  # which is at least as large
+        of_scheduler = of_worker  # in doubt, as much as a worker
     if unknown := [each.source for each in (of_worker, of_scheduler) if each.dollars is None]:
         return Hourly(None, unknown[0])
     volume = placement.disk_gib * _GP3_GIB_MONTH / _HOURS_A_MONTH

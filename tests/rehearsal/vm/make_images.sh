@@ -37,9 +37,10 @@ variant_stubborn() {
 
 # for another kind of processor: the machine's number is in the 19th byte of a program; the shell's too, which execvp tries next
 variant_arm() {
-    local program
-    for program in "$(readlink -f "$root/usr/local/bin/python")" "$root/usr/bin/dash"; do
-        printf '\xb7' | dd of="$program" bs=1 seek=18 conv=notrunc status=none
+    local python program
+    python=$(readlink -f "$root/usr/local/bin/python") # a link in the image may be absolute, and then leads out of it
+    for program in "${python#"$root"}" /usr/bin/dash; do
+        printf '\xb7' | dd of="$root/$program" bs=1 seek=18 conv=notrunc status=none
     done
 }
 
