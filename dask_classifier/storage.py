@@ -26,6 +26,7 @@ from isal import igzip, isal_zlib
 from .errors import StorageError
 
 TEMPORARY = ".tmp-"  # part of the name of a file that is being written
+_RESUME = "Continue with --resume."
 _HINTS = {
     errno.ENOSPC: "Free some disk space, then continue with --resume.",
     errno.EDQUOT: "Delete some files to stay within the disk quota, then continue with --resume.",
@@ -92,6 +93,8 @@ def _explained(action: str, url: str) -> Iterator[None]:
     except StorageError:  # which is an OSError, and explained already
         raise
     except (OSError, BotoCoreError, ClientError) as error:
+        if action == "write" and isinstance(error, FileNotFoundError) and not _is_bucket(error):
+            raise StorageError(f"Cannot write {url}: its folder was deleted in the meantime.", _RESUME) from error
         raise StorageError(f"Cannot {action} {url}: {_reason(error)}.", _hint(error)) from error
 
 

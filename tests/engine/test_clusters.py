@@ -311,3 +311,12 @@ def test_a_whole_object_or_none(s3, tmp_path):
             raise OSError(28, "No space left on device")
         assert storage.read(url) == b"all"
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_a_folder_that_is_deleted_while_a_file_is_written(tmp_path):
+    from dask_classifier import storage
+
+    with pytest.raises(StorageError, match="its folder was deleted in the meantime"):
+        with storage.open_whole(str(tmp_path / "run" / "part")) as out:
+            out.write(b"half")
+            shutil.rmtree(tmp_path / "run")
