@@ -11,7 +11,7 @@ IMAGE ?= dask-classify
 PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .PHONY: help run test test-all lint test-image test-signals test-wheel test-lowest tools docs notebooks pictures image push bench bench-quick \
-	rehearse-vm rehearse-vm-short bench-guard bench-scale bench-processes bench-memory constraints clean
+	rehearse-vm rehearse-vm-short bench-guard bench-calibration bench-scale bench-processes bench-memory constraints clean
 
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
@@ -32,6 +32,7 @@ help:
 	@echo "make bench             compare with other tools (45 minutes; needs Java for PySpark)"
 	@echo "make bench-quick       the same with fewer rows, in a few minutes"
 	@echo "make bench-guard       CPU time per row, compared with pandas and zlib (one minute, on an idle machine)"
+	@echo "make bench-calibration predict runs, run them, and compare (half an hour, on an idle machine)"
 	@echo "make bench-scale       runs on 112, 256 and 1,000 simulated processes (35 minutes)"
 	@echo "make bench-processes   classifier processes compared with one Dask worker per core"
 	@echo "make bench-memory      peak memory for 30M rows with a trivial classifier (15 minutes)"
@@ -116,6 +117,9 @@ bench-scale: $(ENV)/installed
 
 bench-processes: $(ENV)/installed
 	$(BIN)/python benchmarks/processes.py
+
+bench-calibration: $(ENV)/installed
+	$(BIN)/python benchmarks/calibration.py --write
 
 bench-memory: $(ENV)/installed
 	$(BIN)/python benchmarks/memory.py

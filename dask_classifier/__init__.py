@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from .cluster import EC2Cluster
     from .ec2.spec import ClusterSpec
     from .engine.local import LocalCluster
-    from .pipeline import classify, estimate, run
-    from .runs.estimate import Estimate
+    from .pipeline import classify, run
+    from .planner.estimate import Estimate
+    from .planner.planner import estimate
     from .runs.manifest import Manifest
     from .runs.planning import Plan, plan
     from .runs.progress import Progress
@@ -56,9 +57,9 @@ _HOME = {
     "open_run": "runs.result",
     "plan": "runs.planning",
     "report": "show.report",
-    "Estimate": "runs.estimate",
+    "Estimate": "planner.estimate",
     "classify": "pipeline",
-    "estimate": "pipeline",
+    "estimate": "planner.planner",
     "run": "pipeline",
 }
 

@@ -283,14 +283,17 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
 
     def take_began(self) -> float | None:
         """Return when the launch began, but only to the first run, and only if that begins soon after the start."""
-        soon = time.time() - self._up < _SOON_SECONDS
         began, self._launch_began = self._launch_began, None
-        return began if soon else None
+        return began if time.time() - self._up < _SOON_SECONDS else None
 
     @property
     def connect_seconds(self) -> float:
         """How long a client waits for the scheduler, which may be busy while all workers join."""
         return self.spec.bring_up_limit
+
+    def grow(self, workers: int) -> None:
+        """Launch instances until there is this number of workers, without waiting for them."""
+        self.scale(workers)
 
     def wait_until_ready(self) -> None:
         """Wait until `min_workers` have joined. Raises ClusterError."""

@@ -13,6 +13,7 @@ Each has a message, a hint and an exit code, and is one of Python's own kinds, t
     ├── BlocksFailed         1  RuntimeError      blocks killed their processes again and again
     ├── DamagedRun           1  RuntimeError      a run on disk is incomplete or does not match its manifest
     ├── TooManyBadRows       3  ValueError        more bad rows than --max-bad allows
+    ├── LimitReached         6                    --max-time or --budget has stopped the run; it can be resumed
     ├── ClusterError         4  RuntimeError      the cluster could not be started or reached; nothing is left running
     │   └── Stopped          4                    a launch that did not happen, because the cluster shuts down
     ├── InstancesLeft        5  RuntimeError      instances or security groups in EC2 could not be terminated
@@ -26,10 +27,12 @@ from typing import Any, Self
 
 _FLAGS = {"resume": "resume=True", "overwrite": "overwrite=True", "header": "header=True", "spot": "spot=True"}
 _FLAGS |= {"no-header": "header=False", "no-header-row": "header_row=False", "private-ip": "private_ip=True"}
+_FLAGS |= {"partial": "partial=True"}
 _OPTIONS = (
-    "ami|block-rows|block-timeout|bring-up-limit|chunk-rows|classifier|cluster|deadline|delimiter|encoding|idle-timeout|"
-    "image|input|instance-profile|instance-type|key-name|max-bad|min-workers|output|output-format|price|"
-    "processes-per-worker|region|renew-after|rows|scheduler-instance-type|security-group|seed|slowness|subnet|tag|"
+    "ami|block-rows|block-timeout|bring-up-limit|budget|chunk-rows|classifier|cluster|deadline|delimiter|encoding|finish-by|"
+    "finish-in|history|idle-timeout|"
+    "image|input|instance-profile|instance-type|key-name|max-bad|max-time|min-workers|output|output-format|price|"
+    "processes-per-worker|region|renew-after|rows|sample|scale-up-to|scheduler-instance-type|security-group|seed|slowness|subnet|tag|"
     "teardown-limit|"
     f"with-file|worker-timeout|workers|{'|'.join(_FLAGS)}"
 )
@@ -129,6 +132,12 @@ class BlocksFailed(DaskClassifyError, RuntimeError):
 
 class DamagedRun(DaskClassifyError, RuntimeError):
     """A run on disk is incomplete, or does not match its manifest."""
+
+
+class LimitReached(DaskClassifyError):
+    """The run was stopped by its time or its budget. Finished blocks are kept."""
+
+    exit_code = 6
 
 
 class TooManyBadRows(DaskClassifyError, ValueError):

@@ -1,5 +1,6 @@
 """`run(plan, cluster)`: map blocks over the cluster, collect receipts, write the manifest."""
 
+import statistics
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
@@ -13,15 +14,14 @@ from . import storage
 from .classifier.job import CLASSIFY_BLOCK
 from .engine.connect import connect
 from .engine.executors import Executor
-from .engine.prepare import TRIAL_CHUNKS, prepare, restore_copies, try_out
-from .errors import BlocksFailed, DaskClassifyError, ProcessDied, TooManyBadRows, UsageError
+from .engine.prepare import prepare, restore_copies
+from .errors import BlocksFailed, DaskClassifyError, LimitReached, ProcessDied, TooManyBadRows, UsageError
 from .parts.receipts import Receipt
 from .parts.run_folder import REPORT
 from .rows.source import Block, Source
 from .runs.earlier import Earlier, look
-from .runs.estimate import Estimate
+from .runs.limits import FINISH_BY, Limits, Watch
 from .runs.manifest import add_machines, save_manifest
-from .runs.outline import Outline
 from .runs.plan_file import Cut
 from .runs.planning import Input, Plan, new_run_id
 from .runs.planning import plan as make_plan
@@ -29,6 +29,7 @@ from .runs.progress import CLASSIFYING, Beginning, Progress
 from .runs.result import Result, open_run
 from .runs.stages import Stages
 from .show import notebook, report
+from .units import count_of
 
 _LETHAL = 3  # the run stops if its first blocks, this many, all kill their processes
 
@@ -41,6 +42,8 @@ def run(
     overwrite: bool | None = None,
     progress: Progress | None = None,
     worker_timeout: str | float | None = None,
+    limits: Limits | None = None,
+    prediction: dict[str, Any] | None = None,
 ) -> Result:
     """Run a plan on a cluster and return its result.
 
@@ -58,14 +61,20 @@ def run(
         Follows the run. Default: in Jupyter, the cell shows it.
     worker_timeout : float or str, optional
         Time to wait for the first worker of a cluster that has none: seconds, or "5m", which is the default.
+    limits : Limits, optional
+        When the run must end, and what it may cost.
+    prediction : dict, optional
+        What was predicted, `estimate(plan).choice.prediction`: plan.json keeps it, for the record.
 
     Returns
     -------
     Result
-        The complete run.
+        The complete run; or, if the limits say so, what there is of it at a time: then `result.partial` is True.
 
     Raises
     ------
+    LimitReached
+        A limit has stopped the run.
     OutputExists
         The output holds a run, and the plan neither resumes nor overwrites it.
     UsageError
@@ -84,14 +93,14 @@ def run(
     >>> result = dc.run(plan, dc.LocalCluster(4))  # doctest: +SKIP
     >>> result = dc.run(plan, client, resume=True)  # doctest: +SKIP
     """
-    plan = _changed(plan, resume, overwrite)
+    plan = replace(_changed(plan, resume, overwrite), prediction=prediction)
     progress = progress or notebook.following()
     earlier = look(plan)
     if earlier.complete:
         progress.stage("complete already")
         return open_run(plan.output)
     with progress.shown():
-        return _run(plan, earlier, cluster, progress, worker_timeout)
+        return _run(plan, earlier, cluster, progress, worker_timeout, limits or Limits())
 
 
 def _changed(plan: Plan, resume: bool | None, overwrite: bool | None) -> Plan:
@@ -150,49 +159,9 @@ def classify(
     return run(plan, cluster, progress=progress, worker_timeout=worker_timeout)
 
 
-def estimate(
-    plan: Plan,
-    cluster: Cluster | Client | str | None = None,
-    *,
-    processes: int | None = None,
-    dollars_per_hour: float | None = None,
-    worker_timeout: str | float | None = None,
-) -> Estimate:
-    """Estimate how long a plan will take, by a trial on its first rows; nothing is written.
-
-    Parameters
-    ----------
-    plan : Plan
-        What to do, from `plan`.
-    cluster : Dask cluster, Client or str, optional
-        Where to run the trial; as of `run`.
-    processes : int, optional
-        Classifier processes of the run. Default: those of the cluster.
-    dollars_per_hour : float, optional
-        Price of the run's instances, for the cost.
-    worker_timeout : float or str, optional
-        As of `run`.
-
-    Returns
-    -------
-    Estimate
-        Rows, milliseconds per row, seconds and dollars.
-
-    Raises
-    ------
-    WrongAnswer, TooManyBadRows, UsageError, StorageError, SourceError, ClusterError
-        What the trial of a run raises.
-
-    Examples
-    --------
-    >>> dc.estimate(plan, processes=112)  # doctest: +SKIP
-    """
-    with connect(cluster, new_run_id(), plan.package, Progress(), worker_timeout=worker_timeout) as executor:
-        trial = try_out(executor, plan, *plan.source.first_rows(TRIAL_CHUNKS * plan.chunk_rows))
-        return Estimate.of(Outline.of(plan, processes or executor.processes), trial, dollars_per_hour)
-
-
-def _run(plan: Plan, earlier: Earlier, cluster, progress: Progress, worker_timeout: str | float | None) -> Result:
+def _run(
+    plan: Plan, earlier: Earlier, cluster, progress: Progress, worker_timeout: str | float | None, limits: Limits
+) -> Result:
     stages = Stages(progress)
     stages.enter("connecting")
     with connect(cluster, new_run_id(), plan.package, progress, plan.renew_after, worker_timeout) as executor:
@@ -200,20 +169,36 @@ def _run(plan: Plan, earlier: Earlier, cluster, progress: Progress, worker_timeo
             cut = earlier.cut or prepare(plan, executor, stages)
             if earlier.cut:
                 restore_copies(plan, earlier, executor, stages)
+            progress.aim(limits.finish_by)
             progress.begin(cut.rows, len(cut.blocks), earlier.receipts)
-            executor.tell(beginning=Beginning.of(cut.rows, len(cut.blocks), earlier.receipts))
+            beginning = Beginning.of(cut.rows, len(cut.blocks), earlier.receipts)
+            executor.tell(beginning=beginning, finish_by=limits.finish_by)
             stages.enter(CLASSIFYING)
-            receipts = _classify(plan, cut, earlier.receipts, executor, progress)
+            watch = Watch(limits, stages.entered[0][1])
+            receipts = _classify(plan, cut, earlier.receipts, executor, progress, watch)
+            if partial := watch.stopped_by and len(receipts) < len(cut.blocks):
+                executor.close()  # so that no block is finished any more
+                _stop_unless_partial(plan, cut, receipts, watch)
             stages.enter("publishing")
-            save_manifest(
-                plan, cut, receipts, stages=stages.spent, resumed=[receipt.index for receipt in earlier.receipts]
-            )
+            resumed = [receipt.index for receipt in earlier.receipts]
+            save_manifest(plan, cut, receipts, stages=stages.spent, resumed=resumed, partial=bool(partial))
     for _, file in cut.source.copies:
         storage.delete(file.data_url)
     result = open_run(plan.output)
     _report(result, progress)
     _record_the_end(executor, result, progress)
     return result
+
+
+def _stop_unless_partial(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], watch: Watch) -> None:
+    """Raise LimitReached, unless what is there at this time is to be published."""
+    if watch.stopped_by == FINISH_BY and watch.limits.partial:
+        return
+    spent = f", after about ${watch.dollars:.2f}" if watch.dollars else ""
+    raise LimitReached(
+        f"Stopped by {watch.stopped_by}{spent}: {len(receipts):,} of {len(cut.blocks):,} blocks are finished.",
+        f"Continue with the same command, --output {plan.output} --resume, and another limit.",
+    )
 
 
 @contextmanager
@@ -254,7 +239,8 @@ def _record_the_end(executor: Executor, result: Result, progress: Progress) -> N
     """Have the cluster add to manifest and report how its instances terminated, which is after the run."""
 
     def record(ending) -> None:
-        add_machines(result.folder, asdict(ending))
+        fields = asdict(ending)
+        add_machines(result.folder, fields | fields.pop("bill"))
         _report(open_run(result.output), progress)
 
     executor.instances.when_gone(record)
@@ -264,9 +250,9 @@ def _record_the_end(executor: Executor, result: Result, progress: Progress) -> N
 
 
 def _classify(
-    plan: Plan, cut: Cut, done: tuple[Receipt, ...], executor: Executor, progress: Progress
+    plan: Plan, cut: Cut, done: tuple[Receipt, ...], executor: Executor, progress: Progress, watch: Watch
 ) -> tuple[Receipt, ...]:
-    """Classify the missing blocks and return the receipts of all blocks, in order.
+    """Classify the missing blocks and return the receipts of all blocks, in order; of fewer, if a limit is reached.
 
     Stop at the first failure, except for blocks that kill their processes: these are named once all others are done,
     unless the first few blocks all do so.
@@ -274,8 +260,9 @@ def _classify(
     job = plan.job(plan.max_bad.of(cut.rows), cut.fingerprint(plan))
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}
     bad_rows = _Budget(job.max_bad_rows, done)
-    arguments = [(job, cut.source.files[block.file], block) for block in cut.missing(done)]
-    with closing(executor.each(CLASSIFY_BLOCK, arguments, plan.block_timeout)) as outcomes:
+    pace = _Pace(cut, executor, progress, watch)
+    arguments = ((job, cut.source.files[block.file], block) for block in pace.in_time(cut.missing(done)))
+    with closing(executor.each(CLASSIFY_BLOCK, arguments, plan.block_timeout, watch.is_over)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome.error, ProcessDied):
                 lethal[outcome.number] = outcome.error
@@ -287,9 +274,54 @@ def _classify(
                 receipts[outcome.number] = outcome.value
                 progress.finished(outcome.value)
                 bad_rows.spend(outcome.value)
+                pace.finished(outcome.value)
     if lethal:
         raise _blocks_failed(cut, lethal, len(receipts))
-    return tuple(receipts[block.index] for block in cut.blocks)
+    return tuple(receipts[block.index] for block in cut.blocks if block.index in receipts)
+
+
+class _Pace:
+    """Starts blocks as long as there is time for them, and says early if the run will be late."""
+
+    def __init__(self, cut: Cut, executor: Executor, progress: Progress, watch: Watch):
+        self.executor, self.progress, self.watch = executor, progress, watch
+        self.guess = cut.seconds_a_row * cut.rows / max(len(cut.blocks), 1)  # seconds of a block
+        self.seconds: list[float] = []  # of the last blocks
+        self.started = self.ended = 0
+        self.has_grown = False
+
+    def in_time(self, blocks: list[Block]) -> Iterator[Block]:
+        """Yield blocks until a limit leaves no time for another."""
+        for block in blocks:
+            if not self.watch.leaves_time_for(self.started - self.ended, self._typical(), self.executor.processes):
+                return
+            self.started += 1
+            yield block
+
+    def _typical(self) -> float:
+        """Seconds of a block. The first block of each process takes longer: it loads the classifier."""
+        if self.ended > 2 * self.executor.processes:
+            return statistics.median(self.seconds)
+        return min([self.guess, *self.seconds])
+
+    def finished(self, receipt: Receipt) -> None:
+        """Count a finished block, and say what is to be said now."""
+        self.ended += 1
+        self.seconds = [*self.seconds[-50:], receipt.seconds]
+        now = self.progress.snapshot()
+        for warning in self.watch.warnings(now.ends_at, now.share):
+            self.progress.note(warning)
+        if self.watch.is_late and self.watch.limits.scale_up_to and not self.has_grown:
+            self._grow(self.watch.limits.scale_up_to)
+
+    def _grow(self, workers: int) -> None:
+        """Let the cluster grow, once."""
+        self.has_grown = True
+        self.executor.instances.grow(workers)
+        self.watch.grown(workers)
+        price = self.watch.limits.price_of(workers) if self.watch.limits.price_of else None
+        cost = "at an unknown price" if price is None else f"at about ${price:.2f} per hour for all instances"
+        self.progress.note(f"the cluster grows to {count_of(workers, 'worker')}, {cost}")
 
 
 class _Budget:

@@ -20,9 +20,11 @@ __all__ = [
     "Renewal",
     "count_of",
     "format_bytes",
+    "format_dollars",
     "format_seconds",
     "format_share",
     "parse_count",
+    "parse_dollars",
     "parse_seconds",
 ]
 
@@ -55,6 +57,22 @@ def parse_seconds(text: str | float, what: str = "time") -> float:
 def count_of(number: int, what: str) -> str:
     """Return a number with a noun that agrees: "1 bad row", "2,000 bad rows"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def parse_dollars(text: str | float, what: str, example: str) -> float:
+    """Parse 3, "0.35" or "$0.35". Raise UsageError, naming `what` it should be, unless it is above 0."""
+    try:
+        dollars = float(str(text).removeprefix("$"))
+    except ValueError:
+        dollars = 0.0
+    if not 0 < dollars < math.inf:
+        raise UsageError(f"{text!r} is not a {what}.", f"Give a number of $: {example}.")
+    return dollars
+
+
+def format_dollars(dollars: float) -> str:
+    """Format an amount without the sign: 1234.5 as "1,234.50", 0.0012 as "0.001"."""
+    return f"{dollars:.1g}" if 0 < dollars < 0.01 else f"{dollars:,.2f}"
 
 
 def format_seconds(seconds: float) -> str:

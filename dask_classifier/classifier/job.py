@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from ..rows.layouts import Layout  # imports numpy
 
 # Tasks are named, so that client, scheduler and Dask workers need not import what a classifier process needs.
-WRITE_COPY, SURVEY, TRY_OUT, CLASSIFY_BLOCK = (
-    f"dask_classifier.tasks:{name}" for name in ("write_copy", "survey", "try_out", "classify_block")
+WRITE_COPY, SURVEY, TRY_OUT, MEASURE, CLASSIFY_BLOCK = (
+    f"dask_classifier.tasks:{name}" for name in ("write_copy", "survey", "try_out", "measure", "classify_block")
 )
 
 Report = Callable[[int, int], None]  # called with the rows and bad rows of the running task so far
@@ -42,3 +42,13 @@ class Trial(NamedTuple):
 
     rows: int
     seconds_a_row: float
+
+
+class Measured(NamedTuple):
+    """A measurement of some rows: their number, and seconds for reading them as CSV, classifying and compressing."""
+
+    rows: int
+    seconds: float
+    cpu_seconds: float  # of the process that did it
+    loading: float | None  # seconds for loading the classifier, and its first call; None if it was loaded already
+    first_call: float = 0.0  # seconds of these for the call

@@ -4,7 +4,6 @@ What the commands do is in run_commands.py and cluster_commands.py, which are im
 """
 
 import os
-import re
 import sys
 
 import click
@@ -15,9 +14,18 @@ from .. import __version__
 from ..config import configured
 from ..engine.processes import start_forkserver
 from ..errors import DaskClassifyError, Interrupted, UsageError
-from . import interrupts
+from . import checks, interrupts
 from .completion import CLUSTER, FILE, FOLDER, NAMED_CLUSTER, OneOf, OptionsOfDefault
-from .options import INSTANCE_OPTIONS, Grouped, instance_options, plan_options, region_option
+from .options import (
+    INSTANCE_OPTIONS,
+    Grouped,
+    instance_options,
+    limit_options,
+    plan_options,
+    region_option,
+    sample_options,
+    target_options,
+)
 
 SETTINGS = {"context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100}}
 
@@ -107,6 +115,8 @@ def workers_option(command):
     "--worker-timeout", metavar="TIME", help="Time limit for the first worker of ADDRESS to join.  [default: 5m]"
 )
 @click.option("--profile", is_flag=True, help="Turn on Dask's statistical profiler.")
+@target_options
+@limit_options
 @instance_options
 @click.option("--traceback", is_flag=True, help="Print the full traceback if the classifier raises.")
 @click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
@@ -115,87 +125,40 @@ def workers_option(command):
 def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, traceback, quiet, as_json, **options):
     """Classify every row, and write compressed parts, receipts and a manifest to a folder.
 
+    With --finish-by or --finish-in, and without --workers, the plan chooses the cluster.
+
     Exit codes: 0 complete; 1 failed; 2 wrong usage; 3 too many bad rows; 4 cluster not available; 5 EC2 instances
-    not terminated; 130 interrupted. After 1, 3, 4 and 130, --resume continues the run.
+    not terminated; 6 stopped by --max-time or --budget; 7 complete but partial (--partial); 130 interrupted.
+    After 1, 3, 4, 6, 7 and 130, --resume continues the run.
     """
     cluster_options = {name: options.pop(name) for name in INSTANCE_OPTIONS}
-    _check_cluster(ctx, cluster, workers)
+    checks.check_cluster(ctx, cluster, workers)
     options = _settle_source(ctx, options)
     if cluster == "local":
         start_forkserver()  # before the imports: it loads pandas at the same time
-    from . import run_commands
+    from . import choosing, run_commands
 
+    wishes = choosing.Wishes(**{name: options.pop(name) for name in choosing.Wishes.__dataclass_fields__})
     cluster_options |= {
         "cluster": cluster,
         "workers": workers,
         "dashboard_address": dashboard_address,
         "profile": profile,
     }
+    is_free = ctx.get_parameter_source("cluster") == ParameterSource.DEFAULT
     try:
-        run_commands.run(options, cluster_options, worker_timeout=worker_timeout, quiet=quiet, as_json=as_json)
+        run_commands.run(
+            options, cluster_options, wishes, free=is_free, worker_timeout=worker_timeout, quiet=quiet, as_json=as_json
+        )
     except DaskClassifyError as error:
         if traceback and error.details:
             click.echo(f"Traceback of the classifier (most recent call last):\n{error.details}\n", err=True)
         raise
 
 
-def _typed(ctx: click.Context, names) -> list[str]:
-    """Return those of the options that were given on the command line, as opposed to the configuration."""
-    return [name for name in names if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE]
-
-
-def _check_cluster(ctx: click.Context, cluster: str, workers: int | None) -> None:
-    is_remote = cluster not in {"local", "inline"}
-    if is_remote and cluster != "ec2" and "://" not in cluster and not _is_named_cluster(cluster):
-        raise UsageError(
-            f"{cluster!r} is not a cluster.",
-            "Give local, inline, ec2, an address (tcp://host:8786), or the name of a cluster of `up`.",
-        )
-    has_workers = cluster in {"local", "ec2"} or (cluster == "inline" and workers == 1)
-    if not has_workers and _typed(ctx, ["workers"]):
-        raise UsageError(f"--workers {workers} has no effect with the cluster {cluster}.", "Leave --workers out.")
-    if "://" not in cluster and _typed(ctx, ["worker_timeout"]):
-        raise UsageError(f"--worker-timeout has no effect with the cluster {cluster}.", "Leave it out.")
-    _check_instance_options(ctx, cluster)
-    if is_remote:
-        _check_reach(ctx, cluster)
-
-
-def _check_instance_options(ctx: click.Context, cluster: str) -> None:
-    if cluster != "ec2" and (unused := _typed(ctx, INSTANCE_OPTIONS)):
-        name = unused[0].replace("_", "-")
-        raise UsageError(f"--{name} has no effect with the cluster {cluster}.", "Leave it out, or use --cluster ec2.")
-
-
-def _is_named_cluster(name: str) -> bool:
-    """Return whether a cluster with this name was started with `up` on this computer."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
-        return False
-    from ..ec2 import named_clusters
-
-    return named_clusters.path(name).exists()
-
-
-def _check_reach(ctx: click.Context, cluster: str) -> None:
-    """Raise UsageError if a remote cluster cannot reach the files: instances on EC2 cannot reach local ones."""
-    output, inputs = ctx.params["output"], ctx.params["input"] or ()
-    if not output:
-        raise UsageError(
-            "A remote cluster needs an output that all its workers can reach.", "Use --output s3://bucket/folder."
-        )
-    if "://" in cluster:
-        return
-    for what, url in [("output", output), *(("input", url) for url in inputs)]:
-        if "://" not in url or url.startswith(("file:", "local:")):
-            raise UsageError(
-                f"The instances of the cluster {cluster} cannot reach the {what} {url}, which is on this computer.",
-                f"Use --{what} s3://bucket/...",
-            )
-
-
 def _settle_source(ctx: click.Context, options: dict) -> dict:
     """Let a source on the command line take precedence over a configured one."""
-    typed = _typed(ctx, ("rows", "input"))
+    typed = checks.typed(ctx, ("rows", "input"))
     dropped = {"rows": {"input": ()}, "input": {"rows": None}}[typed[0]] if len(typed) == 1 else {}
     options = options | dropped
     return options | {"input": options["input"] or None}
@@ -205,21 +168,32 @@ def _settle_source(ctx: click.Context, options: dict) -> dict:
 @plan_options
 @workers_option
 @click.option("--cluster", type=OneOf("local", "ec2"), default="local", show_default=True, help="Where to run.")
-@click.option("--measure", is_flag=True, help="Try the classifier on the first rows, here, to estimate time and cost.")
+@target_options
+@sample_options
 @instance_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def plan(ctx, workers, cluster, measure, as_json, **options):
-    """Show the rows, chunks and blocks of a run, its instances and their price, without launching or writing anything.
+def plan(ctx, workers, cluster, sample, history, replayed, finish_by, finish_in, budget, as_json, **options):
+    """Show how long a run takes and what it costs, here and on EC2, without launching or writing anything.
 
-    Only the beginning of an input is read, so its number of rows is an estimate, marked "about".
+    The classifier is tried here on some rows from all over the input. With --sample 0, only the beginning of an input
+    is read, so its number of rows is an estimate, marked "about".
     """
     instances = {name: options.pop(name) for name in INSTANCE_OPTIONS}
     cluster_options = instances | {"workers": workers, "cluster": cluster}
-    _check_instance_options(ctx, cluster)
+    checks.check_instance_options(ctx, cluster)
     from . import run_commands
 
-    run_commands.plan(_settle_source(ctx, options), cluster_options, measure=measure, as_json=as_json)
+    target = {"finish_by": finish_by, "finish_in": finish_in, "budget": budget}
+    run_commands.plan(
+        _settle_source(ctx, options),
+        cluster_options,
+        target=target,
+        sample=sample,
+        history=history,
+        replayed=replayed,
+        as_json=as_json,
+    )
 
 
 @app.command(short_help="Write generated rows to a CSV file.")
@@ -310,7 +284,7 @@ def up(ctx, name, workers, profile, **options):
     from . import cluster_commands
 
     options |= {"workers": workers, "profile": profile}
-    cluster_commands.up(name, options, typed=_typed(ctx, options))
+    cluster_commands.up(name, options, typed=checks.typed(ctx, options))
 
 
 @app.command(short_help="Terminate a cluster of `up`.")

@@ -6,6 +6,13 @@ from ..parts.formats import FORMATS
 from .completion import CLASSIFIER, FILE, FOLDER, FORMAT
 
 
+def _with(command, options):
+    """Add options to a command, in order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def plan_options(command):
     """Add the options that describe the work, common to `run` and `plan`."""
     options = [
@@ -99,9 +106,7 @@ def plan_options(command):
         click.option("--resume", is_flag=True, help="Continue the run in --output, if there is one."),
         click.option("--overwrite", is_flag=True, help="Delete the run in --output, and start again."),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _with(command, options)
 
 
 def region_option(command):
@@ -207,3 +212,54 @@ class Grouped(click.Command):
 
 
 INSTANCE_OPTIONS = [option.name for option in click.command()(instance_options(lambda **options: None)).params]
+
+
+def target_options(command):
+    """Add the options that say when a run must have ended, and what it may cost."""
+    options = [
+        click.option("--finish-by", metavar="HH:MM", help="When the run must have ended, on this computer's clock."),
+        click.option("--finish-in", metavar="TIME", help="The same as a time from now: 45m."),
+        click.option("--budget", metavar="DOLLARS", help="What the instances may cost, as an estimate."),
+    ]
+    return _with(command, options)
+
+
+def limit_options(command):
+    """Add the options that stop a run, or make its cluster grow."""
+    options = [
+        click.option("--max-time", metavar="TIME", help="Stop after this time, with exit code 6; --resume goes on."),
+        click.option(
+            "--partial", is_flag=True, help="At the time of --finish-by, publish what is there, with exit code 7."
+        ),
+        click.option(
+            "--scale-up-to",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Grow the cluster on EC2 to N workers, once, if the run would be late.",
+        ),
+        click.option("--yes", is_flag=True, help="Start the cluster that the plan has chosen without a question."),
+    ]
+    return _with(command, options)
+
+
+def sample_options(command):
+    """Add the options of an estimate."""
+    options = [
+        click.option(
+            "--sample",
+            metavar="N",
+            help="Rows to classify here for the estimate; 0 for none, and no estimate.  [default: 500 or more, for at "
+            "most 2 s or 1 % of the work]",
+        ),
+        click.option(
+            "--history", type=FOLDER, metavar="URL", help="Folder or prefix with earlier runs.  [default: the output's]"
+        ),
+        click.option(
+            "--from",
+            "replayed",
+            type=FOLDER,
+            metavar="RUN",
+            help="Replay a finished run on other numbers of processes, instead.",
+        ),
+    ]
+    return _with(command, options)

@@ -17,7 +17,10 @@ from .. import pipeline, storage
 from ..engine.local import LocalCluster
 from ..errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from ..parts.formats import compressor
-from ..parts.run_folder import REPORT
+from ..parts.run_folder import MISSING, REPORT
+from ..planner.estimate import LOCAL
+from ..planner.replay import replay_of
+from ..planner.target import Target
 from ..runs import planning
 from ..runs.earlier import look
 from ..runs.outline import Outline
@@ -26,21 +29,48 @@ from ..show import report as reports
 from ..show.figures import figures
 from ..show.terminal import Display, described, next_steps, summary
 from ..units import count_of, format_bytes, parse_count
+from .choosing import Wishes, choose, estimated, fleet_of, sampled_rows
 
+PARTIAL_EXIT_CODE = 7
 _FIRST_ROWS = 3
+_OF_RUNS = {"dashboard_address", "profile"}  # options that are not those of instances
 
 
-def run(options: dict, cluster_options: dict, *, worker_timeout: str | None, quiet: bool, as_json: bool) -> None:
-    """Run `dask-classify run`: plan, announce, classify, summarize."""
+def run(
+    options: dict,
+    cluster_options: dict,
+    wishes: Wishes,
+    *,
+    free: bool,
+    worker_timeout: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run `dask-classify run`: plan, choose, announce, classify, summarize.
+
+    `free` says that no cluster was named, so that time and budget may choose one.
+    """
     started = time.time()
     if cluster_options["cluster"] == "ec2":
         _check_credentials(cluster_options["region"])
     plan = planning.plan(**options)
     display = Display(quiet=quiet)
-    _announce(plan, cluster_options["cluster"], cluster_options["workers"], display)
+    cluster, workers = cluster_options.pop("cluster"), cluster_options.pop("workers")
+    instance_options = {name: cluster_options[name] for name in cluster_options if name not in _OF_RUNS}
+    chosen = choose(plan, cluster, workers, instance_options, wishes, display, free=free)
+    cluster_options |= {"cluster": chosen.cluster, "workers": chosen.workers}
+    _announce(plan, chosen.cluster, chosen.workers, display)
     quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # errors that matter are raised by this package
     with quiet_dask, _resumable(plan, display), _cluster(display, plan, **cluster_options) as cluster:
-        result = pipeline.run(plan, cluster, progress=display, worker_timeout=worker_timeout)
+        result = pipeline.run(
+            plan,
+            cluster,
+            progress=display,
+            worker_timeout=worker_timeout,
+            limits=chosen.limits,
+            prediction=chosen.choice and chosen.choice.prediction,
+        )
+    result = open_run(result.output)  # again: the end of a cluster adds to the manifest
     worked = display.snapshot().stage != "complete already"
     if not worked:
         display.say("The run is already complete. Nothing to do.")
@@ -52,9 +82,13 @@ def run(options: dict, cluster_options: dict, *, worker_timeout: str | None, qui
         display.warn(f"{count_of(result.bad_rows, 'bad row')} in {_short(result.output)}/quarantine, with reasons.")
     display.say(next_steps(_short(result.output)))
     if as_json:
-        manifest = open_run(result.output).manifest  # read again: the teardown of a cluster adds its outcome
-        without_parts = {name: value for name, value in manifest.items() if name != "parts"}
+        without_parts = {name: value for name, value in result.manifest.items() if name != "parts"}
         click.echo(json.dumps({"output": result.output} | without_parts))
+    if result.partial:
+        missing = count_of(result.manifest["rows_missing"], "row")
+        display.warn(f"{missing} of {_short(result.output)} were not classified in time: {MISSING} lists them.")
+        display.say(f"Classify them with the same command, --output {_short(result.output)} --resume.")
+        sys.exit(PARTIAL_EXIT_CODE)
 
 
 def _short(output: str) -> str:
@@ -152,32 +186,45 @@ def _resumable(plan: planning.Plan, display: Display):
         raise
 
 
-def plan(options: dict, cluster_options: dict, *, measure: bool, as_json: bool) -> None:
-    """Run `dask-classify plan`: print rows, chunks and blocks, instances and their price, time and cost."""
-    made = planning.plan(**options)
+def plan(
+    options: dict,
+    cluster_options: dict,
+    *,
+    target: dict,
+    sample: str | None,
+    history: str | None,
+    replayed: str | None,
+    as_json: bool,
+) -> None:
+    """Run `dask-classify plan`: print rows, chunks and blocks, instances and their price, times and costs."""
+    if replayed:
+        replay = replay_of(open_run(replayed))
+        click.echo(json.dumps(replay.as_json()) if as_json else "\n".join(replay.lines()))
+        return
+    made, wanted, rows = planning.plan(**options), Target.of(**target), sampled_rows(sample)
+    cluster, workers = cluster_options["cluster"], cluster_options["workers"]
+    instance_options = {name: value for name, value in cluster_options.items() if name not in {"cluster", "workers"}}
     processes, price, instances = _cluster_size(cluster_options)
     outline = Outline.of(made, processes)
     words, numbers = outline.words, vars(outline)
     if price:
         words |= {"instances": instances["words"], "price": str(price)}
         numbers |= {name: value for name, value in instances.items() if name != "words"} | price.as_json()
-    if measure:
-        more_words, more_numbers = _measured(made, outline, price)
-        words, numbers = words | more_words, numbers | more_numbers
+    estimate = None
+    if rows != 0 and outline.rows:
+        here, there = (workers, None) if cluster == LOCAL else (None, workers)
+        fleet = fleet_of(cluster, workers, instance_options)
+        estimate = estimated(made, fleet, wanted, processes=here, instances=there, rows=rows, history=history)
+        numbers |= estimate.as_json()
+        words["rows"] = f"{estimate.rows:,}"
     if as_json:
         click.echo(json.dumps(numbers))
-        return
-    for name, value in words.items():
-        click.echo(f"{name:<12} {value}")
-
-
-def _measured(plan: planning.Plan, outline: Outline, price) -> tuple[dict, dict]:
-    """Return time and cost of a plan, from a trial on this computer: labelled lines, and JSON fields."""
-    dollars = price.dollars if price else None
-    with LocalCluster(1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as here:
-        estimate = pipeline.estimate(plan, here, processes=outline.processes, dollars_per_hour=dollars)
-    numbers = {"ms_per_row": estimate.ms_per_row, "seconds": estimate.seconds, "dollars": estimate.dollars}
-    return estimate.words, numbers
+    else:
+        for name, value in words.items():
+            click.echo(f"{name:<12} {value}")
+        click.echo("\n".join(["", *estimate.lines()]) if estimate else "", nl=bool(estimate))
+    if estimate and estimate.recommended is None:
+        raise UsageError(f"This run cannot meet its time or its budget: {estimate.why}.", "Give more of either.")
 
 
 def _cluster_size(options: dict):

@@ -70,6 +70,8 @@ class FollowedRun:
         self.report = event.get("report", self.report)
         self.client = event.get("client", self.client)
         self.deadline = event.get("deadline", self.deadline)
+        if "finish_by" in event:
+            self.progress.aim(event["finish_by"])
         if "stage" in event:
             self.progress.stage(event["stage"])
         if "classified" in event:

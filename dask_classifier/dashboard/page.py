@@ -208,6 +208,8 @@ def _times(run: FollowedRun, now: Snapshot) -> dict[str, str]:
     times = {"time so far": format_seconds(time.time() - run.began)}
     if now.seconds_left is not None and now.rows:
         times["estimated time left"] = format_seconds(now.seconds_left)
+    if now.pace:
+        times["to finish in time"] = now.pace
     if run.deadline:
         spare = run.deadline - time.time()
         late = now.seconds_left is not None and now.seconds_left > spare

@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -14,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ..errors import ClusterError, Stopped
 from . import owners, reasons, teardown
 from .aws import Aws, code_of, explain, explained, has_unknown_outcome, is_transient
+from .bill import Launched, bill
 from .placement import Offer, Placement
 from .retries import Retries
 from .spec import ClusterSpec
@@ -53,6 +55,7 @@ class Fleet:
         self.aws, self.spec, self.placement, self.cluster, self.say = aws, spec, placement, cluster, say
         self.deadline = time.time() + spec.deadline
         self.started: dict[str, str] = {}  # instance id to name
+        self.launched: dict[str, Launched] = {}  # by instance id
         self.group_ids = list(spec.security_group)
         self._exhausted: set[Offer] = set()  # for which EC2 has no capacity
         self._own_groups: list[str] = []
@@ -70,6 +73,7 @@ class Fleet:
         self.group_ids = self.group_ids or [group.id for group in teardown.groups(self.aws, self.cluster)]
         instances = self.instances()
         self.started = {instance.id: instance.worker for instance in instances}
+        self.launched = {one.id: Launched(one.worker, one.type, one.market, one.launched) for one in instances}
         return instances
 
     # --- launching -----------------------------------------------------------------------------
@@ -152,6 +156,7 @@ class Fleet:
                 with explained(f"Cannot start {name}"):
                     raise error
             self.started[instance["InstanceId"]] = name
+            self.launched[instance["InstanceId"]] = Launched(name, offer.type, offer.market, time.time())
             return instance
         what = f"EC2 has no capacity for {name}"
         if failure:
@@ -327,9 +332,9 @@ class Fleet:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def end(self) -> teardown.Ending:
-        """Stop, then terminate everything; see `teardown.end`."""
+        """Stop, then terminate everything; see `teardown.end`. The outcome says what it has cost, if that is known."""
         self.stop()
-        return teardown.end(
+        ending = teardown.end(
             self.aws,
             self.cluster,
             known=self.started,
@@ -340,3 +345,6 @@ class Fleet:
             limit=self.spec.teardown_limit,
             say=self.say,
         )
+        with contextlib.suppress(Exception):  # no reason to fail now
+            ending = replace(ending, bill=bill(self.aws, self.spec, self.placement, self.launched))
+        return ending

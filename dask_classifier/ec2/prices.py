@@ -14,7 +14,7 @@ from ..errors import DaskClassifyError
 from . import price_cache
 from .aws import Aws, code_of
 from .placement import Placement
-from .spec import ClusterSpec
+from .spec import DISK_GIB, SCHEDULER_TYPES, ClusterSpec
 
 LEAST_SECONDS = 60  # billed for an instance
 TABLE_DATE, _TABLE_REGION = "2026-11-25", "us-east-1"
@@ -67,9 +67,44 @@ def hourly(aws: Aws, spec: ClusterSpec, placement: Placement, workers: int) -> H
         of_scheduler = of_worker  # in doubt, as much as a worker
     if unknown := [each.source for each in (of_worker, of_scheduler) if each.dollars is None]:
         return Hourly(None, unknown[0])
-    volume = placement.disk_gib * _GP3_GIB_MONTH / _HOURS_A_MONTH
-    extra = volume + (0 if spec.private_ip else _PUBLIC_IPV4)
-    total = sum(n * (each.dollars + extra) for n, each in ((workers, of_worker), (1, of_scheduler)) if each.dollars)
+    return _total(spec, workers, of_worker, of_scheduler, placement.disk_gib)
+
+
+def from_table(spec: ClusterSpec, workers: int) -> Hourly:
+    """Estimate the price of a cluster without asking AWS, for us-east-1 if no region is given."""
+    region = spec.region or _TABLE_REGION
+    kind, scheduler = spec.instance_type[0], (spec.scheduler_instance_type or _schedulers(spec.instance_type[0]))[0]
+    of_worker = Price(spec.price, "--price") if spec.price else _tabled(kind, region)
+    of_scheduler = _tabled(scheduler, region)
+    if spec.price and of_scheduler.dollars is None:
+        of_scheduler = of_worker
+    if unknown := [each.source for each in (of_worker, of_scheduler) if each.dollars is None]:
+        return Hourly(None, unknown[0])
+    return _total(spec, workers, of_worker, of_scheduler, DISK_GIB)
+
+
+def _schedulers(worker: str) -> tuple[str, ...]:
+    family = worker.partition(".")[0]
+    return SCHEDULER_TYPES["arm64" if family.rstrip("dn").endswith("g") else "x86_64"]
+
+
+def vcpus(instance_type: str) -> int:
+    """Return the vCPUs of an instance type by its size, as EC2 names sizes, without asking AWS."""
+    size = instance_type.partition(".")[2]
+    return {"medium": 1, "small": 2}.get(size, 2 * _SIZES.get(size, 1))
+
+
+def with_extras(spec: ClusterSpec, price: Price, disk_gib: int) -> Hourly:
+    """Return the price of one instance with its volume and its public address."""
+    if price.dollars is None:
+        return Hourly(None, price.source)
+    volume = disk_gib * _GP3_GIB_MONTH / _HOURS_A_MONTH
+    return Hourly(price.dollars + volume + (0 if spec.private_ip else _PUBLIC_IPV4), price.source)
+
+
+def _total(spec: ClusterSpec, workers: int, of_worker: Price, of_scheduler: Price, disk_gib: int) -> Hourly:
+    worker, scheduler = (with_extras(spec, price, disk_gib).dollars for price in (of_worker, of_scheduler))
+    total = workers * worker + scheduler
     sources = dict.fromkeys((of_worker.source, of_scheduler.source))
     return Hourly(total, f"an estimate from {', '.join(sources)}")
 
@@ -84,10 +119,18 @@ def price(aws: Aws, instance_type: str, market: str) -> Price:
         why = f" ({code_of(error) or type(error).__name__})"
     except (LookupError, ValueError):
         why = ""  # it answered, without a price
-    if aws.region == _TABLE_REGION and instance_type in _TABLE:
+    tabled = _tabled(instance_type, aws.region)
+    if tabled.dollars is not None:
+        return tabled
+    return Price(None, f"AWS gave none for {instance_type} in {aws.region}{why}, and {tabled.source}")
+
+
+def _tabled(instance_type: str, region: str) -> Price:
+    """Return the price of the table: on-demand, us-east-1."""
+    if region == _TABLE_REGION and instance_type in _TABLE:
         return Price(_TABLE[instance_type], f"a table of on-demand prices of {TABLE_DATE}")
-    table = f"the table of {TABLE_DATE} has {'other types' if aws.region == _TABLE_REGION else f'only {_TABLE_REGION}'}"
-    return Price(None, f"AWS gave none for {instance_type} in {aws.region}{why}, and {table}; give one with --price")
+    has = "other types" if region == _TABLE_REGION else f"only {_TABLE_REGION}"
+    return Price(None, f"the table of {TABLE_DATE} has {has}; give one with --price")
 
 
 def _listed(aws: Aws, instance_type: str) -> float:

@@ -1,6 +1,5 @@
 """The options of an EC2 cluster, checked before anything is launched."""
 
-import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 from .. import templating
 from ..config import configured
 from ..errors import UsageError
-from ..units import format_seconds, parse_count, parse_seconds
+from ..units import format_seconds, parse_count, parse_dollars, parse_seconds
 
 INSTANCE_TYPES = ("c7i.large", "c6i.large", "c5.large")  # within the 5 vCPUs that a new account may use
 SCHEDULER_TYPES = {"x86_64": ("t3.small", "t3a.small"), "arm64": ("t4g.small", "m6g.medium")}
@@ -130,13 +129,18 @@ class ClusterSpec:
             if name in given:
                 given[name] = parse_count(given[name], f"number for {_option(name)}")
         if "price" in given:
-            given["price"] = _dollars(given["price"])
+            given["price"] = parse_dollars(given["price"], "price", "--price 0.35, per hour of one worker")
         if "tag" in given:
             given["tag"] = _tags(given["tag"])
         given.setdefault("idle_timeout", max(_MIN_IDLE_TIMEOUT, given.get("bring_up_limit", cls.bring_up_limit) + 300))
         spec = cls(**given)
         spec.check()
         return spec
+
+    @classmethod
+    def defaults(cls) -> "ClusterSpec":
+        """Return the options of Dask's configuration; an image is not needed as long as nothing is launched."""
+        return spec_of(None, {"image": configured().get("image") or "none"})
 
     def check(self) -> None:
         """Raise UsageError if AWS would refuse a value, or if a value could break the shell script of the user data."""
@@ -196,17 +200,6 @@ def spec_of(workers: int | None, options: dict) -> ClusterSpec:
     defaults = {name: value for name, value in configured().items() if name in names}
     given = {"workers": workers} | {"workers" if name == "n_workers" else name: options[name] for name in options}
     return ClusterSpec.of(**defaults | {name: value for name, value in given.items() if value is not None})
-
-
-def _dollars(value: str | float) -> float:
-    """Return 0.35 from 0.35, "0.35" or "$0.35". Raises UsageError."""
-    try:
-        dollars = float(str(value).removeprefix("$"))
-    except ValueError:
-        dollars = 0.0
-    if not 0 < dollars < math.inf:
-        raise UsageError(f"{value!r} is not a price.", "Give $ per hour of one worker: --price 0.35.")
-    return dollars
 
 
 def _option(name: str) -> str:

@@ -83,6 +83,7 @@ class Ending:
     started: int
     terminated: int
     left: tuple[str, ...] = ()  # ids of instances and security groups, or descriptions of those that may exist
+    bill: dict[str, Any] = field(default_factory=dict)  # see `bill.bill`
 
     def __str__(self) -> str:
         left = f"; left: {', '.join(self.left)}" if self.left else ""

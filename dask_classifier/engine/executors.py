@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
@@ -34,7 +34,11 @@ from .worker_plugin import ClassifierPlugin, Died, run_task
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
 _WINDOW_SECONDS = 5  # between two looks at the cluster's size
+_LOOK_SECONDS = 0.05  # between two looks at whether the time is over
 _TELL_SECONDS = 2  # at most, to wait until the scheduler has heard
+
+
+Over = Callable[[], bool]  # whether the time is over
 
 
 class Outcome(NamedTuple):
@@ -65,8 +69,13 @@ class Executor(Protocol):
         """Whether tasks run in other processes than this one and its children, perhaps on other computers."""
         ...
 
-    def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
-        """Run a task, named as "module:function", for each tuple of arguments, and yield outcomes as they come."""
+    def each(
+        self, task: str, arguments: Iterable[tuple], timeout: float | None = None, is_over: Over | None = None
+    ) -> Iterator[Outcome]:
+        """Run a task, named as "module:function", for each tuple of arguments, and yield outcomes as they come.
+
+        It ends early once `is_over` returns True: tasks that are still running are given up.
+        """
         ...
 
     def tell(self, **news: object) -> None:
@@ -106,14 +115,18 @@ class InlineExecutor:
         for name in self._package.modules:
             sys.modules.pop(name, None)
 
-    def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
-        """Run the task lazily, as each outcome is requested."""
+    def each(
+        self, task: str, arguments: Iterable[tuple], timeout: float | None = None, is_over: Over | None = None
+    ) -> Iterator[Outcome]:
+        """Run the task lazily, as each outcome is requested; a running one is not given up."""
         if timeout:
             raise UsageError(
                 "A block that runs inline cannot be timed out.", "Leave --block-timeout out, or --cluster inline."
             )
         function = resolve_name(task)
         for number, args in _numbered(arguments):
+            if is_over and is_over():
+                return
 
             def report(rows: int, bad: int, number: int = number) -> None:
                 self.progress.under_way("inline", {number: (rows, bad)})
@@ -148,7 +161,7 @@ class DaskExecutor:
     ):
         self.client, self.instances, self.progress = client, instances, progress
         self.topic = self.plugin = events.topic(run_id)
-        self._page_listens = False
+        self._page_listens = self._is_closed = False
         self.client_name = client.id
         self.dashboard = self._page()
         self._tries = itertools.count()
@@ -212,10 +225,12 @@ class DaskExecutor:
         else:
             self.progress.under_way(worker, {number: (rows, bad) for number, rows, bad, *_ in news["tasks"]})
 
-    def each(self, task: str, arguments: Iterable[tuple], timeout: float | None = None) -> Iterator[Outcome]:
+    def each(
+        self, task: str, arguments: Iterable[tuple], timeout: float | None = None, is_over: Over | None = None
+    ) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments; outcomes in the order in which they come."""
         left = _numbered(arguments)
-        flight = _Flight(self, task, timeout)
+        flight = _Flight(self, task, timeout, is_over)
         try:
             flight.submit(itertools.islice(left, flight.room()))
             for outcome in flight.landed():
@@ -227,7 +242,10 @@ class DaskExecutor:
             flight.cancel()
 
     def close(self) -> None:
-        """Take the classifier processes away from the cluster."""
+        """Take the classifier processes away from the cluster, unless that was done before."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         with contextlib.suppress(Exception):  # the cluster may be gone already, and then so are they
             self.client.unsubscribe_topic(self.topic)
             self.client.unregister_worker_plugin(self.plugin)
@@ -240,6 +258,7 @@ class _Flight:
     executor: DaskExecutor
     task: str
     timeout: float | None
+    is_over: Over | None = None
     under_way: dict = field(default_factory=dict)  # future to (number, args, tries)
     _window: tuple[float, int] = (0.0, 0)  # asked when, tasks
 
@@ -275,11 +294,19 @@ class _Flight:
         self.completed.update(futures)
 
     def landed(self) -> Iterator[Outcome | None]:
-        """Outcomes as they come, until nothing is under way; None where a task starts again."""
-        while self.under_way:
+        """Outcomes as they come, until nothing is under way or the time is over; None where a task starts again."""
+        while self.under_way and self._wait():
             future, result = next(self.completed)
             number, args, tries = self.under_way.pop(future)
             yield self._outcome(number, args, tries, result, future.status)
+
+    def _wait(self) -> bool:
+        """Wait for an outcome if the time may be over before; return whether there is one to come."""
+        while self.is_over and not self.completed.has_ready():
+            if self.is_over():
+                return False
+            time.sleep(_LOOK_SECONDS)
+        return True
 
     def _outcome(self, number: int, args: tuple, tries: int, result: object, status: str) -> Outcome | None:
         if status != "finished" and _is_failure(result):

@@ -39,6 +39,10 @@ class InstanceCluster(Protocol):
         """Return once the run can begin. Raises ClusterError where no worker joins in time."""
         ...
 
+    def grow(self, workers: int) -> None:
+        """Launch instances until there is this number of workers, without waiting for them."""
+        ...
+
     def when_gone(self, callback: Callable[[Any], None]) -> None:
         """Call `callback` with a dataclass of counts once the instances have terminated."""
         ...
@@ -75,6 +79,9 @@ class OtherCluster:
                 f"No worker has joined the cluster within {limit}.",
                 "Start its workers, or wait longer with --worker-timeout.",
             )
+
+    def grow(self, workers: int) -> None:
+        """Do nothing: how the cluster grows is not known."""
 
     def when_gone(self, callback: Callable[[Any], None]) -> None:
         """Do nothing: the cluster outlives the run."""

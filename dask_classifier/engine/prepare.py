@@ -30,9 +30,11 @@ def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
     name, layout, sample = plan.source.first_rows(chunks * plan.chunk_rows)
     with plan.folder.probe() if executor.is_remote else contextlib.nullcontext() as probe:
         trial = try_out(executor, plan, name, layout, sample, probe)
-    source = plan.source.with_copies(_write_copies(plan.source.copies, plan.source.layout.encoding, executor, stages))
+    source = plan.source.with_copies(
+        _enter_and_write(plan.source.copies, plan.source.layout.encoding, executor, stages)
+    )
     stages.enter("finding rows")
-    surveyed = _survey(source, executor)
+    surveyed = survey(source, executor)
     rows = sum(marks.rows[-1] for marks in surveyed)
     row_bytes = len(sample) / trial.rows if trial.rows else 0
     sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
@@ -63,13 +65,16 @@ def try_out(
     return outcome.value
 
 
-def _write_copies(
+def _enter_and_write(
     files: list[tuple[int, SurveyedFile]], encoding: str, executor: Executor, stages: Stages
 ) -> dict[int, int]:
+    if files:
+        stages.enter("copying the input")
+    return write_copies(files, encoding, executor)
+
+
+def write_copies(files: list[tuple[int, SurveyedFile]], encoding: str, executor: Executor) -> dict[int, int]:
     """Write the copies of numbered files that blocks read instead; return their sizes by the files' numbers."""
-    if not files:
-        return {}
-    stages.enter("copying the input")
     sizes = {number: file.write_copy(encoding) for number, file in files if file.copied_by_client}
     elsewhere = [(number, file) for number, file in files if not file.copied_by_client]
     outcomes = executor.each(WRITE_COPY, [(file, encoding) for _, file in elsewhere])
@@ -84,13 +89,14 @@ def restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: Sta
         for number, file in earlier.cut.source.copies
         if number in needed and there.get(file.data_url.removeprefix(f"{plan.output}/")) != file.data_size
     ]
-    sizes = _write_copies(lost, earlier.cut.source.layout.encoding, executor, stages)
+    sizes = _enter_and_write(lost, earlier.cut.source.layout.encoding, executor, stages)
     for number, file in lost:
         if sizes[number] != earlier.cut.source.files[number].data_size:
             raise SourceError(f"{file.url} has changed since the run was cut.", "Start over with --overwrite.")
 
 
-def _survey(source: Source, executor: Executor) -> list[Marks]:
+def survey(source: Source, executor: Executor) -> list[Marks]:
+    """Return the marks of each input, from a survey on the workers."""
     pieces = source.pieces()
     arguments = [(source.files[file], start, source.layout.delimiter) for file, start in pieces]
     surveyed = sorted(values(executor.each(SURVEY, arguments)))

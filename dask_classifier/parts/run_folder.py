@@ -19,6 +19,7 @@ from ..errors import DamagedRun
 from .formats import FORMATS
 
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
+MISSING = "missing.json"  # of a partial run: the rows that it does not have
 COPIES = "unpacked"  # folder for the decompressed copies of inputs
 _FORMAT = 1  # of the JSON files; to be raised with a change that an older version would misread
 
@@ -117,7 +118,7 @@ class RunFolder:
     def _ours(self) -> re.Pattern[str]:
         formats = "|".join(map(re.escape, FORMATS))
         return re.compile(
-            rf"{PLAN}|{MANIFEST}|{REPORT}|{COPIES}/\d+-[0-9a-f]+\.csv|quarantine/part-\d+\.csv\.gz"
+            rf"{PLAN}|{MANIFEST}|{MISSING}|{REPORT}|{COPIES}/\d+-[0-9a-f]+\.csv|quarantine/part-\d+\.csv\.gz"
             rf"|parts/part-\d+\.({formats}|json)"
         )
 

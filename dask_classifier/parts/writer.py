@@ -70,14 +70,18 @@ class PartWriter:
 
     def commit(self) -> Receipt:
         """Write part, quarantine file and receipt."""
-        frames = as_frames(self.answers, self.parsed)
-        part, bad = self.part_format.encode(frames, self.parsed, header=self.header), self._quarantined()
+        frames, part, bad = self.encoded()
         self.folder.write(part_name(self.index, self.part_format.name), part)
         if bad:
             self.folder.write(quarantine_name(self.index), bad)
         receipt = self._receipt(frames, part, bad)
         self.folder.write(receipt_name(self.index), json.dumps(asdict(receipt)).encode())
         return receipt
+
+    def encoded(self) -> tuple[list[pd.DataFrame], bytes, bytes]:
+        """Return the rows as frames, and the contents of the part and of the quarantine file."""
+        frames = as_frames(self.answers, self.parsed)
+        return frames, self.part_format.encode(frames, self.parsed, header=self.header), self._quarantined()
 
     def _quarantined(self) -> bytes:
         if not self.bad_rows:

@@ -97,6 +97,10 @@ class CsvFile(SurveyedFile):
         whole = len(starts) - (1 if complete else 2)  # the last row may be truncated
         return head[: starts[min(rows, whole)]] if whole > 0 else b""
 
+    def with_copy_in(self, folder: str) -> Self:
+        """Return this input with its copy in another folder."""
+        return replace(self, data_url=storage.join(folder, self.data_url.rpartition("/")[2]))
+
     def write_copy(self, encoding: str) -> int:
         """Write the copy as UTF-8, in one pass, and return its size in bytes."""
         decode = codecs.getincrementaldecoder(encoding)()

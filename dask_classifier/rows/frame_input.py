@@ -68,6 +68,12 @@ class FrameInput(CsvFile):
     def _head(self, encoding: str) -> tuple[bytes, bool]:
         return self.text[:HEAD_BYTES], len(self.text) <= HEAD_BYTES
 
+    def with_copy_in(self, folder: str) -> Self:
+        """Return this input, with its text, and with its copy in another folder."""
+        moved = super().with_copy_in(folder)
+        object.__setattr__(moved, "_text", self.text)
+        return moved
+
     def write_copy(self, encoding: str) -> int:
         """Write the rows to the run's folder, and return their size in bytes."""
         storage.write(self.data_url, self.text)

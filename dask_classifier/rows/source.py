@@ -171,6 +171,10 @@ class SurveyedFile(InputFile):
     """An input whose rows must be located before they can be cut, if necessary in a decompressed copy."""
 
     @abstractmethod
+    def with_copy_in(self, folder: str) -> Self:
+        """Return this input with its copy in another folder."""
+
+    @abstractmethod
     def write_copy(self, encoding: str) -> int:
         """Write the copy and return its size in bytes."""
 

@@ -32,7 +32,7 @@ def look(plan: Plan) -> Earlier:
             "Use --overwrite to delete a run's files there and start over, or choose another --output.",
         )
     stored = plan.folder.read_json(PLAN)
-    complete = MANIFEST in sizes
+    complete = MANIFEST in sizes and not plan.folder.read_json(MANIFEST).get("partial")
     if not plan.resume:
         kind = "a complete run" if complete else "an incomplete run"
         raise OutputExists(

@@ -1,16 +1,20 @@
 """manifest.json: the proof that a run is complete, and a record of the run."""
 
 import contextlib
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from .. import storage, templating
 from ..errors import DamagedRun, StorageError
 from ..parts.receipts import Receipt, common_kinds
-from ..parts.run_folder import MANIFEST, PLAN, RunFolder
+from ..parts.run_folder import MANIFEST, MISSING, PLAN, RunFolder
+from ..rows.source import Block
 from ..units import count_of, format_bytes
 from .earlier import missing_files
+from .holes import holes_of
 from .plan_file import Cut
 from .planning import Plan, versions
 
@@ -33,6 +37,7 @@ class Manifest(dict[str, Any]):
             "rows in": f"{self['rows_in']:,}",
             "rows out": f"{self['rows_out']:,}",
             "rows quarantined": f"{self['bad_rows']:,}",
+            **({"rows missing": f"{self['rows_missing']:,}, in {MISSING}"} if self.get("partial") else {}),
             "parts": f"{len(self['parts']):,}, {format_bytes(self['bytes'])}",
         }
 
@@ -55,14 +60,22 @@ class Manifest(dict[str, Any]):
 
 
 def save_manifest(
-    plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], *, stages: Callable[[], list[Stage]], resumed: list[int]
+    plan: Plan,
+    cut: Cut,
+    receipts: tuple[Receipt, ...],
+    *,
+    stages: Callable[[], list[Stage]],
+    resumed: list[int],
+    partial: bool = False,
 ) -> None:
     """Check that the receipts account for every row of the plan, then write manifest.json, which completes the run.
 
-    Raise DamagedRun, and write nothing, if they do not.
+    A partial run may have blocks without a receipt: missing.json, which is written first, names their rows.
+    Raise DamagedRun, and write nothing, if the rows do not add up.
     """
+    missing = cut.missing(receipts) if partial else []
     try:
-        _check(plan, cut, receipts)
+        _check(plan, [block for block in cut.blocks if block not in set(missing)], receipts)
     except DamagedRun:
         if not plan.folder.exists(PLAN):
             cut.save(plan)  # the folder was deleted during the run; --resume needs the plan to classify what is missing
@@ -72,7 +85,9 @@ def save_manifest(
     _abort_uploads(plan.folder, before=spent[0].started)
     content = {
         "fingerprint": plan.fingerprint,
+        "partial": bool(missing),
         "rows_in": cut.rows,
+        "rows_missing": sum(block.rows for block in missing),
         "rows_out": sum(receipt.rows for receipt in receipts),
         "bad_rows": sum(receipt.bad_rows for receipt in receipts),
         "bytes": sum(receipt.bytes for receipt in receipts),
@@ -85,9 +100,28 @@ def save_manifest(
         "stages": [list(stage) for stage in spent],
         "resumed": resumed,
         "versions": versions(),
+        "source": {"rows": cut.rows, "files": len(cut.source.files), "sha256": _digest_of(plan.identity["source"])},
+        "result": {"rows": sum(receipt.rows for receipt in receipts), "sha256": _digest_of_parts(receipts)},
+        "classifier": {"reference": plan.package.reference, "sha256": plan.package.digest},
+        "prediction": plan.prediction,
         "parts": [asdict(receipt) for receipt in receipts],
     }
+    if missing:
+        holes = holes_of(cut.source, missing)
+        plan.folder.write_json(MISSING, {"rows": content["rows_missing"], "blocks": len(missing), "holes": holes})
     plan.folder.write_json(MANIFEST, content)
+    if not missing:
+        plan.folder.delete(MISSING)
+
+
+def _digest_of(identity: object) -> str:
+    """SHA-256 in hex of the files' names, sizes and versions: that of their contents would need another pass."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _digest_of_parts(receipts: tuple[Receipt, ...]) -> str:
+    """SHA-256 in hex of the digests of all parts, in order."""
+    return hashlib.sha256("".join(receipt.sha256 for receipt in receipts).encode()).hexdigest()
 
 
 def _abort_uploads(folder: RunFolder, before: float) -> None:
@@ -103,9 +137,9 @@ def add_machines(folder: RunFolder, machines: dict[str, object]) -> None:
     folder.write_json(MANIFEST, folder.read_json(MANIFEST) | {"machines": machines})
 
 
-def _check(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...]) -> None:
+def _check(plan: Plan, blocks: Sequence[Block], receipts: tuple[Receipt, ...]) -> None:
     rows = {receipt.index: receipt.rows + receipt.bad_rows for receipt in receipts}
-    for block in cut.blocks:
+    for block in blocks:
         if rows.get(block.index) != block.rows:
             counted = rows.get(block.index, 0)
             raise DamagedRun(

@@ -46,6 +46,7 @@ class Cut:
             "seconds_a_row": self.seconds_a_row,
             "rows": self.rows,
             "files": [asdict(file) for file in self.source.files],
+            "prediction": plan.prediction,
             "block_fields": list(Block.__dataclass_fields__),
             "blocks": [list(astuple(block)) for block in self.blocks],
         }

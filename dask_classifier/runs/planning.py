@@ -55,6 +55,7 @@ class Plan:
     renew_after: Renewal | None = None
     resume: bool = False
     overwrite: bool = False
+    prediction: dict[str, Any] | None = None  # of its time and cost: for the record, and not for its identity
 
     def __repr__(self) -> str:
         words = self.words

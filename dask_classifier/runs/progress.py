@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..parts.receipts import Receipt
+from ..units import format_seconds
 from .places import Place, rows_by_name
 
 CLASSIFYING = "classifying"  # the stage in which a run's speed is measured
@@ -30,11 +31,26 @@ class Snapshot:
     rows_a_second: float
     seconds_left: float | None
     by_worker: dict[str, int] = field(default_factory=dict)  #: rows of finished blocks
+    finish_by: float | None = None  #: when it should have ended, in seconds since 1970
 
     @property
     def share(self) -> float:
         """The share of the rows that is done, from 0 to 1."""
         return min(1.0, self.done / self.rows) if self.rows else float(self.stage == "complete")
+
+    @property
+    def ends_at(self) -> float | None:
+        """When it ends at the current speed, in seconds since 1970; None if that is not known."""
+        return None if self.seconds_left is None or not self.rows else time.time() + self.seconds_left
+
+    @property
+    def pace(self) -> str:
+        """Whether it will end in time, in words; "" if no time was given or nothing is known."""
+        if self.finish_by is None or self.ends_at is None or self.done >= self.rows:
+            return ""
+        late = self.ends_at - self.finish_by
+        ends = time.strftime("%H:%M:%S", time.localtime(self.ends_at))
+        return f"ends {ends}, {f'{format_seconds(late)} late' if late > 0 else 'in time'}"
 
 
 class Finished(NamedTuple):
@@ -95,6 +111,7 @@ class Progress:
         self._by_place: Counter[Place] = Counter()
         self._under_way: dict[str, dict[int, tuple[int, int]]] = {}
         self._marks: deque[tuple[float, int]] = deque()
+        self._finish_by: float | None = None
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -106,6 +123,10 @@ class Progress:
     def stage(self, name: str) -> None:
         """Enter another stage: 'trying the classifier', 'finding rows', 'classifying' ..."""
         self._stage = name
+
+    def aim(self, finish_by: float | None) -> None:
+        """Record when the run should have ended, in seconds since 1970."""
+        self._finish_by = finish_by
 
     def classified(self, seconds: float) -> None:
         """Record the duration of the stage 'classifying' when all blocks are done; it now determines the speed."""
@@ -187,6 +208,7 @@ class Progress:
                 speed,
                 left,
                 rows_by_name(self._by_place),
+                self._finish_by,
             )
 
     def rows_by_worker(self, flying: Mapping[Place, int]) -> dict[str, int]:

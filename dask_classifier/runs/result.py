@@ -11,7 +11,7 @@ from ..parts.columns import Columns
 from ..parts.formats import CSV, CSV_GZ, FORMATS, format_of_file
 from ..parts.part_format import PartFormat
 from ..parts.receipts import Receipt
-from ..parts.run_folder import MANIFEST, PLAN, REPORT, RunFolder, part_name, quarantine_name
+from ..parts.run_folder import MANIFEST, MISSING, PLAN, REPORT, RunFolder, part_name, quarantine_name
 from ..rows.borders import scan_part
 from .manifest import Manifest
 from .verify import Verified, check_bytes, missing, verify
@@ -72,9 +72,9 @@ class Result:
         self.folder: RunFolder = RunFolder(output)
 
     def __repr__(self) -> str:
-        return (
-            f"<Result: {self.rows:,} rows, {self.bad_rows:,} bad rows, {len(self.receipts):,} parts in {self.output}>"
-        )
+        holes = f", {self.manifest['rows_missing']:,} rows missing" if self.partial else ""
+        counts = f"{self.rows:,} rows, {self.bad_rows:,} bad rows, {len(self.receipts):,} parts"
+        return f"<Result: {counts} in {self.output}{holes}>"
 
     def _repr_html_(self) -> str:
         places = {"output": self.output, "report": self.report}
@@ -99,6 +99,16 @@ class Result:
     def bad_rows(self) -> int:
         """Number of quarantined rows."""
         return self.manifest["bad_rows"]
+
+    @property
+    def partial(self) -> bool:
+        """Whether rows are missing, because the time was over: missing.json names them, and `resume` adds them."""
+        return self.manifest.get("partial", False)
+
+    @property
+    def missing(self) -> list[dict[str, Any]]:
+        """The rows that a partial run does not have: file, first_row and last_row (from 1), rows."""
+        return self.folder.read_json(MISSING)["holes"] if self.partial else []
 
     @property
     def columns(self) -> list[str]:

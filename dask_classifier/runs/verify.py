@@ -2,14 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import templating
 from ..errors import DamagedRun
 from ..parts.formats import CSV_GZ
 from ..parts.receipts import Receipt
-from ..parts.run_folder import PLAN, part_name, quarantine_name, receipt_name
+from ..parts.run_folder import MISSING, PLAN, part_name, quarantine_name, receipt_name
 from ..units import count_of, format_bytes
+from .holes import holes_of_plan
 
 if TYPE_CHECKING:
     from .result import Result
@@ -38,8 +39,9 @@ class Verified:
 
 def verify(result: "Result") -> Verified:
     """Read every part again. Raise DamagedRun for the first problem."""
-    _check_sums(result)
-    _check_names(result)
+    plan = result.folder.read_json(PLAN)
+    _check_sums(result, plan)
+    _check_names(result, set(range(len(plan["blocks"]))) - {receipt.index for receipt in result.receipts})
     digest = hashlib.sha256()
     for content in result.read_ahead(lambda receipt: _proven_content(result, receipt)):
         digest.update(content)
@@ -47,30 +49,56 @@ def verify(result: "Result") -> Verified:
     return Verified(*counts, digest.hexdigest())
 
 
-def _check_sums(result: "Result") -> None:
-    receipts, plan = result.receipts, result.folder.read_json(PLAN)
+def _check_sums(result: "Result", plan: dict[str, Any]) -> None:
+    receipts = result.receipts
     rows = sum(receipt.rows for receipt in receipts), sum(receipt.bad_rows for receipt in receipts)
     counts = (result.rows, result.bad_rows)
-    if rows != counts or sum(rows) != result.manifest["rows_in"] or sum(rows) != plan["rows"]:
+    total = sum(rows) + _check_missing(result, plan)
+    if rows != counts or total != result.manifest["rows_in"] or total != plan["rows"]:
         raise DamagedRun(
             f"The receipts of {result.output} do not add up to the manifest's rows.", "Run it again with --overwrite."
         )
-    if plan["fingerprint"] != result.manifest["fingerprint"] or len(plan["blocks"]) != len(receipts):
+    complete = result.partial or len(plan["blocks"]) == len(receipts)
+    if plan["fingerprint"] != result.manifest["fingerprint"] or not complete:
         raise DamagedRun(
             f"plan.json and manifest.json of {result.output} belong to different runs.",
             "Run it again with --overwrite.",
         )
 
 
-def _check_names(result: "Result") -> None:
-    """Check that the files of all receipts exist, and no others."""
+def _check_missing(result: "Result", plan: dict[str, Any]) -> int:
+    """Return the rows that a partial run does not have, once it is sure that missing.json names them."""
+    if not result.partial:
+        return 0
+    holes = holes_of_plan(plan, [receipt.index for receipt in result.receipts])
+    rows = sum(hole["rows"] for hole in holes)
+    stored = result.folder.read_json(MISSING)
+    if stored["holes"] != holes or stored["rows"] != rows:
+        raise DamagedRun(
+            f"{MISSING} of {result.output} does not name the rows that are missing.",
+            "Run the same command with --resume.",
+        )
+    return rows
+
+
+def _check_names(result: "Result", holes: set[int]) -> None:
+    """Check that the files of all receipts exist, and no others.
+
+    A block that is missing in a partial run (`holes`) may have files: a worker has finished it too late.
+    """
     expected = {name for receipt in result.receipts for name in _names(receipt, result.part_format.name)}
     present = {name for name in result.folder.sizes() if name.startswith(("parts/", "quarantine/"))}
-    wrong = sorted(present ^ expected)
+    late = {name for name in present - expected if _index(name) in holes}
+    wrong = sorted((present - late) ^ expected)
     if wrong:
         if wrong[0] in expected:
             raise missing(wrong[0], result.output)
         raise DamagedRun(f"{wrong[0]} of {result.output} does not belong to the run.", "Delete that file.")
+
+
+def _index(name: str) -> int:
+    """Return the number of the block of a part, a receipt or a quarantine file."""
+    return int(name.rpartition("-")[2].partition(".")[0])
 
 
 def _names(receipt: Receipt, part_format: str) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from .. import templating
 from ..parts.receipts import Receipt
 from ..parts.run_folder import PLAN
+from ..runs.account import account_of
 from ..runs.manifest import Stage
 from ..runs.places import place_names
 from ..runs.result import Result
@@ -78,6 +79,7 @@ class Figures:
     versions: dict[str, str]
     fingerprint: str
     machines: dict[str, Any] | None
+    account: dict[str, str]  # digests, cost and prediction as text, for people
 
     @property
     def slowest(self) -> list[BlockSpeed]:
@@ -87,7 +89,7 @@ class Figures:
     def as_json(self) -> dict[str, Any]:
         """Return the figures as a dict that can be written as JSON."""
         fields = asdict(self) | {"stages": [stage._asdict() for stage in self.stages]}
-        return {name: value for name, value in fields.items() if name != "words"}
+        return {name: value for name, value in fields.items() if name not in {"words", "account"}}
 
     def _repr_html_(self) -> str:
         return templating.table("Report", totals(self))
@@ -129,6 +131,7 @@ def figures(result: Result) -> Figures:
         versions=manifest["versions"],
         fingerprint=manifest["fingerprint"],
         machines=manifest.get("machines"),
+        account=account_of(manifest),
     )
 
 
@@ -218,4 +221,4 @@ def totals(run: Figures) -> dict[str, str]:
         left = run.machines["left"]
         ended = f"{run.machines['started']} started, {run.machines['terminated']} terminated"
         words["instances"] = ended + (f", not terminated: {', '.join(left)}" if left else "")
-    return words
+    return words | run.account

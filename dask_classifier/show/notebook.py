@@ -71,6 +71,8 @@ class CellProgress(Progress):
         times = {"time" if over else "time so far": format_seconds(time.monotonic() - self._began)}
         if now.seconds_left and now.done < now.rows and not over:
             times["estimated time left"] = format_seconds(now.seconds_left)
+        if now.pace and not over:
+            times["to finish in time"] = now.pace
         if over and self._dashboard:
             return progress_bar(now, "", times, notes={"dashboard while it ran": self._dashboard})
         return progress_bar(now, self._dashboard, times, link=self._dashboard.startswith("http"))

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ..parts.receipts import Receipt
 from ..parts.run_folder import REPORT
+from ..runs.account import account_of
 from ..runs.places import rows_by_worker
 from ..runs.progress import Progress, Snapshot
 from ..runs.result import Result
@@ -125,6 +126,8 @@ def describe(now: Snapshot, width: int | None = None) -> str:
     items = [f"{100 * now.done // now.rows}%", f"{now.done:,}/{now.rows:,} rows", f"{now.rows_a_second:,.0f} rows/s"]
     if now.seconds_left and now.done < now.rows:
         items.append(f"{format_seconds(now.seconds_left)} left")
+    if now.pace:
+        items.append(now.pace)
     if now.bad_rows:
         items.append(f"{now.bad_rows:,} bad")
     items.append(f"{now.blocks_done:,}/{now.blocks:,} blocks")
@@ -163,6 +166,7 @@ def summary(result: Result, seconds: float | None) -> RenderableType:
             "time": f"{format_seconds(seconds)}, of which {format_seconds(speed[0])} classifying",
             "speed": f"{speed[1]:,.0f} rows/s while classifying",
         }
+    lines |= account_of(result.manifest)
     workers = sorted(rows_by_worker(result.receipts).items(), key=lambda item: -item[1])
     lines |= {f"rows of {name}": f"{rows:,}" for name, rows in workers[:_MAX_WORKERS]}
     if len(workers) > _MAX_WORKERS:

@@ -254,32 +254,15 @@ def test_generate_fetch_and_formats(command, tmp_path, classifiers):
 
 def test_plan_touches_nothing(command, tmp_path):
     (tmp_path / "in.csv").write_bytes(b"".join(generate.csv_stream(0, 30_000)))
-    done = command("plan", "--rows", "10M", "--workers", 16, check=0)
+    done = command("plan", "--rows", "10M", "--workers", 16, "--sample", 0, check=0)
     assert "10,000,000" in done.stdout and "100,000 of 100 rows" in done.stdout and "at least 128" in done.stdout
-    done = command("plan", "--rows", "10M", "--block-rows", 5000, "--json", check=0)
+    done = command("plan", "--rows", "10M", "--block-rows", 5000, "--sample", 0, "--json", check=0)
     outlined = json.loads(done.stdout)
     assert (outlined["rows"], outlined["rows_precision"]) == (10_000_000, "exact")
     assert (outlined["blocks"], outlined["block_rows"], outlined["chunks"]) == (2000, 5000, 100_000)
-    outlined = json.loads(command("plan", "--input", "in.csv", *DEMO, "--json", check=0).stdout)
+    outlined = json.loads(command("plan", "--input", "in.csv", *DEMO, "--sample", 0, "--json", check=0).stdout)
     assert outlined["rows_precision"] == "about" and abs(outlined["rows"] - 30_000) < 1500
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
-
-
-def test_plan_measures_where_it_is_asked_to(command, tmp_path):
-    code = tmp_path / "mine.py"
-    code.write_text("import time\ndef f(df):\n    time.sleep(0.002 * len(df))\n    return [0] * len(df)\n")
-    done = command("plan", "--rows", "1M", "--workers", 10, "--classifier", "mine.py:f", "--measure", "--json", check=0)
-    measured = json.loads(done.stdout)
-    assert measured["ms_per_row"] >= 2 and measured["dollars"] is None
-    assert measured["seconds"] == pytest.approx(100 * measured["ms_per_row"]), "a million rows on ten processes"
-    code.write_text("def f(df):\n    return 1 / 0\n")
-    done = command("plan", "--rows", "1M", "--classifier", "mine.py:f", "--measure", check=1)
-    assert "raises an exception on every row" in done.stderr
-    code.write_text("import os\ndef f(df):\n    os._exit(3)\n")
-    done = command("plan", "--rows", "1M", "--classifier", "mine.py:f", "--measure", check=0)
-    assert "unknown: the trial classified no row" in done.stdout
-    assert "Cannot estimate" in command("plan", "--rows", "1M", "--cluster", "tcp://127.0.0.1:1", check=2).stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
 def test_python_m(tmp_path):

@@ -61,7 +61,7 @@ def test_a_slow_start_says_what_it_waits_for_and_shows_no_warning_of_others(ec2)
 def test_json_of_a_run_says_what_became_of_the_machines(ec2):
     words = ["--rows", "300", "--slowness", "1", "--output", "s3://bucket/as-json", "--json", "--quiet"]
     done = ec2.command(*words, check=0)
-    assert json.loads(done.stdout_text)["machines"] == {"started": 2, "terminated": 2, "left": []}
+    assert {"started": 2, "terminated": 2, "left": []}.items() <= json.loads(done.stdout_text)["machines"].items()
 
 
 def test_two_commands_that_make_a_cluster_larger_name_no_two_machines_alike(ec2):

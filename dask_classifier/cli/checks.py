@@ -1,0 +1,65 @@
+"""Checks of the options of a command against each other, before anything else is imported."""
+
+import re
+
+import click
+from click.core import ParameterSource
+
+from ..errors import UsageError
+from .options import INSTANCE_OPTIONS
+
+
+def typed(ctx: click.Context, names) -> list[str]:
+    """Return those of the options that were given on the command line, as opposed to the configuration."""
+    return [name for name in names if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+
+
+def check_cluster(ctx: click.Context, cluster: str, workers: int | None) -> None:
+    """Raise UsageError for a cluster that does not exist, and for options that have no effect with it."""
+    is_remote = cluster not in {"local", "inline"}
+    if is_remote and cluster != "ec2" and "://" not in cluster and not _is_named_cluster(cluster):
+        raise UsageError(
+            f"{cluster!r} is not a cluster.",
+            "Give local, inline, ec2, an address (tcp://host:8786), or the name of a cluster of `up`.",
+        )
+    has_workers = cluster in {"local", "ec2"} or (cluster == "inline" and workers == 1)
+    if not has_workers and typed(ctx, ["workers"]):
+        raise UsageError(f"--workers {workers} has no effect with the cluster {cluster}.", "Leave --workers out.")
+    if "://" not in cluster and typed(ctx, ["worker_timeout"]):
+        raise UsageError(f"--worker-timeout has no effect with the cluster {cluster}.", "Leave it out.")
+    check_instance_options(ctx, cluster)
+    if is_remote:
+        _check_reach(ctx, cluster)
+
+
+def check_instance_options(ctx: click.Context, cluster: str) -> None:
+    """Raise UsageError for an option of instances where there are none."""
+    if cluster != "ec2" and (unused := typed(ctx, INSTANCE_OPTIONS)):
+        name = unused[0].replace("_", "-")
+        raise UsageError(f"--{name} has no effect with the cluster {cluster}.", "Leave it out, or use --cluster ec2.")
+
+
+def _is_named_cluster(name: str) -> bool:
+    """Return whether a cluster with this name was started with `up` on this computer."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+        return False
+    from ..ec2 import named_clusters
+
+    return named_clusters.path(name).exists()
+
+
+def _check_reach(ctx: click.Context, cluster: str) -> None:
+    """Raise UsageError if a remote cluster cannot reach the files: instances on EC2 cannot reach local ones."""
+    output, inputs = ctx.params["output"], ctx.params["input"] or ()
+    if not output:
+        raise UsageError(
+            "A remote cluster needs an output that all its workers can reach.", "Use --output s3://bucket/folder."
+        )
+    if "://" in cluster:
+        return
+    for what, url in [("output", output), *(("input", url) for url in inputs)]:
+        if "://" not in url or url.startswith(("file:", "local:")):
+            raise UsageError(
+                f"The instances of the cluster {cluster} cannot reach the {what} {url}, which is on this computer.",
+                f"Use --{what} s3://bucket/...",
+            )

@@ -1,0 +1,68 @@
+"""Where a run could be: this computer, and clusters on EC2 of several sizes with their prices."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..ec2 import prices
+from ..ec2.aws import Aws
+from ..ec2.placement import find_placement
+from ..ec2.prices import Hourly
+from ..ec2.spec import ClusterSpec
+from ..units import count_of
+from .estimate import EC2, LOCAL
+
+SIZES = (1, 2, 4, 8, 16, 32, 64)  # instances, unless a number is given
+# guesses until there are runs on EC2: boot 1 to 2 minutes, the pull of an image of 200 MB or more, joining
+EC2_START_SECONDS, EC2_END_SECONDS = 240.0, 60.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place of some size; `price` is None where nothing is paid."""
+
+    where: str
+    instances: int
+    processes: int
+    label: str
+    price: Hourly | None = None
+
+
+def here(processes: int, cores: int) -> Place:
+    """This computer."""
+    shared = "" if processes <= cores else f", {processes} processes"
+    return Place(LOCAL, 0, processes, f"here, {count_of(min(processes, cores), 'core')}{shared}")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Clusters on EC2 of any number of instances."""
+
+    instance_type: str
+    processes: int  # of one instance
+    price_of: Callable[[int], Hourly]
+    note: str
+
+    def place(self, instances: int) -> Place:
+        """Return the cluster of this number of workers."""
+        label = f"{instances} x {self.processes}"
+        return Place(EC2, instances, instances * self.processes, label, self.price_of(instances))
+
+
+def asked(spec: ClusterSpec) -> Fleet:
+    """Return what EC2 offers for a cluster. AWS is asked; nothing is launched. Raises ClusterError or UsageError."""
+    aws = Aws(spec.region)
+    aws.credentials()
+    placement = find_placement(aws, spec)
+    price_of = functools.cache(lambda workers: prices.hourly(aws, spec, placement, workers))
+    offer = placement.offers["worker"][0]
+    note = f"instances: {offer.market} {offer.type} in {aws.region}, {price_of(1).source}"
+    return Fleet(offer.type, placement.processes(spec), price_of, note)
+
+
+def unasked(spec: ClusterSpec) -> Fleet:
+    """Return the same without asking AWS: on-demand prices of the package's table."""
+    kind = spec.instance_type[0]
+    price_of = functools.cache(lambda workers: prices.from_table(spec, workers))
+    note = f"instances: {kind}, {price_of(1).source}; AWS was not asked: --cluster ec2 does that"
+    return Fleet(kind, spec.processes_per_worker or prices.vcpus(kind), price_of, note)

@@ -1,0 +1,81 @@
+"""Which of several places and sizes a run should have, by time and money, and why."""
+
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
+
+from ..units import format_dollars
+from .estimate import EC2, HOUR, LOCAL, Choice, clock
+from .target import Target
+
+
+def recommend(
+    choices: Sequence[Choice], target: Target, places: Container[str] = (LOCAL, EC2)
+) -> tuple[int | None, str]:
+    """Return the number of the cheapest choice that surely meets the target, or None, and the reason in words.
+
+    Without a target, it is the cheapest one within an hour, or the fastest one if none is.
+    """
+    within = target if target.is_given else Target(finish_by=time.time() + HOUR)
+    possible = [number for number, choice in enumerate(choices) if choice.where in places]
+    met = [number for number in possible if within.is_met(choices[number])]
+    cheapest = _cheapest(choices)
+    if met:
+        best = min(met, key=cheapest)
+        return best, _reason(choices[best], target)
+    fastest = min(possible, key=lambda number: choices[number].seconds.high)
+    if not target.is_given:
+        return fastest, f"nothing surely ends within an hour; {_named(choices[fastest])} is the fastest"
+    return None, _what_it_takes([choices[number] for number in possible], target)
+
+
+def _cheapest(choices: Sequence[Choice]) -> Callable[[int], tuple]:
+    """Return a key: dollars, with unknown ones last, then instances."""
+    return lambda number: (
+        choices[number].dollars is None,
+        choices[number].dollars or 0.0,
+        choices[number].instances,
+        choices[number].seconds.mid,
+    )
+
+
+def _named(choice: Choice) -> str:
+    return "here" if choice.where == LOCAL else choice.label
+
+
+def _reason(choice: Choice, target: Target) -> str:
+    if choice.where == LOCAL:
+        return (
+            "run it here: " + ("it meets the target" if target.is_given else "it ends within an hour") + " for nothing"
+        )
+    if target.finish_by:
+        return f"{choice.label}: the cheapest that surely ends by {clock(target.finish_by)}"
+    if target.budget:
+        return f"{choice.label}: the cheapest within ${format_dollars(target.budget)}"
+    return f"{choice.label}: the cheapest that surely ends within an hour"
+
+
+def _what_it_takes(choices: Sequence[Choice], target: Target) -> str:
+    """Say what is possible, and what the target would need."""
+    in_time = [choice for choice in choices if replace(target, budget=None).is_met(choice)]
+    in_budget = [choice for choice in choices if replace(target, finish_by=None).is_met(choice)]
+    if in_time and in_budget:
+        earliest = clock(min(choice.late for choice in in_budget))
+        return (
+            f"what surely ends by {clock(target.finish_by)} costs at least ${_least(in_time)}, and what stays within "
+            f"${format_dollars(target.budget)} ends by {earliest} at the earliest"
+        )
+    parts = []
+    if not in_time:
+        fastest = min(choices, key=lambda choice: choice.late)
+        ends = f"the fastest, {_named(fastest)}, ends by {clock(fastest.late)}"
+        parts.append(f"nothing surely ends by {clock(target.finish_by)}; {ends}")
+    if not in_budget:
+        within = f"nothing on EC2 surely stays within ${format_dollars(target.budget)}"
+        parts.append(f"{within}; it takes at least ${_least(choices)}")
+    return "; ".join(parts)
+
+
+def _least(choices: Sequence[Choice]) -> str:
+    """Return the lowest amount that a choice may cost, as text."""
+    return format_dollars(min((choice.most for choice in choices if choice.most), default=0.0))

@@ -1,0 +1,80 @@
+"""EC2 in rehearsal: a cluster that time and budget choose, that grows, and the account of what it has cost."""
+
+import json
+
+import pytest
+
+ROWS = ["--rows", "600", "--slowness", "1", "--block-rows", "100"]
+SLEEPY = """
+import time
+
+def classify(chunk):
+    time.sleep(0.01 * len(chunk))
+    return chunk["SKU"].str.len().rename("CLASSIFICATION")
+"""
+
+
+def manifest_of(ec2, name):
+    return json.loads(ec2.client("s3").get_object(Bucket="bucket", Key=f"{name}/manifest.json")["Body"].read())
+
+
+def nothing_was_launched(ec2):
+    return not ec2.events("call", call="RunInstances") and not ec2.events("call", call="CreateSecurityGroup")
+
+
+def test_time_chooses_the_cluster_and_the_account_says_what_it_cost(ec2):
+    words = [*ROWS, "--finish-in", "40m", "--budget", "5", "--yes", "--output", "s3://bucket/chosen"]
+    done = ec2.command(*words, "--json", check=0)
+    assert "> 1 x 2" in " ".join(done.stderr_text.split()), done.stderr_text
+    told = json.loads(done.stdout_text)
+    machines, predicted = told["machines"], told["prediction"]
+    assert (predicted["where"], predicted["instances"], predicted["processes"]) == ("ec2", 1, 2)
+    assert {one["type"] for one in machines["instances"]} == {"c7i.large", "t3.small"}
+    assert all(one["id"].startswith("i-") and one["seconds"] > 0 for one in machines["instances"])
+    assert machines["instance_seconds"] == pytest.approx(sum(one["seconds"] for one in machines["instances"]))
+    assert 0 < machines["dollars"] < 0.05 and "a table of" in machines["price_source"]
+    assert "per million rows; an estimate from" in done.stderr_text and "predicted" in done.stderr_text
+    report = ec2.command("report", "s3://bucket/chosen", check=0).stdout_text
+    assert "per million rows" in report and "digests" in report
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--finish-in", "40m"], "Nobody can be asked"),
+        (["--finish-in", "10s", "--yes"], "cannot meet its time or its budget: nothing surely ends by"),
+        (
+            ["--finish-in", "40m", "--budget", "0.001", "--yes"],
+            "nothing on EC2 surely stays within $0.001; it takes at least $0.0",
+        ),
+        (["--workers", "2", "--budget", "0.001"], "nothing on EC2 surely stays within $0.001"),
+        (["--budget", "5", "--instance-type", "c5.metal", "--workers", "1"], "No price is known"),
+    ],
+)
+def test_what_cannot_be_met_launches_nothing(options, message, ec2):
+    done = ec2.command(*ROWS, *options, "--output", "s3://bucket/refused", check=2)
+    assert message in done.stderr_text and "Hint: " in done.stderr_text, done.stderr_text
+    assert nothing_was_launched(ec2)
+    assert not ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix="refused").get("Contents")
+
+
+def test_a_run_that_would_be_late_lets_its_cluster_grow_once(ec2):
+    (ec2.folder / "sleepy.py").write_text(SLEEPY)
+    rows = ["--rows", "8000", "--block-rows", "100", "--classifier", "sleepy.py:classify"]
+    words = [*rows, "--workers", "1", "--finish-in", "1s", "--scale-up-to", "2", "--output", "s3://bucket/grown"]
+    done = ec2.command(*words, check=0)
+    assert done.stderr_text.count("the run will end about") == 1
+    assert done.stderr_text.count("the cluster grows to 2 workers, at about $0.2") == 1, done.stderr_text
+    assert "Started 3 instances, 3 terminated" in done.stderr_text
+    workers = {part["worker"] for part in manifest_of(ec2, "grown")["parts"]}
+    assert workers == {"worker-0", "worker-1"}
+
+
+def test_prices_are_in_the_plan_even_where_aws_is_not_asked(command):
+    """A computer without credentials: dollars from the table, for us-east-1, said so; and unknown ones are no zeros."""
+    words = ["plan", "--rows", "100k", "--slowness", "1", "--sample", "100", "--finish-in", "5h"]
+    done = command(*words, check=0)
+    assert "a table of on-demand prices of" in done.stdout and "AWS was not asked" in done.stdout
+    told = json.loads(command(*words, "--json", check=0, env={"DASK_CLASSIFIER__REGION": "eu-central-1"}).stdout)
+    assert told["options"][0]["dollars"] == 0 and told["options"][1]["dollars"] is None
+    assert any("only us-east-1" in note for note in told["notes"])

@@ -1,0 +1,129 @@
+"""The simulation of a run, and what is recommended: on numbers, without a cluster."""
+
+import time
+
+import numpy as np
+import pytest
+
+from dask_classifier.classifier.job import Measured
+from dask_classifier.ec2.prices import Hourly
+from dask_classifier.errors import UsageError
+from dask_classifier.planner.estimate import EC2, LOCAL, Choice, Range
+from dask_classifier.planner.recommendation import recommend
+from dask_classifier.planner.sample import Measurements
+from dask_classifier.planner.simulation import simulate, work_of
+from dask_classifier.planner.target import Target
+from dask_classifier.rows.source import Block
+
+
+def test_blocks_go_to_the_first_free_process():
+    """Durations 3, 1, 1, 1, 2 on two processes: the second one does 1, 1, 1; the last starts at 3."""
+    schedule = simulate(np.array([3.0, 1, 1, 1, 2]), 2)
+    assert schedule.seconds == pytest.approx(5, abs=0.05) and schedule.tail == pytest.approx(2, abs=0.05)
+    assert schedule.busy == pytest.approx(0.8, abs=0.01)
+
+
+def test_each_process_but_one_loads_the_classifier_first():
+    assert simulate(np.ones(4), 4, first_seconds=10).seconds == pytest.approx(4, abs=0.05), "one process does them all"
+    assert simulate(np.ones(4), 4, block_seconds=0.5).seconds == pytest.approx(1.5, abs=0.05)
+
+
+def test_the_time_per_row_along_a_sorted_source():
+    """Rows become slower toward the end: later blocks of the same size take longer, and the mean stays."""
+    blocks = [Block(index, 100, 100 * index) for index in range(50)]
+    work = work_of(blocks, [0.001, 0.002, 0.003, 0.004, 0.005])
+    assert work.sum() == pytest.approx(5000 * 0.003) and work[-1] > 4 * work[0]
+    assert list(work) == sorted(work)
+
+
+def measured(*seconds_a_row):
+    """Calls of 100 rows, from one fifth after the other."""
+    calls = [(number % 5, Measured(100, 100 * each, 100 * each, None)) for number, each in enumerate(seconds_a_row)]
+    return Measurements(tuple(calls))
+
+
+def test_a_source_that_is_sorted_is_no_scatter():
+    """A straight line through the fifths of one round, and the differences between fifths of several."""
+    assert measured(1, 2, 3, 4, 5).relative_error == pytest.approx(0)
+    assert measured(*2 * [1, 2, 3, 4, 5]).relative_error == pytest.approx(0)
+    assert measured(*2 * [1, 2, 3, 4, 5]).seconds_a_row == 3
+
+
+def test_the_error_of_the_mean_is_that_of_statistics():
+    """Seconds that scatter by a tenth, in four rounds: a tenth over the root of 20 calls."""
+    drawn = np.random.default_rng(0).normal(1, 0.1, (400, 20))
+    errors = [measured(*calls).relative_error for calls in drawn]
+    assert np.mean(errors) == pytest.approx(0.1 / np.sqrt(20), rel=0.05)
+
+
+def choice(where, instances, minutes, dollars):
+    seconds = Range(55 * minutes, 60 * minutes, 65 * minutes)
+    now = time.time()
+    return Choice(where, instances, 2, seconds, dollars, now + 60 * minutes, 0, 0, 100, 0, f"{instances} x 16")
+
+
+def choices():
+    return [choice(LOCAL, 0, 120, 0.0), choice(EC2, 1, 50, 0.66), choice(EC2, 2, 30, 0.71), choice(EC2, 8, 12, 1.02)]
+
+
+@pytest.mark.parametrize(
+    ("target", "number"),
+    [
+        ({}, 1),  # within an hour
+        ({"finish_in": "3h"}, 0),
+        ({"finish_in": "52m"}, 2),  # the first may end after 54 minutes
+        ({"finish_in": "20m"}, 3),
+        ({"finish_in": "5m"}, None),
+        ({"finish_in": "20m", "budget": "1"}, None),
+        ({"finish_in": "20m", "budget": "$1.2"}, 3),
+        ({"budget": "0.5"}, 0),
+    ],
+)
+def test_the_cheapest_that_surely_meets_the_target(target, number):
+    assert recommend(choices(), Target.of(**target))[0] == number
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ({"finish_in": "5m"}, ["nothing surely ends by", "the fastest, 8 x 16, ends by"]),
+        ({"finish_in": "5m", "budget": 0.3}, ["nothing surely ends by"]),
+        ({"finish_in": "20m", "budget": 1}, ["costs at least $1.1", "what stays within $1.00 ends by"]),
+    ],
+)
+def test_what_cannot_be_met_says_what_it_takes(target, words):
+    number, why = recommend(choices(), Target.of(**target))
+    assert number is None and all(text in why for text in words), why
+    number, why = recommend(choices(), Target.of(budget=0.3), places={EC2})
+    assert number is None and why == "nothing on EC2 surely stays within $0.30; it takes at least $0.71"
+
+
+def test_a_choice_without_a_price_is_never_the_cheapest():
+    unpriced = choice(EC2, 1, 20, None)
+    assert recommend([unpriced, choices()[2]], Target.of(finish_in="45m"))[0] == 1
+    assert recommend([unpriced], Target.of(finish_in="45m", budget=3))[0] is None
+
+
+def test_a_clock_time_that_has_passed_is_tomorrows():
+    now = time.localtime()
+    passed = Target.of(finish_by=f"{now.tm_hour:02d}:{now.tm_min:02d}")
+    assert passed.tomorrow and 86_000 < passed.finish_by - time.time() <= 90_000  # a day with an hour more
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"finish_by": "25:00"}, "is not a time of day"),
+        ({"finish_by": "noon"}, "is not a time of day"),
+        ({"finish_by": "15:50", "finish_in": "5m"}, "Two times are given"),
+        ({"budget": "free"}, "is not a budget"),
+        ({"budget": 0}, "is not a budget"),
+    ],
+)
+def test_bad_targets(options, message):
+    with pytest.raises(UsageError, match=message):
+        Target.of(**options)
+
+
+def test_a_minute_is_paid_at_least():
+    assert Hourly(60.0, "a test").cost(1) == 1.0

@@ -1,0 +1,207 @@
+"""Runs that end by the clock or by their budget: what is there and what is missing are all rows."""
+
+import json
+import time
+
+import pytest
+from generated_csv import csv_of
+from reference import reference
+
+import dask_classifier as dc
+from dask_classifier.errors import DamagedRun, LimitReached
+from dask_classifier.runs import limits
+from dask_classifier.runs.limits import Limits, Watch
+
+SLEEPY = """
+import time
+
+def classify(chunk):
+    time.sleep(0.002 * len(chunk))
+    return chunk.assign(LENGTH=chunk["SKU"].str.len())
+"""
+
+
+@pytest.fixture
+def sleepy(tmp_path):
+    (tmp_path / "sleepy.py").write_text(SLEEPY)
+    return f"{tmp_path}/sleepy.py:classify"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with dc.LocalCluster(2, dashboard_address="127.0.0.1:0") as cluster:
+        yield cluster
+
+
+def rows_of(result):
+    """Check a run, and return its rows, bad rows and missing rows."""
+    verified = result.verify()
+    missing = sum(hole["rows"] for hole in result.missing)
+    assert missing == result.manifest["rows_missing"]
+    return verified.rows, verified.bad_rows, missing
+
+
+class Clock:
+    """Stands in for the module `time` in limits.py: the hour strikes when a run has finished some blocks."""
+
+    def __init__(self, blocks):
+        self.blocks, self.late = blocks, 0.0
+
+    def time(self):
+        return time.time() + self.late
+
+    def progress(self):
+        clock = self
+
+        class Striking(dc.Progress):
+            def finished(self, receipt):
+                super().finished(receipt)
+                if self.snapshot().blocks_done >= clock.blocks:
+                    clock.late = 3600.0
+
+        return Striking()
+
+
+@pytest.fixture
+def published(sleepy, tmp_path, cluster, monkeypatch):
+    """Run until some blocks are finished, and publish what is there."""
+
+    def publish(blocks, name="run", **source):
+        clock = Clock(blocks)
+        monkeypatch.setattr(limits, "time", clock)
+        source = source or {"rows": 400}
+        plan = dc.plan(classifier=sleepy, output=tmp_path / name, chunk_rows=20, block_rows=20, **source)
+        clock.late = 3600.0 * (blocks == 0)
+        options = Limits(finish_by=time.time() + 1800, partial=True)
+        return plan, dc.run(plan, cluster, limits=options, progress=clock.progress())
+
+    return publish
+
+
+@pytest.mark.parametrize("blocks", range(21))
+def test_at_every_moment_rows_and_holes_are_all_rows(blocks, published, cluster, run_bytes):
+    """The time is over after no block, after one, ..., after all; then the rest is classified."""
+    plan, result = published(blocks)
+    rows, _, missing = rows_of(result)
+    assert rows + missing == 400 and result.partial == bool(missing)
+    assert 20 * blocks <= rows <= 20 * (blocks + 2), "two processes"
+    assert ("rows missing" in repr(result)) == ("rows missing" in result.words) == result.partial
+    done = dc.run(plan, cluster, resume=True)
+    assert rows_of(done) == (400, 0, 0) and not done.folder.exists("missing.json")
+    assert run_bytes(plan.output) == reference(csv_of(400), lengths)
+
+
+def lengths(chunk):
+    return chunk.assign(LENGTH=chunk["SKU"].str.len())
+
+
+def test_holes_name_files_and_rows(published, tmp_path):
+    names = ("a.csv", "b.csv")
+    for name in names:
+        (tmp_path / name).write_bytes(csv_of(600))
+    _, result = published(20, input=[tmp_path / name for name in names])
+    first, last = result.missing[0], result.missing[-1]
+    assert first["file"].endswith("a.csv") and first["first_row"] > 1
+    assert last["file"].endswith("b.csv") and last["last_row"] == 600
+    for hole in result.missing:
+        assert hole["rows"] == hole["last_row"] - hole["first_row"] + 1 and hole["first_row"] % 20 == 1
+
+
+def test_a_list_of_holes_that_was_changed_is_found(published, tmp_path):
+    _, result = published(10)
+    file = tmp_path / "run/missing.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"holes": content["holes"][1:]}))
+    with pytest.raises(DamagedRun, match="does not name the rows that are missing"):
+        result.verify()
+
+
+def test_a_part_that_came_too_late_is_no_damage(published, tmp_path):
+    _, result = published(10)
+    (tmp_path / "run/parts/part-00019.csv.gz").write_bytes(b"late")
+    assert result.verify().rows == result.rows
+    (tmp_path / "run/parts/part-00020.csv.gz").write_bytes(b"of another run")
+    with pytest.raises(DamagedRun, match="does not belong to the run"):
+        result.verify()
+
+
+@pytest.mark.parametrize("given", [{"max_time": 1800}, {"budget": 10, "dollars_per_hour": 10}])
+def test_a_limit_stops_a_run_that_can_be_resumed(given, sleepy, tmp_path, cluster, monkeypatch):
+    """An hour passes after twenty blocks: the time is over, or ten dollars are spent."""
+    clock = Clock(20)
+    monkeypatch.setattr(limits, "time", clock)
+    plan = dc.plan(rows=1000, output=tmp_path / "run", classifier=sleepy, chunk_rows=20, block_rows=20)
+    with pytest.raises(LimitReached, match=r"2\d of 50 blocks are finished") as caught:
+        dc.run(plan, cluster, limits=Limits(**given), progress=clock.progress())
+    assert caught.value.exit_code == 6 and not (tmp_path / "run/manifest.json").exists()
+    result = dc.run(plan, cluster, resume=True)
+    assert 20 <= len(result.manifest["resumed"]) <= 22 and result.verify().rows == 1000
+
+
+def test_a_run_with_time_enough_is_complete(sleepy, tmp_path, cluster):
+    plan = dc.plan(rows=400, output=tmp_path / "run", classifier=sleepy, chunk_rows=20, block_rows=20)
+    limits = Limits(finish_by=time.time() + 600, partial=True, max_time=600, budget=3600, dollars_per_hour=1)
+    result = dc.run(plan, cluster, limits=limits)
+    assert not result.partial and result.missing == [] and not (tmp_path / "run/missing.json").exists()
+
+
+def test_it_says_early_that_it_will_be_late(sleepy, tmp_path, cluster):
+    class Listener(dc.Progress):
+        def __init__(self):
+            super().__init__()
+            self.notes, self.paces = [], set()
+
+        def note(self, text):
+            now = self.snapshot()
+            self.notes.append((now.share, text))
+            self.paces.add(now.pace)
+
+    plan = dc.plan(rows=2500, output=tmp_path / "run", classifier=sleepy, chunk_rows=20, block_rows=20)
+    listener = Listener()
+    result = dc.run(plan, cluster, limits=Limits(finish_by=time.time() + 1), progress=listener)
+    ((share, text),) = [(share, text) for share, text in listener.notes if "the run will end about" in text]
+    assert share < 0.9 and "after" in text and result.rows == 2500, "said once, early, and it went on"
+    assert any(pace.endswith("late") for pace in listener.paces)
+
+
+def test_a_watch_counts_dollars_over_a_change_of_price():
+    watch = Watch(Limits(budget=10, dollars_per_hour=3600, price_of=lambda workers: 3600.0 * workers), time.time() - 2)
+    assert watch.dollars == pytest.approx(2, abs=0.2)
+    watch.grown(3)
+    time.sleep(0.5)
+    assert watch.dollars == pytest.approx(3.5, abs=0.3)
+    assert watch.warnings(None, 0.5) == []
+    watch = Watch(Limits(budget=10, dollars_per_hour=3600), time.time() - 9.2)
+    assert ["of the budget of $10.00 is spent" in text for text in watch.warnings(None, 0.5)] == [True]
+    assert watch.warnings(None, 0.6) == [], "once"
+
+
+def test_the_command(command, tmp_path):
+    """Exit codes 6 and 7, and --resume after each."""
+    (tmp_path / "sleepy.py").write_text(SLEEPY)
+    words = ["--rows", 8000, "--classifier", "sleepy.py:classify", "--chunk-rows", 20, "--block-rows", 20]
+    words += ["--workers", 2, "--output", "run with a space"]
+    done = command(*words, "--max-time", "2s", check=6)
+    assert "Stopped by --max-time" in done.stderr and "--resume" in done.stderr
+    done = command(*words, "--resume", "--finish-in", "4s", "--partial", check=7)
+    assert "were not classified in time" in done.stderr and "rows missing" in done.stderr
+    assert command("verify", "run with a space", check=0).stdout.startswith("Verified: ")
+    command(*words, "--resume", check=0)
+    assert "8,000 rows" in command("verify", "run with a space", check=0).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--partial"], "--partial has no effect without a time"),
+        (["--scale-up-to", 4, "--finish-in", "1m"], "--scale-up-to has no effect"),
+        (["--finish-in", "1h"], "Nobody can be asked"),
+        (["--finish-in", "1ms", "--yes"], "cannot meet its time or its budget"),
+        (["--finish-by", "7 o'clock", "--yes"], "is not a time of day"),
+        (["--budget", "1", "--cluster", "inline"], "--budget has no effect"),
+        (["--max-time", "soon"], "is not a time"),
+    ],
+)
+def test_bad_limits(options, message, command, tmp_path):
+    done = command("--rows", 500, "--slowness", 1, "--output", "run", *options, check=2)
+    assert message in done.stderr and "Hint: " in done.stderr and not (tmp_path / "run").exists()
