@@ -12,13 +12,14 @@ Each case is predicted cold, from its sample alone, and warm, with one earlier r
 import argparse
 import datetime
 import itertools
+import json
 import os
 import platform
 import shutil
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from dask_classifier.planner.sample import PLACES, STRATA, Measurements, Sample
 from dask_classifier.planner.simulation import LOCAL_BLOCK_SECONDS, blocks_of, simulate
 from dask_classifier.rows.source import Marks
 
+RAW = Path(__file__).parents[1] / "build" / "calibration.json"
 PAGE = Path(__file__).parents[1] / "docs" / "figures" / "calibration.md"
 CODE = """
 import time
@@ -227,6 +229,8 @@ def page(outcomes, seconds):
         "In simulated runs, the speed of processes scatters by 3 % from run to run, and by 2 % from block to block.",
         "",
     ]
+    inside = sum(outcome.inside for outcome in outcomes)
+    lines += [f"Of all {len(outcomes)} ranges, {inside} ({inside / len(outcomes):.0%}) held the truth.", ""]
     for title, some in parts.items():
         lines += [f"## {title}", "", *table(some), ""]
     lines += [
@@ -248,6 +252,8 @@ def main():
     began = time.time()
     with tempfile.TemporaryDirectory() as folder:
         outcomes = [*real_runs(Path(folder), options.repeat), *simulated_runs(2 * options.repeat)]
+    RAW.parent.mkdir(exist_ok=True)
+    RAW.write_text(json.dumps([asdict(outcome) for outcome in outcomes], default=float))
     text = page(outcomes, time.time() - began)
     print(text)
     if options.write:

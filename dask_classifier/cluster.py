@@ -27,6 +27,7 @@ from .ec2.launcher import Fleet
 from .ec2.named_clusters import NamedCluster
 from .ec2.nodes import GRACE_SECONDS, Scheduler, Worker
 from .ec2.placement import Placement, find_placement
+from .ec2.reasons import own_error
 from .ec2.signals import never_failing, raise_on_signals, uninterrupted
 from .ec2.spec import ClusterSpec, spec_of
 from .errors import ClusterError, DaskClassifyError
@@ -92,7 +93,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
             self._up = time.time()
         except BaseException as error:
             self._teardown()
-            raise _own(error) from error
+            raise own_error(error) from error
 
     def __enter__(self) -> Self:
         return super().__enter__()  # Dask's method has no type
@@ -106,7 +107,7 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
             self._adopt(kept)
         except BaseException as error:
             self._teardown()
-            raise _own(error) from error
+            raise own_error(error) from error
         return self
 
     def _begin(self, spec: ClusterSpec, say: Callable[[str], None], kept: NamedCluster | None = None) -> None:
@@ -291,9 +292,15 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
         """How long a client waits for the scheduler, which may be busy while all workers join."""
         return self.spec.bring_up_limit
 
-    def grow(self, workers: int) -> None:
-        """Launch instances until there is this number of workers, without waiting for them."""
-        self.scale(workers)
+    def grow(self, workers: int) -> bool:
+        """Launch instances until there is this number of workers, without waiting; return whether there were fewer."""
+        is_larger = workers > len(self.worker_spec)
+        self.scale(max(workers, len(self.worker_spec)))
+        return is_larger
+
+    def cost(self) -> tuple[float, float] | None:
+        """Return what the instances have cost so far, and cost per hour, in $; None without a price."""
+        return self.fleet.cost()
 
     def wait_until_ready(self) -> None:
         """Wait until `min_workers` have joined. Raises ClusterError."""
@@ -386,15 +393,3 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
 
 def _number(name: str) -> int:
     return int(name.rpartition("-")[2])
-
-
-def _own(error: BaseException) -> BaseException:
-    """Return the original error, which Dask wraps in others when a cluster fails to start."""
-    inner = error
-    while inner and not isinstance(inner, DaskClassifyError | KeyboardInterrupt | SystemExit):
-        inner = inner.__cause__
-    if inner or not isinstance(error, Exception):
-        return inner or error
-    return ClusterError(
-        f"The cluster could not be started: {type(error).__name__}: {error}.", "Nothing is left running."
-    )

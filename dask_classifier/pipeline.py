@@ -1,6 +1,5 @@
 """`run(plan, cluster)`: map blocks over the cluster, collect receipts, write the manifest."""
 
-import statistics
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
@@ -16,11 +15,12 @@ from .engine.connect import connect
 from .engine.executors import Executor
 from .engine.prepare import prepare, restore_copies
 from .errors import BlocksFailed, DaskClassifyError, LimitReached, ProcessDied, TooManyBadRows, UsageError
+from .pace import Pace
 from .parts.receipts import Receipt
 from .parts.run_folder import REPORT
 from .rows.source import Block, Source
 from .runs.earlier import Earlier, look
-from .runs.limits import FINISH_BY, Limits, Watch
+from .runs.limits import Limits, Watch
 from .runs.manifest import add_machines, save_manifest
 from .runs.plan_file import Cut
 from .runs.planning import Input, Plan, new_run_id
@@ -29,7 +29,6 @@ from .runs.progress import CLASSIFYING, Beginning, Progress
 from .runs.result import Result, open_run
 from .runs.stages import Stages
 from .show import notebook, report
-from .units import count_of
 
 _LETHAL = 3  # the run stops if its first blocks, this many, all kill their processes
 
@@ -174,7 +173,7 @@ def _run(
             beginning = Beginning.of(cut.rows, len(cut.blocks), earlier.receipts)
             executor.tell(beginning=beginning, finish_by=limits.finish_by)
             stages.enter(CLASSIFYING)
-            watch = Watch(limits, stages.entered[0][1])
+            watch = Watch(limits, stages.entered[0][1], executor.instances.cost)
             receipts = _classify(plan, cut, earlier.receipts, executor, progress, watch)
             if partial := watch.stopped_by and len(receipts) < len(cut.blocks):
                 executor.close()  # so that no block is finished any more
@@ -192,7 +191,7 @@ def _run(
 
 def _stop_unless_partial(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], watch: Watch) -> None:
     """Raise LimitReached, unless what is there at this time is to be published."""
-    if watch.stopped_by == FINISH_BY and watch.limits.partial:
+    if watch.publishes:
         return
     spent = f", after about ${watch.dollars:.2f}" if watch.dollars else ""
     raise LimitReached(
@@ -260,7 +259,7 @@ def _classify(
     job = plan.job(plan.max_bad.of(cut.rows), cut.fingerprint(plan))
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}
     bad_rows = _Budget(job.max_bad_rows, done)
-    pace = _Pace(cut, executor, progress, watch)
+    pace = Pace(cut, executor, progress, watch)
     arguments = ((job, cut.source.files[block.file], block) for block in pace.in_time(cut.missing(done)))
     with closing(executor.each(CLASSIFY_BLOCK, arguments, plan.block_timeout, watch.is_over)) as outcomes:
         for outcome in outcomes:
@@ -275,53 +274,9 @@ def _classify(
                 progress.finished(outcome.value)
                 bad_rows.spend(outcome.value)
                 pace.finished(outcome.value)
-    if lethal:
+    if lethal and not watch.publishes:
         raise _blocks_failed(cut, lethal, len(receipts))
     return tuple(receipts[block.index] for block in cut.blocks if block.index in receipts)
-
-
-class _Pace:
-    """Starts blocks as long as there is time for them, and says early if the run will be late."""
-
-    def __init__(self, cut: Cut, executor: Executor, progress: Progress, watch: Watch):
-        self.executor, self.progress, self.watch = executor, progress, watch
-        self.guess = cut.seconds_a_row * cut.rows / max(len(cut.blocks), 1)  # seconds of a block
-        self.seconds: list[float] = []  # of the last blocks
-        self.started = self.ended = 0
-        self.has_grown = False
-
-    def in_time(self, blocks: list[Block]) -> Iterator[Block]:
-        """Yield blocks until a limit leaves no time for another."""
-        for block in blocks:
-            if not self.watch.leaves_time_for(self.started - self.ended, self._typical(), self.executor.processes):
-                return
-            self.started += 1
-            yield block
-
-    def _typical(self) -> float:
-        """Seconds of a block. The first block of each process takes longer: it loads the classifier."""
-        if self.ended > 2 * self.executor.processes:
-            return statistics.median(self.seconds)
-        return min([self.guess, *self.seconds])
-
-    def finished(self, receipt: Receipt) -> None:
-        """Count a finished block, and say what is to be said now."""
-        self.ended += 1
-        self.seconds = [*self.seconds[-50:], receipt.seconds]
-        now = self.progress.snapshot()
-        for warning in self.watch.warnings(now.ends_at, now.share):
-            self.progress.note(warning)
-        if self.watch.is_late and self.watch.limits.scale_up_to and not self.has_grown:
-            self._grow(self.watch.limits.scale_up_to)
-
-    def _grow(self, workers: int) -> None:
-        """Let the cluster grow, once."""
-        self.has_grown = True
-        self.executor.instances.grow(workers)
-        self.watch.grown(workers)
-        price = self.watch.limits.price_of(workers) if self.watch.limits.price_of else None
-        cost = "at an unknown price" if price is None else f"at about ${price:.2f} per hour for all instances"
-        self.progress.note(f"the cluster grows to {count_of(workers, 'worker')}, {cost}")
 
 
 class _Budget:

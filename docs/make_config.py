@@ -8,6 +8,7 @@ import click
 import yaml
 
 from dask_classifier.cli.app import app
+from dask_classifier.cli.options import NOT_CONFIGURABLE
 
 FOLDER = Path(__file__).parent.parent / "dask_classifier"
 HEAD = """\
@@ -16,7 +17,7 @@ HEAD = """\
 # the environment: DASK_CLASSIFIER__WORKERS=4.
 """
 SCHEMA_HEAD = "# What dask_classifier.yaml may contain, as a JSON schema.\n"
-NOT_CONFIGURED = {"help", "as_json"}
+NOT_CONFIGURED = {"help", "as_json"} | NOT_CONFIGURABLE
 KINDS = {bool: "boolean", int: "integer", str: "string"}
 
 

@@ -53,6 +53,12 @@ plan = dc.plan(
 plan
 
 # %% [markdown]
+# How long will it take? An estimate tries the classifier on rows from all over the file. On EC2, a file this small is not worth it.
+
+# %%
+dc.estimate(plan)
+
+# %% [markdown]
 # The cell shows the progress of the run. The link above the progress bar opens the page *Classify* of Dask's dashboard, which
 # shows more. It works until the `with` block ends.
 

@@ -12,6 +12,8 @@ WRITE_COPY, SURVEY, TRY_OUT, MEASURE, CLASSIFY_BLOCK = (
     f"dask_classifier.tasks:{name}" for name in ("write_copy", "survey", "try_out", "measure", "classify_block")
 )
 
+TRIAL_SECONDS = 0.25  # duration of a trial; a longer one would waste time, since the first block repeats its work
+
 Report = Callable[[int, int], None]  # called with the rows and bad rows of the running task so far
 
 

@@ -11,9 +11,8 @@ from ..errors import TooManyBadRows, WrongAnswer, number_hint
 from ..raised import Raised
 from ..rows.chunks import Chunk, Parsed, cut
 from .contract import Classify, answering, classify_chunk
-from .job import Job, Trial
+from .job import TRIAL_SECONDS, Job, Trial
 
-TRIAL_SECONDS = 0.25  # duration of a trial; a longer one would waste time, since the first block repeats its work
 _MOST_NAMES = 12  # columns named in a hint
 _WARM_UP_ROWS, _MEASURED_ROWS = 10, 30  # last rows of the trial's first pieces
 

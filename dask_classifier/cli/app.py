@@ -8,7 +8,6 @@ import sys
 
 import click
 import dask.config
-from click.core import ParameterSource
 
 from .. import __version__
 from ..config import configured
@@ -18,6 +17,7 @@ from . import checks, interrupts
 from .completion import CLUSTER, FILE, FOLDER, NAMED_CLUSTER, OneOf, OptionsOfDefault
 from .options import (
     INSTANCE_OPTIONS,
+    NOT_CONFIGURABLE,
     Grouped,
     instance_options,
     limit_options,
@@ -50,7 +50,9 @@ class RunByDefault(OptionsOfDefault):
         Raises UsageError for a setting that is not an option of any command.
         """
         settings = {name: _as_typed(name, value) for name, value in configured().items()}
-        known = {name: {param.name for param in command.params} for name, command in self.commands.items()}
+        known = {
+            name: {param.name for param in command.params} - NOT_CONFIGURABLE for name, command in self.commands.items()
+        }
         unknown = sorted(set(settings) - set().union(*known.values()))
         if unknown:
             raise UsageError(
@@ -125,7 +127,7 @@ def workers_option(command):
 def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, traceback, quiet, as_json, **options):
     """Classify every row, and write compressed parts, receipts and a manifest to a folder.
 
-    With --finish-by or --finish-in, and without --workers, the plan chooses the cluster.
+    With --finish-by or --finish-in, and without --workers, the size of the cluster is chosen by an estimate.
 
     Exit codes: 0 complete; 1 failed; 2 wrong usage; 3 too many bad rows; 4 cluster not available; 5 EC2 instances
     not terminated; 6 stopped by --max-time or --budget; 7 complete but partial (--partial); 130 interrupted.
@@ -145,7 +147,7 @@ def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, trace
         "dashboard_address": dashboard_address,
         "profile": profile,
     }
-    is_free = ctx.get_parameter_source("cluster") == ParameterSource.DEFAULT
+    is_free = cluster == "local" and not checks.typed(ctx, ["cluster"])
     try:
         run_commands.run(
             options, cluster_options, wishes, free=is_free, worker_timeout=worker_timeout, quiet=quiet, as_json=as_json
@@ -164,7 +166,7 @@ def _settle_source(ctx: click.Context, options: dict) -> dict:
     return options | {"input": options["input"] or None}
 
 
-@app.command(cls=Grouped, short_help="Show what a run would do, without writing anything.")
+@app.command(cls=Grouped, short_help="Estimate the time and cost of a run.")
 @plan_options
 @workers_option
 @click.option("--cluster", type=OneOf("local", "ec2"), default="local", show_default=True, help="Where to run.")
@@ -174,10 +176,10 @@ def _settle_source(ctx: click.Context, options: dict) -> dict:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def plan(ctx, workers, cluster, sample, history, replayed, finish_by, finish_in, budget, as_json, **options):
-    """Show how long a run takes and what it costs, here and on EC2, without launching or writing anything.
+    """Estimate the time and cost of a run, here and on EC2, without launching or writing anything.
 
-    The classifier is tried here on some rows from all over the input. With --sample 0, only the beginning of an input
-    is read, so its number of rows is an estimate, marked "about".
+    The classifier is tried here on rows from all over the input. With --sample 0, only the beginning of an input is
+    read, so its number of rows is an estimate, marked "about".
     """
     instances = {name: options.pop(name) for name in INSTANCE_OPTIONS}
     cluster_options = instances | {"workers": workers, "cluster": cluster}

@@ -3,24 +3,28 @@
 import logging
 import sys
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 from dask.system import CPU_COUNT
 
 from ..ec2.spec import ClusterSpec, spec_of
 from ..engine.local import LocalCluster
-from ..errors import UsageError
+from ..errors import ClusterError, DaskClassifyError, Interrupted, StorageError, UsageError
 from ..planner import records
 from ..planner.estimate import EC2, LOCAL, Choice, Estimate
 from ..planner.places import Fleet, asked, unasked
 from ..planner.planner import Planner, sample_of
 from ..planner.recommendation import recommend
 from ..planner.target import Target
+from ..runs.earlier import Earlier, look
 from ..runs.limits import Limits
+from ..runs.outline import Outline
 from ..runs.planning import Plan
 from ..show.terminal import Display
-from ..units import parse_count, parse_seconds
+from ..units import format_bytes, parse_count, parse_seconds
+
+_MOST_BYTES = 20 * 2**30  # of remote input that an estimate reads
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,15 @@ def estimated(
     rows: int | None = None,
     history: str | None = None,
     places: Container[str] = (LOCAL, EC2),
+    earlier: Earlier | None = None,
 ) -> Estimate:
     """Sample a plan on this computer, and return what its run takes here and on a fleet's clusters."""
+    _refuse_much_to_read(plan)
     workers = min(processes or CPU_COUNT, CPU_COUNT)
     with LocalCluster(workers, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as cluster:
         sample = sample_of(plan, cluster, rows)
     past = records.records(history or plan.output.rpartition("/")[0])
-    planner = Planner(plan, sample, past)
+    planner = Planner(plan, sample, past, earlier)
     return planner.estimate(fleet, target, processes=processes, instances=instances, places=places)
 
 
@@ -113,24 +119,57 @@ def choose(
     """
     wishes.check(cluster)
     target = Target.of(wishes.finish_by, wishes.finish_in, wishes.budget)
-    open_choice = bool(target.finish_by) and workers is None and cluster in {LOCAL, EC2}
-    if not open_choice and not target.budget:
-        fleet = fleet_of(cluster, workers, options) if wishes.scale_up_to else None
-        return Chosen(cluster, workers, _limits(wishes, target, fleet, workers))
-    on_ec2 = cluster == EC2 or (free and _can_be_on_ec2(plan, options))
-    fleet = fleet_of(EC2 if on_ec2 else LOCAL, workers if cluster == EC2 else None, options)
-    instances = None if open_choice else workers or 1
-    processes = workers if cluster == LOCAL else None
-    places = {LOCAL, EC2} if on_ec2 and cluster != EC2 else {cluster}
-    estimate = estimated(plan, fleet, target, processes=processes, instances=instances, places=places)
+    is_open = bool(target.finish_by) and workers is None and cluster in {LOCAL, EC2}
+    limits = _limits(wishes, target, cluster)
+    if not is_open and not (target.budget and cluster == EC2):
+        return Chosen(cluster, workers, limits)
+    earlier = _looked(plan, cluster)
+    if earlier.complete or not Outline.of(plan, 1).rows:
+        return Chosen(cluster, workers, limits)
+    fleet, places = None, {cluster}
+    if cluster == EC2:
+        fleet = asked(spec_of(workers or options.get("min_workers"), options))
+    elif free and _can_be_on_ec2(plan, options):
+        fleet = _asked_if_possible(options, display)
+        places |= {EC2} if fleet else set()
+    instances = None if is_open else workers or 1
+    fleet = fleet or unasked(ClusterSpec.defaults())
+    estimate = estimated(plan, fleet, target, instances=instances, places=places, earlier=earlier)
     display.say("\n".join(estimate.lines()))
-    if target.budget and EC2 in places and all(choice.dollars is None for choice in estimate.choices[1:]):
-        raise UsageError("No price is known, so a budget cannot be kept.", "Give one: --price 0.35.")
-    choice = _best(estimate, cluster)
-    if open_choice:
+    choice = _best(estimate, cluster, places, wishes)
+    if is_open:
         _confirm(choice, yes=wishes.yes)
     number = choice.instances if choice.where == EC2 else choice.processes
-    return Chosen(choice.where, number, _limits(wishes, target, fleet, number, choice), choice)
+    return Chosen(choice.where, number, _limits(wishes, target, choice.where), choice)
+
+
+def _looked(plan: Plan, cluster: str) -> Earlier:
+    """Look at the output folder, before anything is measured."""
+    try:
+        return look(plan)
+    except StorageError as error:
+        if cluster == EC2:
+            raise ClusterError(error.message, error.hint) from error
+        raise
+
+
+def _refuse_much_to_read(plan: Plan) -> None:
+    """Raise UsageError if a sample would read a very large remote input to this computer."""
+    size = sum(file.size for file in plan.source.files if "://" in file.url)
+    if size > _MOST_BYTES:
+        raise UsageError(
+            f"An estimate would read {format_bytes(size)} from elsewhere to this computer.",
+            "Give --workers, and no --budget; or start the command on an instance in the region of the input.",
+        )
+
+
+def _asked_if_possible(options: dict, display: Display) -> Fleet | None:
+    """Return the clusters on EC2, or None if AWS cannot be asked: the run may do without."""
+    try:
+        return asked(spec_of(options.get("min_workers"), options))
+    except DaskClassifyError as error:
+        display.say(f"EC2 is not considered: {error.message}")
+        return None
 
 
 def _can_be_on_ec2(plan: Plan, options: dict) -> bool:
@@ -140,17 +179,26 @@ def _can_be_on_ec2(plan: Plan, options: dict) -> bool:
     return has_image and all("://" in url and not url.startswith(("file:", "local:")) for url in urls)
 
 
-def _best(estimate: Estimate, cluster: str) -> Choice:
-    """Return the recommended choice. Raise UsageError if there is none."""
+def _best(estimate: Estimate, cluster: str, places: set[str], wishes: Wishes) -> Choice:
+    """Return the recommended choice or, if a partial run will do, the fastest. Raise UsageError if there is none."""
     if estimate.choice:
         return estimate.choice
+    possible = [choice for choice in estimate.choices if choice.where in places and not choice.is_too_long]
+    if wishes.budget and EC2 in places:
+        if all(choice.dollars is None for choice in possible if choice.where == EC2):
+            raise UsageError(
+                "The price of the instances is unknown, so a budget cannot be kept.", "Give the price: --price 0.35."
+            )
+        possible = [choice for choice in possible if replace(estimate.target, finish_by=None).is_met(choice)]
+    if wishes.partial and possible:
+        return min(possible, key=lambda choice: choice.late)
     elsewhere = None if cluster == EC2 else recommend(estimate.choices, estimate.target)[0]
     if elsewhere is not None:
         raise UsageError(
             f"This run cannot meet its time here; {estimate.choices[elsewhere].label} on EC2 would.",
             "Use --cluster ec2, with an image and an output in S3.",
         )
-    raise UsageError(f"This run cannot meet its time or its budget: {estimate.why}.", "Give more of either.")
+    raise UsageError(f"This run cannot meet its time or its budget: {estimate.why}.", "Allow more time or money.")
 
 
 def _confirm(choice: Choice, *, yes: bool) -> None:
@@ -158,23 +206,21 @@ def _confirm(choice: Choice, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("Nobody can be asked whether to start this run.", "Add --yes to start it without a question.")
+        raise UsageError(
+            "This run needs a confirmation, but standard input is not a terminal.", "Add --yes to start it."
+        )
     cost = "for nothing" if not choice.dollars else f"for about ${choice.dollars:.2f}"
-    click.confirm(f"Run it with {choice.label}, {cost}?", abort=True, err=True)
+    if not click.confirm(f"Start this run ({choice.label}) {cost}?", err=True):
+        raise Interrupted("The run was not started.", "Give --workers to choose the size yourself.")
 
 
-def _limits(
-    wishes: Wishes, target: Target, fleet: Fleet | None, workers: int | None, choice: Choice | None = None
-) -> Limits:
-    is_paid = fleet is not None and (choice is None or choice.where == EC2)
+def _limits(wishes: Wishes, target: Target, cluster: str) -> Limits:
     return Limits(
         finish_by=target.finish_by,
         partial=wishes.partial,
         max_time=parse_seconds(wishes.max_time) if wishes.max_time else None,
-        budget=target.budget if is_paid else None,
-        dollars_per_hour=fleet.price_of(workers or 1).dollars if is_paid else None,
+        budget=target.budget if cluster == EC2 else None,
         scale_up_to=wishes.scale_up_to,
-        price_of=(lambda number: fleet.price_of(number).dollars) if is_paid else None,
     )
 
 

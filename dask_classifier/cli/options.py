@@ -217,9 +217,11 @@ INSTANCE_OPTIONS = [option.name for option in click.command()(instance_options(l
 def target_options(command):
     """Add the options that say when a run must have ended, and what it may cost."""
     options = [
-        click.option("--finish-by", metavar="HH:MM", help="When the run must have ended, on this computer's clock."),
-        click.option("--finish-in", metavar="TIME", help="The same as a time from now: 45m."),
-        click.option("--budget", metavar="DOLLARS", help="What the instances may cost, as an estimate."),
+        click.option(
+            "--finish-by", metavar="HH:MM", help="Time of day by which the run must finish, on this computer's clock."
+        ),
+        click.option("--finish-in", metavar="TIME", help="Time from now within which the run must finish: 45m."),
+        click.option("--budget", metavar="DOLLARS", help="Limit on the estimated cost of the instances."),
     ]
     return _with(command, options)
 
@@ -227,17 +229,21 @@ def target_options(command):
 def limit_options(command):
     """Add the options that stop a run, or make its cluster grow."""
     options = [
-        click.option("--max-time", metavar="TIME", help="Stop after this time, with exit code 6; --resume goes on."),
         click.option(
-            "--partial", is_flag=True, help="At the time of --finish-by, publish what is there, with exit code 7."
+            "--max-time",
+            metavar="TIME",
+            help="Time limit, after which the run stops with exit code 6; --resume continues it.",
+        ),
+        click.option(
+            "--partial", is_flag=True, help="Publish the finished blocks at the time of --finish-by, with exit code 7."
         ),
         click.option(
             "--scale-up-to",
             type=click.IntRange(1),
             metavar="N",
-            help="Grow the cluster on EC2 to N workers, once, if the run would be late.",
+            help="Number of workers to which the cluster on EC2 grows, once, if the run would be late.",
         ),
-        click.option("--yes", is_flag=True, help="Start the cluster that the plan has chosen without a question."),
+        click.option("--yes", is_flag=True, help="Start the recommended cluster without asking."),
     ]
     return _with(command, options)
 
@@ -248,18 +254,29 @@ def sample_options(command):
         click.option(
             "--sample",
             metavar="N",
-            help="Rows to classify here for the estimate; 0 for none, and no estimate.  [default: 500 or more, for at "
-            "most 2 s or 1 % of the work]",
+            help="Number of rows to try for the estimate; 0 for no estimate.  [default: 500 or more, for at most 2 s "
+            "or 1 % of the work]",
         ),
         click.option(
-            "--history", type=FOLDER, metavar="URL", help="Folder or prefix with earlier runs.  [default: the output's]"
+            "--history",
+            type=FOLDER,
+            metavar="URL",
+            help="Folder or prefix of earlier runs.  [default: that of the output]",
         ),
         click.option(
             "--from",
             "replayed",
             type=FOLDER,
             metavar="RUN",
-            help="Replay a finished run on other numbers of processes, instead.",
+            help="Finished run to replay with other numbers of processes, instead of an estimate.",
         ),
     ]
     return _with(command, options)
+
+
+# of one command, and never of a configuration: what is confirmed, and when this run must finish
+NOT_CONFIGURABLE = {"yes", "replayed"} | {
+    option.name
+    for add in (target_options, limit_options)
+    for option in click.command()(add(lambda **options: None)).params
+}

@@ -217,6 +217,7 @@ def plan(
         estimate = estimated(made, fleet, wanted, processes=here, instances=there, rows=rows, history=history)
         numbers |= estimate.as_json()
         words["rows"] = f"{estimate.rows:,}"
+        numbers["rows_precision"] = "exact"
     if as_json:
         click.echo(json.dumps(numbers))
     else:
@@ -224,7 +225,7 @@ def plan(
             click.echo(f"{name:<12} {value}")
         click.echo("\n".join(["", *estimate.lines()]) if estimate else "", nl=bool(estimate))
     if estimate and estimate.recommended is None:
-        raise UsageError(f"This run cannot meet its time or its budget: {estimate.why}.", "Give more of either.")
+        raise UsageError(f"This run cannot meet its time or its budget: {estimate.why}.", "Allow more time or money.")
 
 
 def _cluster_size(options: dict):
@@ -278,6 +279,8 @@ def verify(run_url: str, *, as_json: bool) -> None:
     rows, bad_rows = count_of(verified.rows, "row"), count_of(verified.bad_rows, "bad row")
     parts = count_of(verified.parts, "part")
     click.echo(f"Verified: {rows} and {bad_rows} in {parts} ({format_bytes(verified.bytes)}).")
+    if verified.missing:
+        click.echo(f"Partial: {count_of(verified.missing, 'row')} missing, as {MISSING} lists them.")
     click.echo(f"sha256 {verified.sha256}")
 
 
@@ -305,6 +308,10 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
 def fetch(run_url: str, file: str, *, header: bool | None, overwrite: bool, quiet: bool) -> None:
     """Run `dask-classify fetch`: write the rows of a run to one file."""
     result = open_run(run_url)
+    if result.partial and not quiet:
+        click.echo(
+            f"Warning: {count_of(result.manifest['rows_missing'], 'row')} missing: the run is partial.", err=True
+        )
     if file == "-":
         result.write_to(sys.stdout.buffer, header=header)
         return

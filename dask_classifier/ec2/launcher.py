@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ..errors import ClusterError, Stopped
 from . import owners, reasons, teardown
 from .aws import Aws, code_of, explain, explained, has_unknown_outcome, is_transient
-from .bill import Launched, bill
+from .bill import Launched, Prices, bill, cost
 from .placement import Offer, Placement
 from .retries import Retries
 from .spec import ClusterSpec
@@ -56,6 +56,7 @@ class Fleet:
         self.deadline = time.time() + spec.deadline
         self.started: dict[str, str] = {}  # instance id to name
         self.launched: dict[str, Launched] = {}  # by instance id
+        self._prices = Prices(aws, spec, placement.disk_gib)
         self.group_ids = list(spec.security_group)
         self._exhausted: set[Offer] = set()  # for which EC2 has no capacity
         self._own_groups: list[str] = []
@@ -346,5 +347,10 @@ class Fleet:
             say=self.say,
         )
         with contextlib.suppress(Exception):  # no reason to fail now
-            ending = replace(ending, bill=bill(self.aws, self.spec, self.placement, self.launched))
+            where = {"image": self.spec.image, "ami": self.placement.ami, "region": self.aws.region}
+            ending = replace(ending, bill=where | bill(self._prices, dict(self.launched)))
         return ending
+
+    def cost(self) -> tuple[float, float] | None:
+        """Return what the instances have cost until now, and cost per hour, in $; None without a price."""
+        return cost(self._prices, dict(self.launched))

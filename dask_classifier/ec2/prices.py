@@ -6,6 +6,7 @@ https://aws.amazon.com/ec2/pricing/on-demand/
 
 import datetime
 import json
+import re
 from dataclasses import dataclass
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -91,7 +92,9 @@ def _schedulers(worker: str) -> tuple[str, ...]:
 def vcpus(instance_type: str) -> int:
     """Return the vCPUs of an instance type by its size, as EC2 names sizes, without asking AWS."""
     size = instance_type.partition(".")[2]
-    return {"medium": 1, "small": 2}.get(size, 2 * _SIZES.get(size, 1))
+    if match := re.fullmatch(r"(\d*)xlarge", size):
+        return 4 * int(match[1] or 1)
+    return 1 if size == "medium" and not instance_type.startswith("t") else 2
 
 
 def with_extras(spec: ClusterSpec, price: Price, disk_gib: int) -> Hourly:

@@ -4,7 +4,7 @@ import contextlib
 import re
 from collections.abc import Iterable
 
-from ..errors import ClusterError
+from ..errors import ClusterError, DaskClassifyError
 from . import boot, teardown
 from .aws import Aws, hint_for
 
@@ -48,3 +48,15 @@ def last_errors(text: str) -> str:
     errors = [line for line in lines if _ERROR.search(line)]
     errors = errors or [line for line in lines if line.startswith(boot.CONTAINER_EXITED)]
     return " / ".join(errors[-_LINES:])[-600:]
+
+
+def own_error(error: BaseException) -> BaseException:
+    """Return the original error, which Dask wraps in others when a cluster fails to start."""
+    inner = error
+    while inner and not isinstance(inner, DaskClassifyError | KeyboardInterrupt | SystemExit):
+        inner = inner.__cause__
+    if inner or not isinstance(error, Exception):
+        return inner or error
+    return ClusterError(
+        f"The cluster could not be started: {type(error).__name__}: {error}.", "Nothing is left running."
+    )

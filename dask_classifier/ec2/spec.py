@@ -140,7 +140,8 @@ class ClusterSpec:
     @classmethod
     def defaults(cls) -> "ClusterSpec":
         """Return the options of Dask's configuration; an image is not needed as long as nothing is launched."""
-        return spec_of(None, {"image": configured().get("image") or "none"})
+        settings = configured()
+        return spec_of(settings.get("min_workers"), {"image": settings.get("image") or "none"})
 
     def check(self) -> None:
         """Raise UsageError if AWS would refuse a value, or if a value could break the shell script of the user data."""

@@ -39,8 +39,12 @@ class InstanceCluster(Protocol):
         """Return once the run can begin. Raises ClusterError where no worker joins in time."""
         ...
 
-    def grow(self, workers: int) -> None:
-        """Launch instances until there is this number of workers, without waiting for them."""
+    def grow(self, workers: int) -> bool:
+        """Launch instances until there is this number of workers, without waiting; return whether there were fewer."""
+        ...
+
+    def cost(self) -> tuple[float, float] | None:
+        """Return what the instances have cost so far, and cost per hour, in $; None if that is not known."""
         ...
 
     def when_gone(self, callback: Callable[[Any], None]) -> None:
@@ -80,8 +84,13 @@ class OtherCluster:
                 "Start its workers, or wait longer with --worker-timeout.",
             )
 
-    def grow(self, workers: int) -> None:
-        """Do nothing: how the cluster grows is not known."""
+    def grow(self, workers: int) -> bool:
+        """Return False: how the cluster grows is not known."""
+        return False
+
+    def cost(self) -> tuple[float, float] | None:
+        """Return None: the cluster was there before the run."""
+        return None
 
     def when_gone(self, callback: Callable[[Any], None]) -> None:
         """Do nothing: the cluster outlives the run."""

@@ -79,6 +79,12 @@ class Choice:
     ms_per_row: float = math.nan
     sampled_ms_per_row: float = math.nan
     first_call: float = 0.0
+    deadline: float | None = None  # seconds after which the instances shut themselves down
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether its instances may shut themselves down before the end."""
+        return self.deadline is not None and self.seconds.high > self.deadline
 
     @property
     def prediction(self) -> dict[str, Any]:

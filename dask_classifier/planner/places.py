@@ -26,6 +26,7 @@ class Place:
     processes: int
     label: str
     price: Hourly | None = None
+    deadline: float | None = None  # seconds after which its instances shut themselves down
 
 
 def here(processes: int, cores: int) -> Place:
@@ -42,11 +43,13 @@ class Fleet:
     processes: int  # of one instance
     price_of: Callable[[int], Hourly]
     note: str
+    deadline: float  # seconds after which the instances shut themselves down
+    fewest: int = 1  # workers
 
     def place(self, instances: int) -> Place:
         """Return the cluster of this number of workers."""
         label = f"{instances} x {self.processes}"
-        return Place(EC2, instances, instances * self.processes, label, self.price_of(instances))
+        return Place(EC2, instances, instances * self.processes, label, self.price_of(instances), self.deadline)
 
 
 def asked(spec: ClusterSpec) -> Fleet:
@@ -57,7 +60,7 @@ def asked(spec: ClusterSpec) -> Fleet:
     price_of = functools.cache(lambda workers: prices.hourly(aws, spec, placement, workers))
     offer = placement.offers["worker"][0]
     note = f"instances: {offer.market} {offer.type} in {aws.region}, {price_of(1).source}"
-    return Fleet(offer.type, placement.processes(spec), price_of, note)
+    return Fleet(offer.type, placement.processes(spec), price_of, note, spec.deadline, spec.min_workers)
 
 
 def unasked(spec: ClusterSpec) -> Fleet:
@@ -65,4 +68,5 @@ def unasked(spec: ClusterSpec) -> Fleet:
     kind = spec.instance_type[0]
     price_of = functools.cache(lambda workers: prices.from_table(spec, workers))
     note = f"instances: {kind}, {price_of(1).source}; AWS was not asked: --cluster ec2 does that"
-    return Fleet(kind, spec.processes_per_worker or prices.vcpus(kind), price_of, note)
+    processes = spec.processes_per_worker or prices.vcpus(kind)
+    return Fleet(kind, processes, price_of, note, spec.deadline, spec.min_workers)

@@ -10,6 +10,7 @@ from distributed.deploy.cluster import Cluster
 
 from ..ec2.spec import ClusterSpec
 from ..engine.connect import connect
+from ..runs.earlier import Earlier
 from ..runs.planning import Plan, new_run_id
 from ..runs.progress import Progress
 from ..units import count_of, format_seconds
@@ -109,6 +110,7 @@ class Planner:
     plan: Plan
     sample: Sample
     past: Sequence[Record] = ()
+    earlier: Earlier | None = None  # an attempt that is to be resumed
 
     def estimate(
         self,
@@ -123,7 +125,7 @@ class Planner:
 
         One of those in `places` is recommended.
         """
-        this = here(processes or self.sample.processes, self.sample.cores)
+        this = self._this(processes)
         local, (_, runs) = self.choice(this), self._correction(this)
         choices = [local, *(self._fleet_choices(fleet, target, instances) if fleet else [])]
         number, why = recommend(choices, target, places)
@@ -133,7 +135,7 @@ class Planner:
             rows=self.sample.rows,
             ms_per_row=local.ms_per_row,
             sampled=measured.rows,
-            places=min(measured.rows, PLACES * len(measured.calls)),
+            places=min(measured.rows, PLACES * len(measured.calls), self.sample.rows),
             spread=(1000 * median, 1000 * largest),
             choices=tuple(choices),
             recommended=number,
@@ -143,12 +145,17 @@ class Planner:
             made_at=time.time(),
         )
 
+    def _this(self, processes: int | None) -> Place:
+        """Return this computer, or the cluster on which the sample was measured."""
+        place = here(processes or self.sample.processes, self.sample.cores)
+        return replace(place, label=f"this cluster, {place.processes} processes") if self.sample.is_remote else place
+
     def _fleet_choices(self, fleet: Fleet, target: Target, instances: int | None) -> list[Choice]:
         """Return clusters of doubling size, as long as they are clearly faster, and the smallest that meets a time."""
         if instances:
             return [self.choice(fleet.place(instances))]
         choices = []
-        for size in SIZES:
+        for size in [size for size in SIZES if size >= fleet.fewest] or [fleet.fewest]:
             choice = self.choice(fleet.place(size))
             if choices and choice.seconds.mid > 0.95 * choices[-1].seconds.mid:
                 break
@@ -163,7 +170,7 @@ class Planner:
     def _smallest(self, fleet: Fleet, target: Target) -> int:
         """Return the smallest number of instances that surely ends in time; 0 if none does."""
         in_time = replace(target, budget=None)
-        low, high = 0, _MOST_INSTANCES + 1  # low does not meet it; high does, or none does
+        low, high = fleet.fewest - 1, _MOST_INSTANCES + 1  # low does not meet it; high does, or none does
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if in_time.is_met(self.choice(fleet.place(middle))) else (middle, high)
@@ -188,6 +195,7 @@ class Planner:
             ends_at=time.time() + total,
             starting=starting,
             ending=ending,
+            deadline=place.deadline,
             blocks=schedule.blocks,
             tail=schedule.tail,
             label=place.label,
@@ -198,8 +206,12 @@ class Planner:
         )
 
     def _schedule(self, place: Place, slowdown: float) -> Schedule:
-        blocks = blocks_of(self.plan, self.sample, place.processes)
+        cut = self.earlier and self.earlier.cut
+        blocks = cut.blocks if cut else blocks_of(self.plan, self.sample, place.processes)
         work = work_of(blocks, self.sample.measured.profile) * slowdown
+        if cut:
+            missing = {block.index for block in cut.missing(self.earlier.receipts)}
+            work = work[[block.index in missing for block in blocks]]
         block_seconds = S3_BLOCK_SECONDS if "://" in self.plan.output else LOCAL_BLOCK_SECONDS
         return simulate(
             work, place.processes, first_seconds=self.sample.loading * slowdown, block_seconds=block_seconds
@@ -249,6 +261,9 @@ class Planner:
             )
             notes.append(f"start-up on EC2: {how}; a process there counts as fast as one here")
             notes.append(fleet.note)
+        if self.earlier and (cut := self.earlier.cut):
+            done = len(self.earlier.receipts)
+            notes.append(f"{done:,} of {len(cut.blocks):,} blocks are finished already")
         if runs:
             notes.append(f"time per row corrected by {count_of(runs, 'earlier run')} of this classifier")
         if past := records.calibration(self.past):

@@ -25,7 +25,7 @@ def recommend(
         return best, _reason(choices[best], target)
     fastest = min(possible, key=lambda number: choices[number].seconds.high)
     if not target.is_given:
-        return fastest, f"nothing surely ends within an hour; {_named(choices[fastest])} is the fastest"
+        return fastest, f"no choice is certain to finish within an hour; the fastest is {_named(choices[fastest])}"
     return None, _what_it_takes([choices[number] for number in possible], target)
 
 
@@ -45,34 +45,34 @@ def _named(choice: Choice) -> str:
 
 def _reason(choice: Choice, target: Target) -> str:
     if choice.where == LOCAL:
-        return (
-            "run it here: " + ("it meets the target" if target.is_given else "it ends within an hour") + " for nothing"
-        )
+        when = "in time" if target.finish_by else "within an hour"
+        return "run it here, which costs nothing" if target.budget else f"run it here: it finishes {when}, for nothing"
     if target.finish_by:
-        return f"{choice.label}: the cheapest that surely ends by {clock(target.finish_by)}"
+        return f"{choice.label} is the cheapest that is certain to finish by {clock(target.finish_by)}"
     if target.budget:
-        return f"{choice.label}: the cheapest within ${format_dollars(target.budget)}"
-    return f"{choice.label}: the cheapest that surely ends within an hour"
+        return f"{choice.label} is the cheapest within ${format_dollars(target.budget)}"
+    return f"{choice.label} is the cheapest that is certain to finish within an hour"
 
 
 def _what_it_takes(choices: Sequence[Choice], target: Target) -> str:
-    """Say what is possible, and what the target would need."""
+    """Return what is possible, and what the target would need, as text."""
     in_time = [choice for choice in choices if replace(target, budget=None).is_met(choice)]
     in_budget = [choice for choice in choices if replace(target, finish_by=None).is_met(choice)]
     if in_time and in_budget:
         earliest = clock(min(choice.late for choice in in_budget))
         return (
-            f"what surely ends by {clock(target.finish_by)} costs at least ${_least(in_time)}, and what stays within "
-            f"${format_dollars(target.budget)} ends by {earliest} at the earliest"
+            f"finishing by {clock(target.finish_by)} costs at least ${_least(in_time)}; within "
+            f"${format_dollars(target.budget)}, it finishes by {earliest}"
         )
     parts = []
     if not in_time:
         fastest = min(choices, key=lambda choice: choice.late)
-        ends = f"the fastest, {_named(fastest)}, ends by {clock(fastest.late)}"
-        parts.append(f"nothing surely ends by {clock(target.finish_by)}; {ends}")
+        ends = f"the fastest, {_named(fastest)}, finishes by {clock(fastest.late)}"
+        parts.append(f"no choice is certain to finish by {clock(target.finish_by)}; {ends}")
     if not in_budget:
-        within = f"nothing on EC2 surely stays within ${format_dollars(target.budget)}"
-        parts.append(f"{within}; it takes at least ${_least(choices)}")
+        within = f"no cluster on EC2 is certain to cost ${format_dollars(target.budget)} or less"
+        known = any(choice.most for choice in choices)
+        parts.append(within + (f"; the cheapest may cost ${_least(choices)}" if known else ""))
     return "; ".join(parts)
 
 

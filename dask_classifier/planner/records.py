@@ -80,16 +80,19 @@ def records(prefix: str) -> list[Record]:
 def _record(folder: RunFolder) -> Record | None:
     try:
         plan, manifest = folder.read_json(PLAN), folder.read_json(MANIFEST)
-        parts = [part for part in manifest["parts"] if part["index"] not in set(manifest.get("resumed", ()))]
+        if manifest.get("resumed") or manifest.get("partial"):
+            return None
+        parts = manifest["parts"]
         rows = sum(part["rows"] + part["bad_rows"] for part in parts)
-        if not rows or manifest.get("resumed") or manifest.get("partial"):
+        seconds = sum(part["seconds"] for part in parts) - _first_calls(plan, parts)
+        if not rows or seconds <= 0:
             return None
         starting = [seconds for name, _, seconds in manifest.get("stages", ()) if name == STARTING]
         return Record(
             identity=plan["identity"],
             prediction=plan.get("prediction"),
             seconds=manifest["seconds"],
-            ms_per_row=1000 * (sum(part["seconds"] for part in parts) - _first_calls(plan, parts)) / rows,
+            ms_per_row=1000 * seconds / rows,
             starting=starting[0] if starting else None,
         )
     except (DaskClassifyError, LookupError, TypeError, ValueError):  # not a run of this version

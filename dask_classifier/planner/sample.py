@@ -17,16 +17,16 @@ from functools import cached_property
 
 from dask.system import CPU_COUNT
 
-from ..classifier.job import MEASURE, Measured, Trial
-from ..engine.executors import Executor
-from ..engine.prepare import TRIAL_CHUNKS, survey, try_out, values, write_copies
-from ..errors import BlocksFailed, UsageError
+from ..classifier.job import MEASURE, TRIAL_SECONDS, Measured, Trial
+from ..engine.executors import Executor, Outcome
+from ..engine.prepare import TRIAL_CHUNKS, survey, try_out, write_copies
+from ..errors import BlocksFailed, ProcessDied, UsageError
 from ..rows.source import Block, InputFile, Marks, Source
 from ..runs.planning import Plan
 
 STRATA, PLACES = 5, 10  # fifths of the source, and places of a call
 _LEAST_SECONDS, _SHARE = 2.0, 0.01  # of sampling: the larger of two seconds and 1 % of the work
-_MOST_SECONDS = 10.0
+_MOST_SECONDS, _MARGIN = 10.0, 0.75  # the share of the time that may be planned
 _CALL_SECONDS = 0.2  # at least, for cheap classifiers: a block has a cost of its own
 _MOST_CALL_ROWS = 20_000
 _PRECISE = 0.01  # standard error of the mean, relative, at which sampling ends
@@ -111,6 +111,8 @@ class Sample:
         Processes that worked at the same time.
     cores : int
         Cores that they shared.
+    is_remote : bool
+        Whether that was on other computers.
     start_seconds : float
         From the start of the cluster to the end of the survey.
     seconds : float
@@ -126,6 +128,7 @@ class Sample:
     first_call: float
     processes: int
     cores: int
+    is_remote: bool
     start_seconds: float
     seconds: float
 
@@ -153,7 +156,9 @@ def take_sample(plan: Plan, executor: Executor, rows: int | None, began: float) 
         What a run raises.
     """
     name, layout, text = plan.source.first_rows(TRIAL_CHUNKS * plan.chunk_rows)
+    trial_began = time.perf_counter()
     trial = try_out(executor, plan, name, layout, text)
+    trial_seconds = time.perf_counter() - trial_began
     if text and not trial.rows:
         raise BlocksFailed(
             "The classifier ends its process on the first rows, so that nothing can be estimated.",
@@ -166,23 +171,37 @@ def take_sample(plan: Plan, executor: Executor, rows: int | None, began: float) 
             raise UsageError("The source has no rows to sample.", "Give an input with rows, or do without: --sample 0.")
         start_seconds, began = time.perf_counter() - began, time.perf_counter()
         sampler = _Sampler(plan, source, marks, trial, executor.processes, rows)
-        with closing(executor.each(MEASURE, sampler.arguments())) as outcomes:
-            for number, measured in values(outcomes):
-                sampler.done[number] = measured
+        with closing(executor.each(MEASURE, sampler.arguments(), plan.block_timeout)) as outcomes:
+            for outcome in outcomes:
+                sampler.done[outcome.number] = _measured(outcome)
     firsts = [measured for measured in sampler.done.values() if measured.loading is not None]
     return Sample(
         rows=total,
         marks=tuple(marks),
-        row_bytes=len(text) / trial.rows,
+        row_bytes=len(text) / trial.rows if trial.rows else 0.0,
         trial=trial,
         measured=sampler.measured,
-        loading=max((measured.loading for measured in firsts), default=0.0),
+        # with a single process, the trial has loaded the classifier
+        loading=max((measured.loading for measured in firsts), default=max(0.0, trial_seconds - 2 * TRIAL_SECONDS)),
         first_call=max((measured.first_call for measured in firsts), default=0.0),
         processes=executor.processes,
-        cores=CPU_COUNT,
+        cores=executor.processes if executor.is_remote else CPU_COUNT,
+        is_remote=executor.is_remote,
         start_seconds=start_seconds,
         seconds=time.perf_counter() - began,
     )
+
+
+def _measured(outcome: Outcome) -> Measured:
+    """Return the measurement of a call. Raise the error if there is one."""
+    if isinstance(outcome.error, ProcessDied):
+        raise BlocksFailed(
+            f"The classifier ends its process on sampled rows: it {outcome.error.message}.",
+            "Estimate nothing: --sample 0. A run names the blocks with such rows.",
+        )
+    if outcome.error:
+        raise outcome.error
+    return outcome.value
 
 
 @contextmanager
@@ -216,9 +235,6 @@ class _Sampler:
         self.processes, self.chunk_rows, self.trial_speed = processes, plan.chunk_rows, speed
         self.budget = max(_LEAST_SECONDS, min(_SHARE * self.total * speed / processes, _MOST_SECONDS))
         self.call_rows = self._first_call_rows()
-        # blocks read their rows in the text format of their file; a call has one
-        layout = source.files[0].layout_of_rows(source.layout)
-        self.usable = [file.layout_of_rows(source.layout) == layout for file in source.files]
 
     def _first_call_rows(self) -> int:
         """Return the rows of the first calls: a chunk, unless five calls would then take more time than there is."""
@@ -259,7 +275,8 @@ class _Sampler:
         if self.wanted is not None:
             return calls * self.call_rows >= self.wanted
         under_way = self.asked - sum(measured.rows for measured in self.done.values())
-        if seconds + (under_way + STRATA * self.call_rows) * self._speed() / self.processes > self.budget:
+        more = (under_way + STRATA * self.call_rows) * self._speed() / self.processes
+        if seconds + more > _MARGIN * self.budget:  # the last rows may be slower than the first ones
             return True
         is_precise = len(self.done) > 2 * STRATA and self.measured.relative_error < _PRECISE
         return is_precise and seconds > _LEAST_SECONDS / 4
@@ -278,16 +295,16 @@ class _Sampler:
         first = (number % STRATA) * self.total / STRATA
         rows = [self.call_rows // PLACES + (place < self.call_rows % PLACES) for place in range(PLACES)]
         chosen = [self._place(first + (place + shift) * width, count) for place, count in enumerate(rows) if count]
-        return [place for place in chosen if place]
+        # a call has one text format; copies of files in another encoding than UTF-8 have another one than the rest
+        layouts = [file.layout_of_rows(self.source.layout) for file, _ in chosen]
+        return [place for place, layout in zip(chosen, layouts, strict=True) if layout == layouts[0]]
 
-    def _place(self, position: float, rows: int) -> tuple[InputFile, Block] | None:
-        """Return rows at a position of the source, or before it, where a file ends; None in a file of other text."""
+    def _place(self, position: float, rows: int) -> tuple[InputFile, Block]:
+        """Return rows at a position of the source, or before it, where a file ends."""
         before = 0
         for number, marks in enumerate(self.marks):
             there = marks.rows[-1]
             if position < before + there:
-                if not self.usable[number]:
-                    return None
                 rows = min(rows, there)
                 first = max(0, min(int(position) - before, there - rows))
                 begin, end = marks.between(first, rows)
@@ -296,4 +313,4 @@ class _Sampler:
                     0, rows, first, number, marks.offsets[begin], marks.offsets[end], skip
                 )
             before += there
-        return None
+        raise IndexError(position)

@@ -13,7 +13,7 @@ import numpy as np
 from ..rows.source import Block
 from ..rows.source import cut as cut_source
 from ..runs.planning import Plan
-from ..runs.sizing import MOST_BLOCKS, rows_of_next, shrink
+from ..runs.sizing import MOST_BLOCKS, rows_of_next, shrink, too_many_blocks
 from .sample import Sample
 
 LOCAL_BLOCK_SECONDS = 0.01  # of a process from one block to the next on this computer, including its files
@@ -32,9 +32,15 @@ class Schedule:
 
 
 def blocks_of(plan: Plan, sample: Sample, processes: int) -> list[Block]:
-    """Return the blocks into which a run on this number of processes would cut the source."""
+    """Return the blocks into which a run on this number of processes would cut the source.
+
+    Raises UsageError where they are more than a run can have.
+    """
     sizes = rows_of_next(plan, rows=sample.rows, row_bytes=sample.row_bytes, processes=processes, trial=sample.trial)
-    return list(itertools.islice(cut_source(list(sample.marks), sizes, shrink(plan)), MOST_BLOCKS))
+    blocks = list(itertools.islice(cut_source(list(sample.marks), sizes, shrink(plan)), MOST_BLOCKS + 1))
+    if len(blocks) > MOST_BLOCKS:
+        raise too_many_blocks(plan, sample.rows)
+    return blocks
 
 
 def work_of(blocks: Sequence[Block], profile: Sequence[float]) -> np.ndarray:

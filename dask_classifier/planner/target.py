@@ -45,7 +45,7 @@ class Target:
 
     def is_met(self, choice: "Choice") -> bool:
         """Whether a choice surely meets time and budget: at the slow end of its interval."""
-        return self._in_time(choice) and self._in_budget(choice)
+        return self._in_time(choice) and self._in_budget(choice) and not choice.is_too_long
 
     def _in_time(self, choice: "Choice") -> bool:
         return self.finish_by is None or choice.late <= self.finish_by
@@ -55,6 +55,8 @@ class Target:
 
     def verdict(self, choice: "Choice") -> str:
         """Say how a choice misses the target, in few words; "" if it surely meets it."""
+        if choice.is_too_long:
+            return "past --deadline"
         if not self._in_time(choice):
             return "too late" if choice.ends_at > self.finish_by else "may be too late"
         if not self._in_budget(choice):

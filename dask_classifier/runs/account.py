@@ -18,7 +18,7 @@ def account_of(manifest: Mapping[str, Any]) -> dict[str, str]:
     if seconds := machines.get("instance_seconds"):
         words["instance time"] = format_seconds(seconds)
     words |= _cost(manifest, machines)
-    if predicted := manifest.get("prediction"):
+    if (predicted := manifest.get("prediction")) and not manifest.get("resumed") and not manifest.get("partial"):
         words["predicted"] = _prediction(predicted, manifest["seconds"])
     return words
 
@@ -33,7 +33,8 @@ def _cost(manifest: Mapping[str, Any], machines: Mapping[str, Any]) -> dict[str,
     dollars, source = machines["dollars"], machines["price_source"]
     if dollars is None:
         return {"cost": f"unknown: {source}"}
-    rows = manifest["rows_out"] + manifest["bad_rows"]
+    resumed = set(manifest.get("resumed", ()))  # which an earlier attempt has paid for
+    rows = sum(part["rows"] + part["bad_rows"] for part in manifest["parts"] if part["index"] not in resumed)
     per_million = f", ${format_dollars(1e6 * dollars / rows)} per million rows" if rows else ""
     return {"cost": f"about ${format_dollars(dollars)}{per_million}; an estimate from {source}"}
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..units import format_dollars, format_seconds
 
@@ -10,7 +10,7 @@ FINISH_BY, MAX_TIME, BUDGET = "--finish-by", "--max-time", "--budget"
 _TERMINATE_SECONDS = 60.0  # in which instances still cost something
 _PUBLISH_SECONDS = 2.0  # for manifest and report
 _WARN_SHARE = 0.9  # of the budget
-_JUDGED_SHARE, _JUDGED_SECONDS = 0.05, 20.0  # of the rows, or of the time, after which a run's speed is judged
+_LATE_LOOKS = 3  # in a row, before a run is called late: its first speed is not its last
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,9 @@ class Limits:
     budget : float, optional
         Dollars after which it stops.
     dollars_per_hour : float, optional
-        Price of all instances, for the budget.
+        Price of all instances, for the budget. Default: as the cluster knows it.
     scale_up_to : int, optional
         Workers up to which a cluster may grow, once, if the run would be late.
-    price_of : callable, optional
-        The price of all instances, in $/h, for a number of workers.
     """
 
     finish_by: float | None = None
@@ -41,97 +39,85 @@ class Limits:
     budget: float | None = None
     dollars_per_hour: float | None = None
     scale_up_to: int | None = None
-    price_of: Callable[[int], float | None] | None = None
+
+
+Cost = Callable[[], tuple[float, float] | None]  # returns $ until now and $/h, or None if they are not known
 
 
 @dataclass
 class Watch:
-    """Watches a run's limits. `began` is when it was started or, on EC2, when its instances were requested."""
+    """Watches a run's limits.
+
+    `began` is when the run was started or, on EC2, when its instances were requested; `cost` asks the cluster.
+    """
 
     limits: Limits
     began: float
+    cost: Cost = lambda: None
     stopped_by: str = ""  # once a limit has ended the run: its option
-    _price: float | None = None
-    _spent: float = 0.0  # dollars until the price changed
-    _since: float = 0.0
-    _said: set[str] = field(default_factory=set)
-
-    def __post_init__(self):
-        self._price, self._since = self.limits.dollars_per_hour, self.began
+    is_late: bool = False  # whether it was reported that the run will be late
+    _late_looks: int = 0
+    _has_warned: bool = False
 
     @property
     def dollars(self) -> float | None:
         """What the instances have cost so far, as an estimate."""
-        return None if self._price is None else self._spent + self._price * (time.time() - self._since) / 3600
+        known = self._cost()
+        return known and known[0]
 
-    def grown(self, workers: int) -> None:
-        """Count the price of more workers from now on."""
-        self._spent, self._since = self.dollars or 0.0, time.time()
-        self._price = self.limits.price_of(workers) if self.limits.price_of else None
+    def _cost(self) -> tuple[float, float] | None:
+        if self.limits.dollars_per_hour is not None:
+            rate = self.limits.dollars_per_hour
+            return rate * (time.time() - self.began) / 3600, rate
+        return self.cost()
 
     def ends(self) -> tuple[float, str] | None:
         """Return when the run must stop, and the option that says so; None if nothing does."""
         limits, ends = self.limits, []
         if limits.max_time is not None:
             ends.append((self.began + limits.max_time, MAX_TIME))
-        if limits.budget is not None and self._price:
-            seconds = (limits.budget - self._spent) / self._price * 3600
-            ends.append((self._since + seconds - _TERMINATE_SECONDS, BUDGET))
+        if limits.budget is not None and (known := self._cost()) and known[1]:
+            left = (limits.budget - known[0]) / known[1] * 3600
+            ends.append((time.time() + left - _TERMINATE_SECONDS, BUDGET))
         if limits.finish_by is not None and limits.partial:
             ends.append((limits.finish_by - _PUBLISH_SECONDS, FINISH_BY))
         return min(ends, default=None)
+
+    @property
+    def publishes(self) -> bool:
+        """Whether the time is over at which finished blocks are published."""
+        return self.limits.partial and self.stopped_by == FINISH_BY
 
     def is_over(self) -> bool:
         """Return whether the run must stop now, and remember by which limit."""
         ends = self.ends()
         if ends and time.time() >= ends[0]:
             self.stopped_by = self.stopped_by or ends[1]
-        return bool(self.stopped_by) and (not ends or time.time() >= ends[0])
+            return True
+        return False
 
-    def leaves_time_for(self, blocks: int, seconds: float, processes: int) -> bool:
-        """Return whether another block may start: not if those in flight will use up the time.
-
-        `blocks` are in flight, and take `seconds` each.
-        """
+    def leaves_time_for(self, seconds: float) -> bool:
+        """Return whether a block may start that would be done in so many seconds, after those in flight."""
         ends = self.ends()
-        if not ends or time.time() + blocks * seconds / max(processes, 1) < ends[0]:
+        if not ends or time.time() + seconds < ends[0]:
             return True
         self.stopped_by = ends[1]
         return False
 
-    def warnings(self, ends_at: float | None, share: float) -> list[str]:
-        """Return what is to be said now, each thing once.
-
-        Parameters
-        ----------
-        ends_at : float or None
-            When the run ends at the measured rate.
-        share : float
-            Share of its rows that is done.
-        """
-        said = []
-        if self._is_late(ends_at, share):
-            over = format_seconds(ends_at - self.limits.finish_by)
-            said.append(
-                ("late", f"the run will end about {_clock(ends_at)}, {over} after {_clock(self.limits.finish_by)}")
-            )
-        budget = self.limits.budget
-        if budget and self.dollars is not None and self.dollars >= _WARN_SHARE * budget:
-            said.append(
-                ("budget", f"about ${format_dollars(self.dollars)} of the budget of ${format_dollars(budget)} is spent")
-            )
-        new = [text for name, text in said if name not in self._said]
-        self._said |= {name for name, _ in said}
-        return new
-
-    def _is_late(self, ends_at: float | None, share: float) -> bool:
-        judged = share >= _JUDGED_SHARE or time.time() - self.began >= _JUDGED_SECONDS
-        return bool(self.limits.finish_by and ends_at and judged and ends_at > self.limits.finish_by)
-
-    @property
-    def is_late(self) -> bool:
-        """Whether it was said that the run will be late."""
-        return "late" in self._said
+    def warnings(self, ends_at: float | None) -> list[str]:
+        """Return what is to be printed now, each warning once. `ends_at` is when the run ends at the measured speed."""
+        finish_by, budget = self.limits.finish_by, self.limits.budget
+        texts = []
+        self._late_looks = self._late_looks + 1 if finish_by and ends_at and ends_at > finish_by else 0
+        if self._late_looks >= _LATE_LOOKS and not self.is_late:
+            self.is_late = True
+            over = format_seconds(ends_at - finish_by)
+            texts.append(f"the run will finish about {_clock(ends_at)}, {over} after {_clock(finish_by)}")
+        spent = self.dollars if budget and not self._has_warned else None
+        if spent is not None and spent >= _WARN_SHARE * budget:
+            self._has_warned = True
+            texts.append(f"about ${format_dollars(spent)} of the budget of ${format_dollars(budget)} is spent")
+        return texts
 
 
 def _clock(moment: float) -> str:

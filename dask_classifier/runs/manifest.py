@@ -75,7 +75,8 @@ def save_manifest(
     """
     missing = cut.missing(receipts) if partial else []
     try:
-        _check(plan, [block for block in cut.blocks if block not in set(missing)], receipts)
+        holes = {block.index for block in missing}
+        _check(plan, [block for block in cut.blocks if block.index not in holes], receipts)
     except DamagedRun:
         if not plan.folder.exists(PLAN):
             cut.save(plan)  # the folder was deleted during the run; --resume needs the plan to classify what is missing
@@ -107,8 +108,8 @@ def save_manifest(
         "parts": [asdict(receipt) for receipt in receipts],
     }
     if missing:
-        holes = holes_of(cut.source, missing)
-        plan.folder.write_json(MISSING, {"rows": content["rows_missing"], "blocks": len(missing), "holes": holes})
+        ranges = holes_of(cut.source, missing)
+        plan.folder.write_json(MISSING, {"rows": content["rows_missing"], "blocks": len(missing), "holes": ranges})
     plan.folder.write_json(MANIFEST, content)
     if not missing:
         plan.folder.delete(MISSING)

@@ -26,6 +26,7 @@ class Verified:
     rows: int
     bad_rows: int
     bytes: int
+    missing: int  #: rows that a partial run does not have
     #: SHA-256 in hex of all parts in order, decompressed, as from `zcat parts/*.csv.gz | sha256sum`. Parquet parts
     #: are not decompressed, so their digest also depends on how many parts there are.
     sha256: str
@@ -45,7 +46,8 @@ def verify(result: "Result") -> Verified:
     digest = hashlib.sha256()
     for content in result.read_ahead(lambda receipt: _proven_content(result, receipt)):
         digest.update(content)
-    counts = len(result.receipts), result.rows, result.bad_rows, result.manifest["bytes"]
+    missing = result.manifest.get("rows_missing", 0)
+    counts = len(result.receipts), result.rows, result.bad_rows, result.manifest["bytes"], missing
     return Verified(*counts, digest.hexdigest())
 
 

@@ -31,6 +31,7 @@ def test_time_chooses_the_cluster_and_the_account_says_what_it_cost(ec2):
     assert (predicted["where"], predicted["instances"], predicted["processes"]) == ("ec2", 1, 2)
     assert {one["type"] for one in machines["instances"]} == {"c7i.large", "t3.small"}
     assert all(one["id"].startswith("i-") and one["seconds"] > 0 for one in machines["instances"])
+    assert machines["region"] == "us-east-1" and machines["ami"].startswith("ami-") and machines["image"]
     assert machines["instance_seconds"] == pytest.approx(sum(one["seconds"] for one in machines["instances"]))
     assert 0 < machines["dollars"] < 0.05 and "a table of" in machines["price_source"]
     assert "per million rows; an estimate from" in done.stderr_text and "predicted" in done.stderr_text
@@ -41,14 +42,15 @@ def test_time_chooses_the_cluster_and_the_account_says_what_it_cost(ec2):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--finish-in", "40m"], "Nobody can be asked"),
-        (["--finish-in", "10s", "--yes"], "cannot meet its time or its budget: nothing surely ends by"),
+        (["--finish-in", "5h", "--rows", "30M", "--yes"], "more than the 100,000 parts"),
+        (["--finish-in", "40m"], "needs a confirmation"),
+        (["--finish-in", "10s", "--yes"], "cannot meet its time or its budget: no choice is certain to finish by"),
         (
             ["--finish-in", "40m", "--budget", "0.001", "--yes"],
-            "nothing on EC2 surely stays within $0.001; it takes at least $0.0",
+            "is certain to cost $0.001 or less; the cheapest may cost $0.0",
         ),
-        (["--workers", "2", "--budget", "0.001"], "nothing on EC2 surely stays within $0.001"),
-        (["--budget", "5", "--instance-type", "c5.metal", "--workers", "1"], "No price is known"),
+        (["--workers", "2", "--budget", "0.001"], "no cluster on EC2 is certain to cost $0.001 or less"),
+        (["--budget", "5", "--instance-type", "c5.metal", "--workers", "1"], "The price of the instances is unknown"),
     ],
 )
 def test_what_cannot_be_met_launches_nothing(options, message, ec2):
@@ -60,11 +62,13 @@ def test_what_cannot_be_met_launches_nothing(options, message, ec2):
 
 def test_a_run_that_would_be_late_lets_its_cluster_grow_once(ec2):
     (ec2.folder / "sleepy.py").write_text(SLEEPY)
-    rows = ["--rows", "8000", "--block-rows", "100", "--classifier", "sleepy.py:classify"]
+    rows = ["--rows", "6000", "--block-rows", "100", "--classifier", "sleepy.py:classify"]
     words = [*rows, "--workers", "1", "--finish-in", "1s", "--scale-up-to", "2", "--output", "s3://bucket/grown"]
     done = ec2.command(*words, check=0)
-    assert done.stderr_text.count("the run will end about") == 1
-    assert done.stderr_text.count("the cluster grows to 2 workers, at about $0.2") == 1, done.stderr_text
+    assert done.stderr_text.count("the run will finish about") == 1
+    assert done.stderr_text.count("the cluster grows to 2 workers; until now, it costs about $0.1") == 1, (
+        done.stderr_text
+    )
     assert "Started 3 instances, 3 terminated" in done.stderr_text
     workers = {part["worker"] for part in manifest_of(ec2, "grown")["parts"]}
     assert workers == {"worker-0", "worker-1"}
@@ -78,3 +82,21 @@ def test_prices_are_in_the_plan_even_where_aws_is_not_asked(command):
     told = json.loads(command(*words, "--json", check=0, env={"DASK_CLASSIFIER__REGION": "eu-central-1"}).stdout)
     assert told["options"][0]["dollars"] == 0 and told["options"][1]["dollars"] is None
     assert any("only us-east-1" in note for note in told["notes"])
+
+
+def test_a_cluster_never_shrinks_and_a_complete_run_is_not_estimated(ec2):
+    """--scale-up-to below the number of workers; then the same command again."""
+    words = [*ROWS, "--workers", "2", "--finish-in", "1ms", "--scale-up-to", "1", "--output", "s3://bucket/kept"]
+    done = ec2.command(*words, check=0)
+    assert "grows" not in done.stderr_text and "Started 3 instances, 3 terminated" in done.stderr_text
+    again = ["--finish-in", "1ms", "--output", "s3://bucket/kept", "--resume"]
+    done = ec2.command(*ROWS, *again, check=0)
+    assert "already complete" in done.stderr_text and "ms per row" not in done.stderr_text
+    assert len(ec2.events("call", call="RunInstances")) == 3
+
+
+def test_local_workers_never_become_instances(ec2):
+    """An image is configured and all files are in S3, but four processes were asked for, here."""
+    words = [*ROWS, "--cluster", "local", "--workers", "4", "--finish-in", "1ms", "--budget", "3"]
+    ec2.command(*words, "--output", "s3://bucket/here", check=0)
+    assert nothing_was_launched(ec2)

@@ -1,6 +1,7 @@
 """The simulation of a run, and what is recommended: on numbers, without a cluster."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,22 +87,30 @@ def test_the_cheapest_that_surely_meets_the_target(target, number):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ({"finish_in": "5m"}, ["nothing surely ends by", "the fastest, 8 x 16, ends by"]),
-        ({"finish_in": "5m", "budget": 0.3}, ["nothing surely ends by"]),
-        ({"finish_in": "20m", "budget": 1}, ["costs at least $1.1", "what stays within $1.00 ends by"]),
+        ({"finish_in": "5m"}, ["no choice is certain to finish by", "the fastest, 8 x 16, finishes by"]),
+        ({"finish_in": "5m", "budget": 0.3}, ["no choice is certain to finish by"]),
+        ({"finish_in": "20m", "budget": 1}, ["costs at least $1.1", "within $1.00, it finishes by"]),
     ],
 )
 def test_what_cannot_be_met_says_what_it_takes(target, words):
     number, why = recommend(choices(), Target.of(**target))
     assert number is None and all(text in why for text in words), why
     number, why = recommend(choices(), Target.of(budget=0.3), places={EC2})
-    assert number is None and why == "nothing on EC2 surely stays within $0.30; it takes at least $0.71"
+    assert number is None and why == "no cluster on EC2 is certain to cost $0.30 or less; the cheapest may cost $0.71"
 
 
 def test_a_choice_without_a_price_is_never_the_cheapest():
     unpriced = choice(EC2, 1, 20, None)
     assert recommend([unpriced, choices()[2]], Target.of(finish_in="45m"))[0] == 1
     assert recommend([unpriced], Target.of(finish_in="45m", budget=3))[0] is None
+
+
+def test_instances_that_would_shut_themselves_down_before_the_end_are_not_recommended():
+    """The cheapest cluster takes 50 minutes, and up to 54, which is past a deadline of 52."""
+    first, second = (replace(one, deadline=52 * 60) for one in choices()[1:3])
+    target = Target.of(finish_in="3h")
+    assert recommend([first, second], target)[0] == 1 and target.verdict(first) == "past --deadline"
+    assert recommend([first], target)[0] is None
 
 
 def test_a_clock_time_that_has_passed_is_tomorrows():

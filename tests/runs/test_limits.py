@@ -1,7 +1,12 @@
 """Runs that end by the clock or by their budget: what is there and what is missing are all rows."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from generated_csv import csv_of
@@ -159,21 +164,28 @@ def test_it_says_early_that_it_will_be_late(sleepy, tmp_path, cluster):
     plan = dc.plan(rows=2500, output=tmp_path / "run", classifier=sleepy, chunk_rows=20, block_rows=20)
     listener = Listener()
     result = dc.run(plan, cluster, limits=Limits(finish_by=time.time() + 1), progress=listener)
-    ((share, text),) = [(share, text) for share, text in listener.notes if "the run will end about" in text]
-    assert share < 0.9 and "after" in text and result.rows == 2500, "said once, early, and it went on"
+    ((share, text),) = [(share, text) for share, text in listener.notes if "the run will finish about" in text]
+    assert share < 0.95 and "after" in text and result.rows == 2500, "said once, early, and it went on"
     assert any(pace.endswith("late") for pace in listener.paces)
 
 
-def test_a_watch_counts_dollars_over_a_change_of_price():
-    watch = Watch(Limits(budget=10, dollars_per_hour=3600, price_of=lambda workers: 3600.0 * workers), time.time() - 2)
-    assert watch.dollars == pytest.approx(2, abs=0.2)
-    watch.grown(3)
-    time.sleep(0.5)
-    assert watch.dollars == pytest.approx(3.5, abs=0.3)
-    assert watch.warnings(None, 0.5) == []
-    watch = Watch(Limits(budget=10, dollars_per_hour=3600), time.time() - 9.2)
-    assert ["of the budget of $10.00 is spent" in text for text in watch.warnings(None, 0.5)] == [True]
-    assert watch.warnings(None, 0.6) == [], "once"
+def test_a_watch_asks_the_cluster_what_it_costs():
+    """Eight of ten dollars are spent, then nine; a dollar a minute, of which one is kept for the end."""
+    spent = [8.0]
+    watch = Watch(Limits(budget=10), time.time(), lambda: (spent[0], 60.0))
+    assert watch.ends()[0] - time.time() == pytest.approx(60, abs=1) and watch.ends()[1] == "--budget"
+    assert watch.leaves_time_for(30) and not watch.leaves_time_for(90) and watch.stopped_by == "--budget"
+    assert watch.warnings(None) == []
+    spent[0] = 9.0
+    assert ["of the budget of $10.00 is spent" in text for text in watch.warnings(None)] == [True]
+    assert watch.warnings(None) == [] and watch.is_over(), "warned once"
+
+
+def test_a_run_is_late_after_three_looks():
+    watch = Watch(Limits(finish_by=time.time() + 60), time.time())
+    soon, late = time.time() + 30, time.time() + 300
+    seen = [len(watch.warnings(ends_at)) for ends_at in (late, late, soon, late, late, late, late)]
+    assert seen == [0, 0, 0, 0, 0, 1, 0]
 
 
 def test_the_command(command, tmp_path):
@@ -195,7 +207,7 @@ def test_the_command(command, tmp_path):
     [
         (["--partial"], "--partial has no effect without a time"),
         (["--scale-up-to", 4, "--finish-in", "1m"], "--scale-up-to has no effect"),
-        (["--finish-in", "1h"], "Nobody can be asked"),
+        (["--finish-in", "1h"], "needs a confirmation"),
         (["--finish-in", "1ms", "--yes"], "cannot meet its time or its budget"),
         (["--finish-by", "7 o'clock", "--yes"], "is not a time of day"),
         (["--budget", "1", "--cluster", "inline"], "--budget has no effect"),
@@ -205,3 +217,48 @@ def test_the_command(command, tmp_path):
 def test_bad_limits(options, message, command, tmp_path):
     done = command("--rows", 500, "--slowness", 1, "--output", "run", *options, check=2)
     assert message in done.stderr and "Hint: " in done.stderr and not (tmp_path / "run").exists()
+
+
+def test_the_rest_of_a_run_is_estimated_not_the_whole(command, tmp_path):
+    """Resumed with a time that is enough for what is missing."""
+    words = ["--rows", 3000, "--slowness", 10, "--block-rows", 100, "--output", "run", "--workers", 2]
+    command(*words, check=0)
+    for file in ("manifest.json", "parts/part-00007.json"):
+        (tmp_path / "run" / file).unlink()
+    words = [*words[:-2], "--resume", "--finish-in", "1h", "--yes"]
+    done = command(*words, check=0)
+    assert "29 of 30 blocks are finished already" in done.stderr
+    assert command(*words, check=0).stderr.count("ms per row") == 0, "complete"
+
+
+def test_confirmations_and_limits_cannot_be_configured(command):
+    for name, value in (("YES", "true"), ("PARTIAL", "true"), ("BUDGET", "5")):
+        done = command("--rows", 10, check=2, env={f"DASK_CLASSIFIER__{name}": value})
+        assert "is not an option" in done.stderr
+
+
+def test_mixed_encodings_are_sampled(sleepy, tmp_path, cluster):
+    """Plain and compressed files, of which only copies are UTF-8."""
+    import gzip
+
+    (tmp_path / "a.csv").write_bytes(csv_of(100))
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(csv_of(3000)))
+    plan = dc.plan([tmp_path / "a.csv", tmp_path / "b.csv.gz"], sleepy, tmp_path / "run", encoding="latin-1")
+    assert dc.estimate(plan, cluster).rows == 3100
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 130)])
+def test_it_asks_in_a_terminal(answer, code, tmp_path):
+    """A person answers."""
+    program = Path(sys.executable).parent / "dask-classify"
+    words = [program, "--rows", "200", "--slowness", "1", "--output", "run", "--finish-in", "1h"]
+    ours, theirs = pty.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    done = subprocess.run(
+        list(map(str, words)), stdin=theirs, capture_output=True, text=True, cwd=tmp_path, timeout=300
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == code, done.stderr
+    assert "> " in done.stderr and "Start this run (here, " in done.stderr
+    assert (tmp_path / "run/manifest.json").exists() == (answer == "y")
