@@ -56,6 +56,8 @@ def _reason(choice: Choice, target: Target) -> str:
 
 def _what_it_takes(choices: Sequence[Choice], target: Target) -> str:
     """Return what is possible, and what the target would need, as text."""
+    if all(choice.is_too_long for choice in choices):
+        return "no choice is certain to finish before the --deadline of its instances"
     in_time = [choice for choice in choices if replace(target, budget=None).is_met(choice)]
     in_budget = [choice for choice in choices if replace(target, finish_by=None).is_met(choice)]
     if in_time and in_budget:
@@ -65,11 +67,11 @@ def _what_it_takes(choices: Sequence[Choice], target: Target) -> str:
             f"${format_dollars(target.budget)}, it finishes by {earliest}"
         )
     parts = []
-    if not in_time:
+    if target.finish_by and not in_time:
         fastest = min(choices, key=lambda choice: choice.late)
         ends = f"the fastest, {_named(fastest)}, finishes by {clock(fastest.late)}"
         parts.append(f"no choice is certain to finish by {clock(target.finish_by)}; {ends}")
-    if not in_budget:
+    if target.budget and not in_budget:
         within = f"no cluster on EC2 is certain to cost ${format_dollars(target.budget)} or less"
         known = any(choice.most for choice in choices)
         parts.append(within + (f"; the cheapest may cost ${_least(choices)}" if known else ""))

@@ -110,7 +110,7 @@ def test_instances_that_would_shut_themselves_down_before_the_end_are_not_recomm
     first, second = (replace(one, deadline=52 * 60) for one in choices()[1:3])
     target = Target.of(finish_in="3h")
     assert recommend([first, second], target)[0] == 1 and target.verdict(first) == "past --deadline"
-    assert recommend([first], target)[0] is None
+    assert recommend([first], target) == (None, "no choice is certain to finish before the --deadline of its instances")
 
 
 def test_a_clock_time_that_has_passed_is_tomorrows():
