@@ -99,7 +99,7 @@ def worth(sample, fleet):
 
 def svg(points):
     """Return a picture of rows by milliseconds per row, both on logarithmic scales."""
-    left, right, top, bottom = 70, 560, 20, 260
+    left, right, top, bottom = 100, 570, 20, 260
 
     def x(ms):
         return left + (math.log10(ms) + 1) / 3 * (right - left)

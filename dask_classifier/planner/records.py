@@ -90,7 +90,7 @@ def _record(folder: RunFolder) -> Record | None:
         starting = [seconds for name, _, seconds in manifest.get("stages", ()) if name == STARTING]
         return Record(
             identity=plan["identity"],
-            prediction=plan.get("prediction"),
+            prediction=_prediction(plan),
             seconds=manifest["seconds"],
             ms_per_row=1000 * seconds / rows,
             starting=starting[0] if starting else None,
@@ -99,10 +99,22 @@ def _record(folder: RunFolder) -> Record | None:
         return None
 
 
+def _prediction(plan: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the prediction of a plan.json, or None where there is none, or one of another version."""
+    prediction = plan.get("prediction")
+    try:
+        known = [prediction["seconds"][name] for name in ("low", "mid", "high")]
+        known += [prediction[name] for name in ("processes", "sampled_ms_per_row", "first_call")]
+        is_ours = all(isinstance(value, int | float) for value in known) and isinstance(prediction["where"], str)
+        return prediction if is_ours and prediction["sampled_ms_per_row"] > 0 else None
+    except (LookupError, TypeError):
+        return None
+
+
 def _first_calls(plan: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> float:
     """Return the seconds of the first calls, which the prediction counts apart; the trial has done one of them."""
     processes = {(part["worker"], part["host"], part["pid"]) for part in parts}
-    return ((plan.get("prediction") or {}).get("first_call") or 0.0) * (len(processes) - 1)
+    return (_prediction(plan) or {"first_call": 0.0})["first_call"] * (len(processes) - 1)
 
 
 def calibration(past: Sequence[Record]) -> Calibration | None:

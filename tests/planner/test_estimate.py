@@ -92,7 +92,10 @@ def test_a_resumed_run_is_no_record(sleepy, tmp_path, cluster):
     pd.DataFrame({"ms": [1.0] * 300}).to_csv(tmp_path / "in.csv", index_label="id")
     plan = dc.plan(tmp_path / "in.csv", sleepy, tmp_path / "runs" / "1", block_rows=100)
     dc.run(plan, cluster)
-    assert len(records(str(tmp_path / "runs"))) == 1
+    stored = json.loads((tmp_path / "runs/1/plan.json").read_text())
+    (tmp_path / "runs/1/plan.json").write_text(json.dumps(stored | {"prediction": {"seconds": 3}}))
+    (record,) = records(str(tmp_path / "runs"))
+    assert record.prediction is None, "one of another version is ignored"
     (tmp_path / "runs/1/manifest.json").unlink()
     (tmp_path / "runs/1/parts/part-00001.json").unlink()
     dc.run(plan, cluster, resume=True)
