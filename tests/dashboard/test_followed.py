@@ -55,6 +55,16 @@ def test_the_curve_of_a_steady_run_is_flat_also_where_blocks_end_and_after_hours
     assert min(speeds) == max(speeds) == 100
 
 
+@pytest.mark.parametrize(("minutes", "verdict"), [(60, "in time"), (-60, "late")])
+def test_the_page_shows_whether_a_run_finishes_in_time(minutes, verdict):
+    run = FollowedRun("one", began=time.time())
+    beginning = list(Beginning(1000, 10, (), 0, 0))
+    run.handle({"beginning": beginning, "finish_by": time.time() + 60 * minutes})
+    time.sleep(0.01)
+    run.handle({"finished": [done(1)], "name": "w", "tasks": []})
+    assert page._times(run, run.snapshot())["to finish in time"].endswith(verdict)
+
+
 def test_runs_at_work_are_not_forgotten_and_a_late_word_brings_none_back():
     plugin = RunsPlugin()
     for number in range(20):
