@@ -44,7 +44,7 @@ for name in $(env/bin/python -c 'from dask_classifier.cli.app import app; print(
 done
 answers 0 --help
 answers 0 plan --rows 10k
-answers 0 plan --rows 1k --slowness 1 --measure --json
+answers 0 plan --rows 1k --slowness 1 --finish-in 1h --json
 answers 4 plan --rows 10k --cluster ec2 "${aws[@]}" --image nowhere/image:1 --output s3://bucket/run
 answers 0 generate --rows 1k in.csv
 answers 0 --input in.csv --classifier blackbox --slowness 1 --cluster inline --output inline
