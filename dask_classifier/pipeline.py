@@ -1,7 +1,7 @@
 """`run(plan, cluster)`: map blocks over the cluster, collect receipts, write the manifest."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from .classifier.job import CLASSIFY_BLOCK
 from .engine.connect import connect
 from .engine.executors import Executor
 from .engine.prepare import prepare, restore_copies
-from .errors import BlocksFailed, DaskClassifyError, LimitReached, ProcessDied, TooManyBadRows, UsageError
+from .errors import BlocksFailed, DaskClassifyError, LimitReached, ProcessDied, StorageError, TooManyBadRows, UsageError
 from .pace import Pace
 from .parts.receipts import Receipt
 from .parts.run_folder import REPORT
@@ -174,7 +174,12 @@ def _run(
             executor.tell(beginning=beginning, finish_by=limits.finish_by)
             stages.enter(CLASSIFYING)
             watch = Watch(limits, stages.entered[0][1], executor.instances.cost)
-            receipts = _classify(plan, cut, earlier.receipts, executor, progress, watch)
+            try:
+                receipts = _classify(plan, cut, earlier.receipts, executor, progress, watch)
+            except StorageError:
+                with suppress(StorageError):
+                    cut.restore(plan)
+                raise
             if partial := watch.stopped_by and len(receipts) < len(cut.blocks):
                 executor.close()  # so that no block is finished any more
                 _stop_unless_partial(plan, cut, receipts, watch)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from .. import storage, templating
 from ..errors import DamagedRun, StorageError
 from ..parts.receipts import Receipt, common_kinds
-from ..parts.run_folder import MANIFEST, MISSING, PLAN, RunFolder
+from ..parts.run_folder import MANIFEST, MISSING, RunFolder
 from ..rows.source import Block
 from ..units import count_of, format_bytes
 from .earlier import missing_files
@@ -78,8 +78,7 @@ def save_manifest(
         holes = {block.index for block in missing}
         _check(plan, [block for block in cut.blocks if block.index not in holes], receipts)
     except DamagedRun:
-        if not plan.folder.exists(PLAN):
-            cut.save(plan)  # the folder was deleted during the run; --resume needs the plan to classify what is missing
+        cut.restore(plan)
         raise
     plan.folder.delete_unfinished()
     spent = stages()

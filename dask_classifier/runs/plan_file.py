@@ -52,6 +52,11 @@ class Cut:
         }
         plan.folder.write_json(PLAN, content)
 
+    def restore(self, plan: Plan) -> None:
+        """Write plan.json again if the folder was deleted during the run: --resume needs it."""
+        if not plan.folder.exists(PLAN):
+            self.save(plan)
+
     @classmethod
     def load(cls, plan: Plan, stored: dict) -> Self:
         """Return the stored cut, with the plan's files and the stored sizes of their decompressed copies.

@@ -118,13 +118,13 @@ def test_resume_unpacks_only_what_missing_blocks_read(cluster, tmp_path, run_byt
     dc.run(dc.plan(**options, output=tmp_path / "run"), cluster)
     whole = run_bytes(tmp_path / "run")
     (tmp_path / "run/parts/part-00003.csv.gz").unlink()  # of b
-    copied, real = [], prepare._write_copies
+    copied, real = [], prepare.write_copies
 
     def noting(files, *args):
         copied.extend(file.url.rpartition("/")[2] for _, file in files)
         return real(files, *args)
 
-    monkeypatch.setattr(prepare, "_write_copies", noting)
+    monkeypatch.setattr(prepare, "write_copies", noting)
     dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster).verify()
     assert copied == ["b.csv.gz"] and run_bytes(tmp_path / "run") == whole
 

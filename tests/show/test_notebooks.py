@@ -88,6 +88,6 @@ def test_the_notebook_about_ec2(ec2):
     assert "2,000 generated rows" in code[0]
     assert "Starting 2 on-demand" in code[1] and "3 terminated" in code[1] and "<b>complete</b>" in code[1]
     assert "/classify" in code[1] and "dashboard while it ran" in code[1] and "ClusterSpec" in code[1]
-    assert "{'started': 3, 'terminated': 3, 'left': []}" in code[2]
+    assert "{'started': 3,\n 'terminated': 3,\n 'left': []," in code[2] and "'dollars': 0.0" in code[2]
     assert "worker-0" in code[4] and "worker-1" in code[4]
     assert len(ec2.events("boot")) == 3
