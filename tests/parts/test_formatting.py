@@ -268,4 +268,7 @@ def test_the_dashboard_is_made_when_it_is_first_looked_at():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.split() == ["/elsewhere.example/x", "/workers", "/status", "/status", "200", "200", "404"]
-    assert not done.stderr
+    # on a busy machine, Dask itself logs, with a traceback, that a worker has closed its connection first
+    logged = [line for line in done.stderr.splitlines() if line.startswith("20")]
+    assert bool(logged) == bool(done.stderr) and all("Batched Comm Closed" in line for line in logged), done.stderr
+    assert "Warning" not in done.stderr and "bokeh" not in done.stderr
