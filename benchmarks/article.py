@@ -131,7 +131,7 @@ def page(real, sample, fleet):
     """Return the page of the docs."""
     ms = 1000 * sample.measured.seconds_a_row
     lines = [
-        "# The demo's tables, remade",
+        "# Comparison with the 2018 demo",
         "",
         "The 2018 demo classified the same generated rows with the same black box on Wallaroo, on c5.4xlarge instances "
         "with 7 workers each, provisioned by Pulumi and Ansible. Its times include provisioning.",
@@ -139,7 +139,7 @@ def page(real, sample, fleet):
         f"{datetime.date.today()}, {os.cpu_count()} vCPUs, Python {platform.python_version()}: {ms:.2f} ms per row "
         f"here, about {DEMO_MS} ms on the demo's machines. **Nothing was run on AWS**: times of clusters are "
         "predictions of [`dask-classify plan`](../planning.md), with a guess of 4 minutes for the start of instances "
-        "and 1 minute for their end. The range holds the truth in four of five runs, if that guess is right.",
+        "and 1 minute for their end. About four runs in five should finish within the range, if that guess is right.",
         "",
         "## One computer",
         "",
@@ -170,17 +170,17 @@ def page(real, sample, fleet):
         "",
         "## Is a cluster worth it?",
         "",
-        "The demo's rule of thumb: below a million rows, it is not. That depends on the classifier. From so many rows "
-        f"on, four instances with 7 processes each are faster than the {sample.cores} cores of this computer:",
+        "The demo's rule of thumb: below a million rows, it is not. That depends on the classifier. Above this "
+        f"number of rows, four instances with 7 processes each are faster than this computer's {sample.cores} cores:",
         "",
-        "| ms per row | rows | that run costs |",
+        "| ms per row | rows | cost of that run |",
         "|---|---|---|",
         *(f"| {each:g} | {float(f'{rows:.2g}'):,.0f} | ${format_dollars(cost)} |" for each, rows, cost in points),
         "",
         "![rows from which on a cluster is faster, by milliseconds per row](worth.svg)",
         "",
-        "It is the work that counts, not the rows: what these cores do in the minutes in which instances start is "
-        "never worth a cluster. `dask-classify plan` says it for your file, your classifier and your hour.",
+        "Total work matters, not the number of rows. If this computer can finish while instances are still starting, a "
+        "cluster is not worth it. Run `dask-classify plan` to check your own input.",
     ]
     return "\n".join(lines) + "\n", svg(points)
 

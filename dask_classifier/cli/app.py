@@ -8,6 +8,7 @@ import sys
 
 import click
 import dask.config
+from click.core import ParameterSource
 
 from .. import __version__
 from ..config import configured
@@ -147,7 +148,7 @@ def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, trace
         "dashboard_address": dashboard_address,
         "profile": profile,
     }
-    is_free = cluster == "local" and not checks.typed(ctx, ["cluster"])
+    is_free = ctx.get_parameter_source("cluster") == ParameterSource.DEFAULT
     try:
         run_commands.run(
             options, cluster_options, wishes, free=is_free, worker_timeout=worker_timeout, quiet=quiet, as_json=as_json

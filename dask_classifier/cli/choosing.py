@@ -159,7 +159,7 @@ def _refuse_much_to_read(plan: Plan) -> None:
     if size > _MOST_BYTES:
         raise UsageError(
             f"An estimate would read {format_bytes(size)} from elsewhere to this computer.",
-            "Give --workers, and no --budget; or start the command on an instance in the region of the input.",
+            "Do without: --sample 0 for a plan; for a run, give --workers and no --budget.",
         )
 
 
@@ -187,7 +187,8 @@ def _best(estimate: Estimate, cluster: str, places: set[str], wishes: Wishes) ->
     if wishes.budget and EC2 in places:
         if all(choice.dollars is None for choice in possible if choice.where == EC2):
             raise UsageError(
-                "The price of the instances is unknown, so a budget cannot be kept.", "Give the price: --price 0.35."
+                "The price of the instances is unknown, so a budget cannot be enforced.",
+                "Give the price: --price 0.35.",
             )
         possible = [choice for choice in possible if replace(estimate.target, finish_by=None).is_met(choice)]
     if wishes.partial and possible:

@@ -221,7 +221,11 @@ def target_options(command):
             "--finish-by", metavar="HH:MM", help="Time of day by which the run must finish, on this computer's clock."
         ),
         click.option("--finish-in", metavar="TIME", help="Time from now within which the run must finish: 45m."),
-        click.option("--budget", metavar="DOLLARS", help="Limit on the estimated cost of the instances."),
+        click.option(
+            "--budget",
+            metavar="DOLLARS",
+            help="Maximum estimated cost of the EC2 instances; a run stops before it.",
+        ),
     ]
     return _with(command, options)
 
@@ -235,13 +239,15 @@ def limit_options(command):
             help="Time limit, after which the run stops with exit code 6; --resume continues it.",
         ),
         click.option(
-            "--partial", is_flag=True, help="Publish the finished blocks at the time of --finish-by, with exit code 7."
+            "--partial",
+            is_flag=True,
+            help="Publish the finished blocks at the time of --finish-by or --finish-in, with exit code 7.",
         ),
         click.option(
             "--scale-up-to",
             type=click.IntRange(1),
             metavar="N",
-            help="Number of workers to which the cluster on EC2 grows, once, if the run would be late.",
+            help="Number of EC2 workers to grow to, once, if the run is late.",
         ),
         click.option("--yes", is_flag=True, help="Start the recommended cluster without asking."),
     ]

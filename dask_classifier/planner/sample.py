@@ -161,7 +161,7 @@ def take_sample(plan: Plan, executor: Executor, rows: int | None, began: float) 
     trial_seconds = time.perf_counter() - trial_began
     if text and not trial.rows:
         raise BlocksFailed(
-            "The classifier ends its process on the first rows, so that nothing can be estimated.",
+            "The classifier process exited on the first rows, so nothing can be estimated.",
             "Try it on a few rows: dask-classify --rows 100 --cluster inline. Or estimate nothing: --sample 0.",
         )
     with _readable(plan, executor) as source:
@@ -196,7 +196,7 @@ def _measured(outcome: Outcome) -> Measured:
     """Return the measurement of a call. Raise the error if there is one."""
     if isinstance(outcome.error, ProcessDied):
         raise BlocksFailed(
-            f"The classifier ends its process on sampled rows: it {outcome.error.message}.",
+            f"The classifier process exited on sampled rows: it {outcome.error.message}.",
             "Estimate nothing: --sample 0. A run names the blocks with such rows.",
         )
     if outcome.error:

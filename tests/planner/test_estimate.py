@@ -114,7 +114,7 @@ def test_a_classifier_that_fails_on_the_sample(tmp_path, cluster):
         dc.estimate(plan, cluster)
     with pytest.raises(WrongAnswer, match="raises an exception on every row"):
         dc.estimate(dc.plan(tmp_path / "in.csv", f"{tmp_path}/mine.py:g", tmp_path / "run"), cluster)
-    with pytest.raises(BlocksFailed, match="ends its process on the first rows"):
+    with pytest.raises(BlocksFailed, match="exited on the first rows"):
         dc.estimate(dc.plan(tmp_path / "in.csv", f"{tmp_path}/dies.py:f", tmp_path / "run"), cluster)
     (tmp_path / "empty.csv").write_text("id,ms\n")
     with pytest.raises(UsageError, match="no rows to sample"):
