@@ -172,7 +172,7 @@ def _simulated(kind, processes, spent, generator):
         calls.append((fifth, Measured(100, seconds, 0.0, None)))
     trial = Trial(2000, float(spent[40]) / 40 + overhead / 100)
     marks = (Marks((0, 0), (0, rows)),)
-    sample = Sample(rows, marks, 10.0, trial, Measurements(tuple(calls)), loading, loading, 2, 2, 1.0, 2.0)
+    sample = Sample(rows, marks, 10.0, trial, Measurements(tuple(calls)), loading, loading, 2, 2, False, 1.0, 2.0)
     plan = dc.plan(rows=rows, output="runs/never")
     choice = Planner(plan, sample).choice(replace(here(processes, 2), where="local"))
     blocks = blocks_of(plan, sample, processes)
