@@ -265,6 +265,22 @@ def test_plan_touches_nothing(command, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
+def test_plan_estimates_and_writes_nothing(command, tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text("import time\ndef f(df):\n    time.sleep(0.002 * len(df))\n    return [0] * len(df)\n")
+    words = ["plan", "--rows", "1M", "--classifier", "mine.py:f"]
+    planned = json.loads(command(*words, "--workers", 10, "--json", check=0).stdout)
+    here = planned["options"][0]
+    assert (here["where"], here["processes"], here["dollars"]) == ("local", 10, 0) and planned["ms_per_row"] >= 2
+    assert here["seconds"]["mid"] > 100 * planned["ms_per_row"], "a million rows on ten processes, and the start"
+    code.write_text("def f(df):\n    return 1 / 0\n")
+    assert "raises an exception on every row" in command(*words, check=1).stderr
+    code.write_text("import os\ndef f(df):\n    os._exit(3)\n")
+    assert "exited on the first rows" in command(*words, check=1).stderr
+    assert "Cannot estimate" in command("plan", "--rows", "1M", "--cluster", "tcp://127.0.0.1:1", check=2).stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+
+
 def test_python_m(tmp_path):
     import subprocess
     import sys

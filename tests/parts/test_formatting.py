@@ -243,8 +243,10 @@ def test_a_run_imports_neither_pandas_nor_bokeh_in_the_commands_process(tmp_path
 
 def test_the_dashboard_is_made_when_it_is_first_looked_at():
     code = (
-        "import sys, urllib.request\n"
+        "import logging, sys, urllib.request\n"
         "from dask_classifier import LocalCluster\n"
+        # on a busy machine, Dask logs at level INFO that a worker has closed its connection first
+        "logging.getLogger('distributed.batched').setLevel(logging.ERROR)\n"
         "with LocalCluster(1, dashboard_address='127.0.0.1:0') as cluster:\n"
         "    base = cluster.dashboard_link.removesuffix('/status')\n"
         "    assert urllib.request.urlopen(base + '/health').read() == b'ok'\n"
@@ -268,7 +270,4 @@ def test_the_dashboard_is_made_when_it_is_first_looked_at():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.split() == ["/elsewhere.example/x", "/workers", "/status", "/status", "200", "200", "404"]
-    # on a busy machine, Dask itself logs, with a traceback, that a worker has closed its connection first
-    logged = [line for line in done.stderr.splitlines() if line.startswith("20")]
-    assert bool(logged) == bool(done.stderr) and all("Batched Comm Closed" in line for line in logged), done.stderr
-    assert "Warning" not in done.stderr and "bokeh" not in done.stderr
+    assert not done.stderr

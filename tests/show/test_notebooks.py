@@ -91,3 +91,15 @@ def test_the_notebook_about_ec2(ec2):
     assert "{'started': 3,\n 'terminated': 3,\n 'left': []," in code[2] and "'dollars': 0.0" in code[2]
     assert "worker-0" in code[4] and "worker-1" in code[4]
     assert len(ec2.events("boot")) == 3
+
+
+def test_a_cell_shows_whether_a_run_finishes_in_time():
+    from dask_classifier.runs.progress import Beginning, Finished
+    from dask_classifier.show.notebook import CellProgress
+
+    cell = CellProgress()
+    cell.start(Beginning(1000, 10, (), 0, 0))
+    cell.count(Finished(0, 100, 0, "w", "h", 1))
+    assert "to finish in time" not in cell._html()
+    cell.aim(1.0)  # in 1970
+    assert "to finish in time" in cell._html() and " late" in cell._html()
