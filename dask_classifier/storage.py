@@ -44,9 +44,19 @@ class Identity:
     version: str
 
 
+# botocore repeats a request after 503, other answers that allow it, and time-outs, at random moments in growing
+# intervals: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
+_PATIENT_REQUESTS = {
+    "retries": {"mode": "standard", "total_max_attempts": 8}, "connect_timeout": 20, "read_timeout": 60,
+}  # fmt: skip
+
+
 def _filesystem(url: str):
     """Return the file system of `url`, and the path on it. Listings are never cached, because workers write files."""
     options = {"use_listings_cache": False} if "://" in url and not url.startswith("file://") else {}
+    if url.startswith(("s3://", "s3a://")):
+        configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+        options["config_kwargs"] = {**_PATIENT_REQUESTS, **configured}
     try:
         if "::" not in url or url.partition("::")[0] in fsspec.available_protocols():
             return fsspec.core.url_to_fs(url, **options)

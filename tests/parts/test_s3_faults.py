@@ -1,0 +1,47 @@
+"""S3 that answers with 503, too late, with half an object, or not at all: the rows are the same."""
+
+import os
+
+import pytest
+from faulty_s3 import Fault, faulty_s3
+
+from dask_classifier import storage
+
+
+@pytest.fixture
+def faulty(s3, monkeypatch):
+    with faulty_s3(os.environ["AWS_ENDPOINT_URL"]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield server
+    storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+DATA = os.urandom(300_000)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("PUT /bucket/file", "slow_down"),
+        Fault("PUT /bucket/file", "unanswered"),
+        Fault("GET /bucket/file", "slow_down"),
+        Fault("GET /bucket/file", "cut"),
+        Fault("GET /bucket/file", "unanswered"),
+    ],
+    ids=lambda fault: f"{fault.request.split()[0]}-{fault.kind}",
+)
+def test_a_file_survives_faults_of_s3(faulty, fault):
+    faulty.faults.append(fault)
+    storage.write("s3://bucket/file", DATA)
+    assert storage.read("s3://bucket/file") == DATA
+    assert fault.happened == fault.times
+
+
+def test_answers_that_come_too_late(faulty, monkeypatch):
+    monkeypatch.setitem(storage._PATIENT_REQUESTS, "read_timeout", 0.5)
+    fault = Fault("GET /bucket/file", "late", seconds=2)
+    faulty.faults.append(fault)
+    storage.write("s3://bucket/file", DATA)
+    assert storage.read("s3://bucket/file") == DATA
+    assert fault.happened == fault.times
