@@ -22,7 +22,7 @@ from dask_classifier.ec2.spec import ClusterSpec
 from dask_classifier.planner.places import here, unasked
 from dask_classifier.planner.planner import Planner, sample_of
 from dask_classifier.planner.sample import Measurements
-from dask_classifier.rows.source import Marks
+from dask_classifier.rows.blocks import Marks
 from dask_classifier.units import format_dollars, format_seconds
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -17,7 +17,8 @@ def main(file):
     import dask_classifier as dc
 
     survey = plan(input=file, classifier="blackbox", output="unused")
-    pieces = [(survey.source.files[n], start, ",") for n, start in survey.source.pieces()]
+    tasks = survey.source.pieces()
+    pieces = [([(survey.source.files[n], start) for n, start in task], survey.source.layout) for task in tasks]
     megabytes = survey.source.files[0].size / 1e6
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}, {megabytes:,.0f} MB")
     for workers in (0, 2):
@@ -26,7 +27,7 @@ def main(file):
             list(executor.each(SURVEY, pieces[:workers]))  # starts the processes
             started = time.perf_counter()
             surveyed = sorted((outcome.number, outcome.value) for outcome in executor.each(SURVEY, pieces))
-            (marks,) = survey.source.marks([(0, piece) for _, piece in surveyed])
+            _, (marks,) = survey.source.surveyed((0, piece) for _, pieces_ in surveyed for piece in pieces_)
             seconds = time.perf_counter() - started
         where = f"{workers} processes" if workers else "one core"
         print(f"{marks.rows[-1]:,} rows, {where}: {seconds:.2f} s, {megabytes / seconds:,.0f} MB/s")

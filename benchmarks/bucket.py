@@ -48,6 +48,7 @@ class Bucket:
         more = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if len(keys) > len(page) else ""
         contents = "".join(
             f"<Contents><Key>{escape(path.removeprefix(begin))}</Key><Size>{len(self.objects[path])}</Size>"
+            f"<ETag>{escape(self.headers(path)['ETag'])}</ETag>"
             "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
             for path in page
         )

@@ -32,7 +32,7 @@ from dask_classifier.planner.places import here
 from dask_classifier.planner.planner import Planner, sample_of
 from dask_classifier.planner.sample import PLACES, STRATA, Measurements, Sample
 from dask_classifier.planner.simulation import LOCAL_BLOCK_SECONDS, blocks_of, simulate
-from dask_classifier.rows.source import Marks
+from dask_classifier.rows.blocks import Marks
 
 RAW = Path(__file__).parents[1] / "build" / "calibration.json"
 PAGE = Path(__file__).parents[1] / "docs" / "figures" / "calibration.md"
@@ -176,7 +176,7 @@ def _simulated(kind, processes, spent, generator):
     plan = dc.plan(rows=rows, output="runs/never")
     choice = Planner(plan, sample).choice(replace(here(processes, 2), where="local"))
     blocks = blocks_of(plan, sample, processes)
-    first = np.array([block.first_row for block in blocks])
+    first = np.array([block.spans[0].first_row for block in blocks])
     counts = np.array([block.rows for block in blocks])
     work = spent[first + counts] - spent[first] + overhead * np.ceil(counts / 100)
     work = work * generator.normal(1, 0.03) * generator.normal(1, 0.02, len(work))

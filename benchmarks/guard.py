@@ -24,8 +24,8 @@ import pandas as pd
 
 from dask_classifier import generate, tasks
 from dask_classifier.classifier.job import Site
+from dask_classifier.rows.blocks import Block, Span
 from dask_classifier.rows.layouts import READ_TEXT, Layout
-from dask_classifier.rows.source import Block
 from dask_classifier.runs.planning import plan
 
 ROWS = 2_000
@@ -48,8 +48,8 @@ def ours(folder):
     """Return a function that does the work as the task of a block."""
     made = plan(rows=ROWS, output=folder, classifier=near_free)
     made.package.install(folder)
-    job, file, block = made.job(0), made.source.files[0], Block(0, ROWS, 0)
-    return lambda: tasks.classify_block(Site("here", str(folder)), lambda rows, bad: None, job, file, block)
+    job, files, block = made.job(0), made.source.files, Block(0, (Span(ROWS),))
+    return lambda: tasks.classify_block(Site("here", str(folder)), lambda rows, bad: None, job, files, block)
 
 
 def cpu_seconds(function):

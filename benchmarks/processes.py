@@ -67,10 +67,10 @@ def run_workers(plan):
     from dask_classifier import tasks
     from dask_classifier.classifier.job import Site
     from dask_classifier.engine.dask_settings import DASK_SETTINGS
-    from dask_classifier.rows.source import cut
+    from dask_classifier.rows.blocks import cut
 
     job = plan.job(0)
-    blocks = cut(plan.source.marks([]), lambda left: plan.block_rows)
+    blocks = cut(plan.source.surveyed([])[1], lambda left: plan.block_rows)
     with dask.config.set(DASK_SETTINGS):
         with (
             LocalCluster(CORES, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0) as cluster,
@@ -78,7 +78,7 @@ def run_workers(plan):
         ):
             futures = [
                 client.submit(
-                    tasks.classify_block, Site("", plan.package.home), _silent, job, plan.source.files[0], block
+                    tasks.classify_block, Site("", plan.package.home), _silent, job, plan.source.read_by(block), block
                 )
                 for block in blocks
             ]

@@ -50,7 +50,7 @@ class SleepingProcesses:
             return Trial(text.count(b"\n"), SECONDS_A_ROW)
         return self._block(*args, on_report)
 
-    def _block(self, job, file, block, report):
+    def _block(self, job, files, block, report):
         """Sleep, with reports of progress as from a classifier process; then commit an empty part."""
         from dask_classifier.parts.writer import PartWriter
         from dask_classifier.rows.borders import Rows

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .engine.executors import Executor
 from .parts.receipts import Receipt
-from .rows.source import Block
+from .rows.blocks import Block
 from .runs.limits import Watch
 from .runs.plan_file import Cut
 from .runs.progress import Progress

@@ -18,7 +18,8 @@ from .errors import BlocksFailed, DaskClassifyError, LimitReached, ProcessDied, 
 from .pace import Pace
 from .parts.receipts import Receipt
 from .parts.run_folder import REPORT
-from .rows.source import Block, Source
+from .rows.blocks import Block
+from .rows.source import Source
 from .runs.earlier import Earlier, look
 from .runs.limits import Limits, Watch
 from .runs.manifest import add_machines, save_manifest
@@ -265,7 +266,7 @@ def _classify(
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}
     bad_rows = _Budget(job.max_bad_rows, done)
     pace = Pace(cut, executor, progress, watch)
-    arguments = ((job, cut.source.files[block.file], block) for block in pace.in_time(cut.missing(done)))
+    arguments = ((job, cut.source.read_by(block), block) for block in pace.in_time(cut.missing(done)))
     with closing(executor.each(CLASSIFY_BLOCK, arguments, plan.block_timeout, watch.is_over)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome.error, ProcessDied):
@@ -314,5 +315,8 @@ def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError], done: int) ->
 
 
 def _described(block: Block, source: Source) -> str:
-    name = source.files[block.file].words
-    return f"block {block.index} (rows {block.first_row + 1:,} to {block.first_row + block.rows:,} of {name})"
+    first, last = block.spans[0], block.spans[-1]
+    names = [source.files[span.file].words for span in (first, last)]
+    begin, end = f"{first.first_row + 1:,}", f"{last.first_row + last.rows:,}"
+    rows = f"rows {begin} to {end} of" if first is last else f"row {begin} of {names[0]} to row {end} of"
+    return f"block {block.index} ({rows} {names[1]})"

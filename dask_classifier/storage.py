@@ -10,6 +10,7 @@ import errno
 import lzma
 import os
 import secrets
+import stat
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -163,17 +164,35 @@ def compression(url: str) -> str | None:
     return kind
 
 
-def expand(pattern: str) -> list[str]:
-    """Return the files that a URL or a glob names, sorted. Raise StorageError if there are none."""
-    filesystem, path = _filesystem(pattern)
-    with _explained("list", pattern):
-        literal = not any(c in path for c in "*?[") or filesystem.exists(path)
-        names = [path] if literal else sorted(filesystem.glob(path))
-    if not names:
-        raise StorageError(f"No file matches {pattern}.", "Quote the pattern, and check it with ls.")
-    return [
-        filesystem.unstrip_protocol(name) if not isinstance(filesystem, LocalFileSystem) else name for name in names
-    ]
+def listed(name: str) -> list[tuple[str, Identity]]:
+    """Return the files that a path, a URL, a glob or a folder names, sorted, with their identities.
+
+    Of a folder, these are all files below it, without those whose own or whose folder's name begins with a dot or an
+    underscore: other tools keep their notes in such files. Raise StorageError if there are none, or one of them cannot
+    be read.
+    """
+    filesystem, path = _filesystem(name)
+    with _explained("list", name):
+        if any(c in path for c in "*?[") and not filesystem.exists(path):
+            found = filesystem.glob(path, detail=True)
+            if not found:
+                raise StorageError(f"No file matches {name}.", "Quote the pattern, and check it with ls.")
+        elif name.endswith("/") or filesystem.isdir(path):
+            below = filesystem.find(path, detail=True)
+            found = {each: info for each, info in below.items() if not _is_note(each.removeprefix(path))}
+            if not found:
+                raise StorageError(f"The folder {name} has no files.", "Check the spelling.")
+        else:
+            found = {path: {}}
+    is_local = isinstance(filesystem, LocalFileSystem)
+    urls = {each if is_local else filesystem.unstrip_protocol(each): info for each, info in sorted(found.items())}
+    # the listings of other stores need not have the same values as what `identity` asks for
+    trusted = hasattr(filesystem, "call_s3") and len(urls) > 1
+    return [(url, _identity_of(info, url) if trusted else identity(url)) for url, info in urls.items()]
+
+
+def _is_note(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def identity(url: str) -> Identity:
@@ -182,12 +201,15 @@ def identity(url: str) -> Identity:
     with _explained("read", url):
         if isinstance(filesystem, LocalFileSystem):
             status = Path(path).stat()
-            if not Path(path).is_file():
+            if not stat.S_ISREG(status.st_mode):
                 raise StorageError(
                     f"Cannot read {url}: it is not a file.", "Give a file, or a pattern such as 'folder/*.csv'."
                 )
             return Identity(status.st_size, str(status.st_mtime_ns))
-        info = filesystem.info(path)
+        return _identity_of(filesystem.info(path), url)
+
+
+def _identity_of(info: dict, url: str) -> Identity:
     if info["type"] == "directory":
         raise StorageError(
             f"Cannot read {url}: it is a folder.", "Give a file, or a pattern such as 's3://bucket/*.csv'."

@@ -8,7 +8,8 @@ import functools
 import itertools
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from . import storage
 from .classifier import bundle, trial
@@ -17,35 +18,47 @@ from .classifier.job import Job, Measured, Report, Site, Trial
 from .errors import StorageError
 from .parts.receipts import Receipt
 from .parts.writer import PartWriter
-from .rows.borders import Piece, Rows
-from .rows.chunks import cut, parse
+from .rows.blocks import Block, Span
+from .rows.borders import Rows
+from .rows.chunks import Chunk, cut, parse
 from .rows.layouts import Layout
-from .rows.source import Block, InputFile, SurveyedFile
+from .rows.reading import FILES_AT_ONCE, read
+from .rows.source import InputFile, Surveyed, SurveyedFile
 
 Origin = Callable[[int], tuple[str, int]]  # from a place among the rows of a part to a file and a row in it
 _WARM_UP_ROWS = 10  # of the first call in a process, which may load a model
 
 
-def classify_block(site: Site, report: Report, job: Job, file: InputFile, block: Block) -> Receipt:
-    """Read one block, classify its chunks and write one part.
+def classify_block(site: Site, report: Report, job: Job, files: Sequence[InputFile], block: Block) -> Receipt:
+    """Read one block from the files of its spans, classify its chunks and write one part.
 
     Raise TooManyBadRows as soon as the block alone has more bad rows than the run may have.
     """
     classify = _classifier(job.entry, site.folder, job.slowness)
-    parsed = file.read(block, file.layout_of_rows(job.layout))
+    parsed = parse(read(files, block.spans, job.layout), files[0].layout_of_rows(job.layout))
     part = PartWriter(job, block.index, parsed, site.worker)
-    first_chunk = block.first_row // job.chunk_rows + 1
-    _classify_chunks(classify, part, job, site, report, lambda place: (file.url, block.first_row + place), first_chunk)
+    origin = functools.partial(_origin, places=list(zip(files, block.spans, strict=True)))
+    end = 0
+    for span in block.spans:
+        begin, end = end, end + span.rows
+        chunks = enumerate(cut(parsed, job.chunk_rows, begin, end), span.first_row // job.chunk_rows + 1)
+        _classify_chunks(classify, part, chunks, job, site, report, origin)
     part.check_rows(block.rows)
     with answering(f"block {block.index}"):
         return part.commit()
 
 
 def _classify_chunks(
-    classify: Classify, part: PartWriter, job: Job, site: Site, report: Report, origin: Origin, first_chunk: int
+    classify: Classify,
+    part: PartWriter,
+    chunks: Iterable[tuple[int, Chunk]],
+    job: Job,
+    site: Site,
+    report: Report,
+    origin: Origin,
 ) -> None:
-    """Classify the rows of a part, chunk by chunk. `origin` returns the file and the row (from 0) of a place in it."""
-    for number, chunk in enumerate(cut(part.parsed, job.chunk_rows), first_chunk):
+    """Classify numbered chunks of a part. `origin` returns the file and the row (from 0) of a place in the part."""
+    for number, chunk in chunks:
         with answering(f"chunk {number:,}", chunk):
             answers, failed = classify_chunk(classify, chunk.frame, site.folder)
             for answer in answers:
@@ -73,9 +86,10 @@ def write_copy(site: Site, report: Report, file: SurveyedFile, encoding: str) ->
     return file.write_copy(encoding)
 
 
-def survey(site: Site, report: Report, file: SurveyedFile, start: int, delimiter: str) -> Piece:
-    """Locate the rows in one piece of a file."""
-    return file.survey(start, delimiter)
+def survey(site: Site, report: Report, pieces: list[tuple[SurveyedFile, int]], layout: Layout) -> list[Surveyed]:
+    """Locate the rows in pieces of files: of one that is large, or many that are small."""
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        return list(pool.map(lambda piece: piece[0].survey(piece[1], layout), pieces))
 
 
 def try_out(
@@ -97,39 +111,38 @@ def try_out(
     return trial.try_out(classify, parsed, job, source, site.folder)
 
 
-def measure(site: Site, report: Report, job: Job, places: list[tuple[InputFile, Block]]) -> Measured:
+def measure(site: Site, report: Report, job: Job, places: list[tuple[InputFile, Span]]) -> Measured:
     """Classify some rows from each of several places like a block, but without writing it, and measure the time.
 
     All places have the same text format. Raises TooManyBadRows for a bad row if none are allowed.
     """
-    layout = places[0][0].layout_of_rows(job.layout)
-    texts = [file.read(block, layout).rows.text for file, block in places]
-    text = b"".join(text if text.endswith(b"\n") else text + b"\n" for text in texts)  # at the end of a file
-    loading, first_call = (None, 0.0) if _classifier.cache_info().currsize else _load(job, site, text, layout)
+    rows, layout = read(*zip(*places, strict=True), job.layout), places[0][0].layout_of_rows(job.layout)
+    loading, first_call = (None, 0.0) if _classifier.cache_info().currsize else _load(job, site, rows, layout)
     classify = _classifier(job.entry, site.folder, job.slowness)
     wall, cpu = time.perf_counter(), time.process_time()
-    part = PartWriter(job, 0, parse(Rows.of(text, layout.delimiter), layout), site.worker)
-    _classify_chunks(classify, part, job, site, report, lambda place: _origin(place, places), first_chunk=1)
+    part = PartWriter(job, 0, parse(rows, layout), site.worker)
+    origin = functools.partial(_origin, places=places)
+    _classify_chunks(classify, part, enumerate(cut(part.parsed, job.chunk_rows), 1), job, site, report, origin)
     with answering("the sample"):
         part.encoded()
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
     return Measured(len(part.parsed.rows), seconds, cpu_seconds, loading, first_call)
 
 
-def _load(job: Job, site: Site, text: bytes, layout: Layout) -> tuple[float, float]:
+def _load(job: Job, site: Site, rows: Rows, layout: Layout) -> tuple[float, float]:
     """Load the classifier and call it once with a few rows; return the seconds of both, and those of the call."""
     began = time.perf_counter()
     classify = _classifier(job.entry, site.folder, job.slowness)
     loaded = time.perf_counter()
-    for chunk in itertools.islice(cut(parse(Rows.of(text, layout.delimiter), layout), _WARM_UP_ROWS), 1):
+    for chunk in itertools.islice(cut(parse(rows, layout), _WARM_UP_ROWS), 1):
         classify_chunk(classify, chunk.frame, site.folder)
     return time.perf_counter() - began, time.perf_counter() - loaded
 
 
-def _origin(place: int, places: list[tuple[InputFile, Block]]) -> tuple[str, int]:
+def _origin(place: int, places: list[tuple[InputFile, Span]]) -> tuple[str, int]:
     """Return the file and the row in it (from 0) of a row among those of all places."""
-    for file, block in places:
-        if place < block.rows:
-            return file.url, block.first_row + place
-        place -= block.rows
+    for file, span in places:
+        if place < span.rows:
+            return file.url, span.first_row + place
+        place -= span.rows
     raise IndexError(place)

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from dask_classifier.errors import SourceError
+from dask_classifier.rows.blocks import Marks
 from dask_classifier.rows.borders import Rows
-from dask_classifier.rows.chunks import parse
-from dask_classifier.rows.source import InputFile, Marks
+from dask_classifier.rows.source import NamedInput
 
 
 @dataclass(frozen=True)
-class Numbers(InputFile):
+class Numbers(NamedInput):
     url: str
     rows: int
 
@@ -20,15 +20,14 @@ class Numbers(InputFile):
         return name.startswith("numbers:")
 
     @classmethod
-    def expand(cls, name):
-        return [name]
-
-    @classmethod
-    def look(cls, url, number, layout, copies):
-        count = url.removeprefix("numbers:")
+    def named(cls, name):
+        count = name.removeprefix("numbers:")
         if not count.isdecimal():
-            raise SourceError(f"{url} has no number of rows.", "Write numbers:1000.")
-        return cls(url, int(count)), ("number", "square")
+            raise SourceError(f"{name} has no number of rows.", "Write numbers:1000.")
+        return [cls(name, int(count))]
+
+    def inspect(self, layout):
+        return self, ("number", "square")
 
     @property
     def known_rows(self):
@@ -40,8 +39,8 @@ class Numbers(InputFile):
     def marks(self, pieces):
         return Marks((0, 0), (0, self.rows))
 
-    def read(self, block, layout):
-        return parse(Rows.of(self._text(block.first_row, block.rows), layout.delimiter), layout)
+    def read(self, span, layout):
+        return Rows.of(self._text(span.first_row, span.rows), layout.delimiter)
 
     def _text(self, first, rows):
         return "".join(f"{number},{number**2}\n" for number in range(first, first + rows)).encode()

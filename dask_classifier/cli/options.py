@@ -22,7 +22,7 @@ def plan_options(command):
             type=FILE,
             metavar="URL",
             multiple=True,
-            help="CSV file or glob pattern, local or s3://; repeatable.",
+            help="CSV file, folder or glob pattern, local or s3://; repeatable.",
         ),
         click.option(
             "--output", type=FOLDER, metavar="URL", help="Folder of the run, local or s3://.  [default: runs/RUN-ID]"

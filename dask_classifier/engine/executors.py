@@ -24,7 +24,7 @@ from ..classifier.job import Site
 from ..dashboard import events
 from ..dashboard.scheduler_plugin import RunsPlugin, page_path
 from ..errors import ClusterError, DaskClassifyError, ProcessDied, UsageError
-from ..rows.source import Block
+from ..rows.blocks import Block
 from ..runs.planning import versions
 from ..runs.progress import Progress
 from ..units import Renewal

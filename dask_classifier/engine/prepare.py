@@ -7,9 +7,10 @@ from contextlib import closing
 
 from ..classifier.job import SURVEY, TRY_OUT, WRITE_COPY, Trial
 from ..errors import BlocksFailed, ProcessDied, SourceError
+from ..rows.blocks import Marks
+from ..rows.blocks import cut as cut_source
 from ..rows.layouts import Layout
-from ..rows.source import Marks, Source, SurveyedFile
-from ..rows.source import cut as cut_source
+from ..rows.source import Source, SurveyedFile
 from ..runs.earlier import Earlier, clear
 from ..runs.plan_file import Cut
 from ..runs.planning import Plan
@@ -34,11 +35,12 @@ def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
         _enter_and_write(plan.source.copies, plan.source.layout.encoding, executor, stages)
     )
     stages.enter("finding rows")
-    surveyed = survey(source, executor)
+    source, surveyed = survey(source, executor)
     rows = sum(marks.rows[-1] for marks in surveyed)
     row_bytes = len(sample) / trial.rows if trial.rows else 0
     sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
-    blocks = tuple(itertools.islice(cut_source(surveyed, sizes, shrink(plan)), MOST_BLOCKS + 1))
+    cutting = cut_source(surveyed, sizes, shrink(plan), source.joinable, plan.chunk_rows)
+    blocks = tuple(itertools.islice(cutting, MOST_BLOCKS + 1))
     if len(blocks) > MOST_BLOCKS:
         raise too_many_blocks(plan, rows)
     cut = Cut(source, blocks, trial.seconds_a_row)
@@ -83,7 +85,8 @@ def write_copies(files: list[tuple[int, SurveyedFile]], encoding: str, executor:
 
 def restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: Stages) -> None:
     """Write copies again that missing blocks need: a complete run has deleted its own."""
-    there, needed = plan.folder.sizes(), {block.file for block in earlier.cut.missing(earlier.receipts)}
+    missing = earlier.cut.missing(earlier.receipts)
+    there, needed = plan.folder.sizes(), {span.file for block in missing for span in block.spans}
     lost = [
         (number, plan.source.files[number])
         for number, file in earlier.cut.source.copies
@@ -95,12 +98,13 @@ def restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: Sta
             raise SourceError(f"{file.url} has changed since the run was cut.", "Start over with --overwrite.")
 
 
-def survey(source: Source, executor: Executor) -> list[Marks]:
-    """Return the marks of each input, from a survey on the workers."""
-    pieces = source.pieces()
-    arguments = [(source.files[file], start, source.layout.delimiter) for file, start in pieces]
-    surveyed = sorted(values(executor.each(SURVEY, arguments)))
-    return source.marks([(pieces[n][0], piece) for n, piece in surveyed])
+def survey(source: Source, executor: Executor) -> tuple[Source, list[Marks]]:
+    """Return the source, with all files inspected, and the marks of each input, from a survey on the workers."""
+    tasks = source.pieces()
+    arguments = [([(source.files[file], start) for file, start in pieces], source.layout) for pieces in tasks]
+    found = sorted(values(executor.each(SURVEY, arguments)), key=lambda numbered: numbered[0])
+    numbers = (number for pieces in tasks for number, _ in pieces)
+    return source.surveyed(zip(numbers, (piece for _, pieces in found for piece in pieces), strict=True))
 
 
 def values(outcomes) -> Iterator[tuple[int, object]]:

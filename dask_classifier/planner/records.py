@@ -69,7 +69,7 @@ class Calibration:
 def records(prefix: str) -> list[Record]:
     """Return the complete runs in a folder or below an s3:// prefix, the last 100 by name; [] if there are none."""
     try:
-        names = storage.expand(storage.join(prefix, "*", MANIFEST))
+        names = [url for url, _ in storage.listed(storage.join(prefix, "*", MANIFEST))]
     except StorageError:
         return []
     folders = [RunFolder(name.removesuffix(f"/{MANIFEST}")) for name in names[-_MOST:]]

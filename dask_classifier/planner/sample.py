@@ -21,7 +21,8 @@ from ..classifier.job import MEASURE, TRIAL_SECONDS, Measured, Trial
 from ..engine.executors import Executor, Outcome
 from ..engine.prepare import TRIAL_CHUNKS, survey, try_out, write_copies
 from ..errors import BlocksFailed, ProcessDied, UsageError
-from ..rows.source import Block, InputFile, Marks, Source
+from ..rows.blocks import Marks, Span
+from ..rows.source import InputFile, Source
 from ..runs.planning import Plan
 
 STRATA, PLACES = 5, 10  # fifths of the source, and places of a call
@@ -165,7 +166,7 @@ def take_sample(plan: Plan, executor: Executor, rows: int | None, began: float) 
             "Try it on a few rows: dask-classify --rows 100 --cluster inline. Or estimate nothing: --sample 0.",
         )
     with _readable(plan, executor) as source:
-        marks = survey(source, executor)
+        source, marks = survey(source, executor)
         total = sum(each.rows[-1] for each in marks)
         if not total:
             raise UsageError("The source has no rows to sample.", "Give an input with rows, or do without: --sample 0.")
@@ -288,7 +289,7 @@ class _Sampler:
         calls = [(number % STRATA, one) for number, one in sorted(self.done.items()) if 4 * one.rows >= most]
         return Measurements(tuple(calls))
 
-    def _places(self, number: int) -> list[tuple[InputFile, Block]]:
+    def _places(self, number: int) -> list[tuple[InputFile, Span]]:
         """Return the places of a call: evenly over its fifth, and elsewhere in each round."""
         shift = (0.5 + (number // STRATA) * _GOLDEN) % 1
         width = self.total / STRATA / PLACES
@@ -299,7 +300,7 @@ class _Sampler:
         layouts = [file.layout_of_rows(self.source.layout) for file, _ in chosen]
         return [place for place, layout in zip(chosen, layouts, strict=True) if layout == layouts[0]]
 
-    def _place(self, position: float, rows: int) -> tuple[InputFile, Block]:
+    def _place(self, position: float, rows: int) -> tuple[InputFile, Span]:
         """Return rows at a position of the source, or before it, where a file ends."""
         before = 0
         for number, marks in enumerate(self.marks):
@@ -307,10 +308,6 @@ class _Sampler:
             if position < before + there:
                 rows = min(rows, there)
                 first = max(0, min(int(position) - before, there - rows))
-                begin, end = marks.between(first, rows)
-                skip = first - marks.rows[begin]
-                return self.source.files[number], Block(
-                    0, rows, first, number, marks.offsets[begin], marks.offsets[end], skip
-                )
+                return self.source.files[number], marks.span(number, first, rows)
             before += there
         raise IndexError(position)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..rows.source import Block
-from ..rows.source import cut as cut_source
+from ..rows.blocks import Block
+from ..rows.blocks import cut as cut_source
 from ..runs.planning import Plan
 from ..runs.sizing import MOST_BLOCKS, rows_of_next, shrink, too_many_blocks
 from .sample import Sample
@@ -37,7 +37,8 @@ def blocks_of(plan: Plan, sample: Sample, processes: int) -> list[Block]:
     Raises UsageError where they are more than a run can have.
     """
     sizes = rows_of_next(plan, rows=sample.rows, row_bytes=sample.row_bytes, processes=processes, trial=sample.trial)
-    blocks = list(itertools.islice(cut_source(list(sample.marks), sizes, shrink(plan)), MOST_BLOCKS + 1))
+    cutting = cut_source(sample.marks, sizes, shrink(plan), plan.source.joinable, plan.chunk_rows)
+    blocks = list(itertools.islice(cutting, MOST_BLOCKS + 1))
     if len(blocks) > MOST_BLOCKS:
         raise too_many_blocks(plan, sample.rows)
     return blocks

@@ -18,7 +18,7 @@ lone CR, pandas drops a delimiter (docs/decisions.md).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -165,3 +165,15 @@ class Rows:
     def of(cls, text: bytes, delimiter: str) -> Self:
         """Find the rows of CSV text that begins at a row's start."""
         return cls(text, [*scan(text, delimiter).starts.tolist(), len(text)])
+
+    @classmethod
+    def joined(cls, several: Sequence[Self]) -> Self:
+        """Join rows of several files. A line feed is added where the last row of a file has none."""
+        if len(several) == 1:
+            return several[0]
+        texts, starts, size = [], [], 0
+        for rows in several:
+            texts.append(rows.text if rows.text.endswith(b"\n") or not len(rows) else rows.text + b"\n")
+            starts += [size + start for start in rows.starts[:-1]]
+            size += len(texts[-1])
+        return cls(b"".join(texts), [*starts, size])

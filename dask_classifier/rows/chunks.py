@@ -84,11 +84,11 @@ def parse(rows: Rows, layout: Layout) -> Parsed:
         return Parsed(rows, layout, None, plain=False)
 
 
-def cut(parsed: Parsed, chunk_rows: int) -> Iterator[Chunk]:
-    """Yield the chunks of one block."""
-    rows = len(parsed.rows)
-    for first in range(0, rows, chunk_rows):
-        stop = min(first + chunk_rows, rows)
+def cut(parsed: Parsed, chunk_rows: int, begin: int = 0, end: int | None = None) -> Iterator[Chunk]:
+    """Yield the chunks of rows that follow each other in one file: those from `begin` to before `end`."""
+    end = len(parsed.rows) if end is None else end
+    for first in range(begin, end, chunk_rows):
+        stop = min(first + chunk_rows, end)
         if parsed.frame is not None:
             yield Chunk(parsed.frame.iloc[first:stop], range(first, stop), [])
         else:

@@ -9,55 +9,56 @@ import codecs
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from .. import storage
 from ..errors import SourceError
+from .blocks import Marks, Span
 from .borders import Piece, Rows, marks_of, scan, survey
 from .layouts import HEAD_BYTES, Layout, is_utf8, keeps_ascii, read_header
 from .sniff import refuse_what_is_not_csv
-from .source import Block, Marks, SurveyedFile
+from .source import SURVEY_BYTES, StoredFile, Surveyed
 
-if TYPE_CHECKING:
-    from .chunks import Parsed
-
-PIECE_BYTES = 16 * 2**20  # read by one survey task
 MARK_SPACING = 2**18  # bytes between marks: at either end, a block reads at most this much more than its rows
 MAX_ROW_BYTES = 64 * 2**20  # a longer row almost certainly has a quote that is never closed
 
 
 @dataclass(frozen=True)
-class CsvFile(SurveyedFile):
+class CsvFile(StoredFile):
     """A CSV file: the name that the user gave, its version, and where its rows are read."""
 
     url: str
     size: int
     version: str
     data_url: str  # equal to url, or the URL of the decompressed copy
-    data_start: int = 0  # offset in data_url of the first byte after byte order mark and header
+    data_start: int | None = None  # offset in data_url of the first byte after byte order mark and header
     data_size: int = 0  # 0 until the copy exists
 
     @classmethod
-    def accepts(cls, name: str) -> bool:
+    def accepts(cls, url: str) -> bool:
         """Return True: any file may be CSV."""
         return True
 
     @classmethod
-    def expand(cls, name: str) -> list[str]:
-        """Return the files that a path, URL or glob names."""
-        return [storage.absolute(url) for url in storage.expand(name)]
-
-    @classmethod
-    def look(cls, url: str, number: int, layout: Layout, copies: str) -> tuple[Self, tuple]:
-        """Read the beginning of the file: check that it is CSV, and return the input and its columns."""
-        identity = storage.identity(url)
+    def found(cls, url: str, identity: storage.Identity, layout: Layout, copies: str) -> Self:
+        """Return a file that is not inspected."""
         needs_copy = bool(storage.compression(url)) or not keeps_ascii(layout.encoding)
-        data_url = storage.join(copies, _name_of_copy(number, url, identity, layout)) if needs_copy else url
-        file = cls(url, identity.size, identity.version, data_url, data_size=0 if needs_copy else identity.size)
-        head, _ = file._head(layout.encoding)
-        refuse_what_is_not_csv(head, url)
-        start, columns = read_header(head, file.layout_of_rows(layout), url)
-        return replace(file, data_start=start), columns
+        data_url = storage.join(copies, _name_of_copy(url, identity, layout)) if needs_copy else url
+        return cls(url, identity.size, identity.version, data_url, data_size=0 if needs_copy else identity.size)
+
+    def inspect(self, layout: Layout) -> tuple[Self, tuple]:
+        """Read the beginning of the file: check that it is CSV, and return the input and its columns."""
+        return self._inspected(self._head(layout.encoding)[0], layout)
+
+    def _inspected(self, head: bytes, layout: Layout) -> tuple[Self, tuple]:
+        refuse_what_is_not_csv(head, self.url)
+        start, columns = read_header(head, self.layout_of_rows(layout), self.url)
+        return replace(self, data_start=start), columns
+
+    @property
+    def is_inspected(self) -> bool:
+        """Whether it is known where its rows begin."""
+        return self.data_start is not None
 
     @property
     def needs_copy(self) -> bool:
@@ -72,7 +73,7 @@ class CsvFile(SurveyedFile):
     @property
     def rows_size(self) -> int:
         """Bytes of its rows: without byte order mark and header, or, if there is a copy, as the file is stored."""
-        return self.size if self.needs_copy else self.size - self.data_start
+        return self.size if self.needs_copy else self.size - (self.data_start or 0)
 
     def _head(self, encoding: str) -> tuple[bytes, bool]:
         """Return the first bytes of the data that blocks read, and whether there are no more."""
@@ -92,7 +93,7 @@ class CsvFile(SurveyedFile):
     def first_rows(self, rows: int, layout: Layout) -> bytes:
         """Return the first rows, as far as they are within the first HEAD_BYTES."""
         head, complete = self._head(layout.encoding)
-        head = head[self.data_start :]
+        head = head[self._inspected(head, layout)[0].data_start :]
         starts = [*scan(head, layout.delimiter).starts.tolist(), len(head)]
         whole = len(starts) - (1 if complete else 2)  # the last row may be truncated
         return head[: starts[min(rows, whole)]] if whole > 0 else b""
@@ -115,19 +116,24 @@ class CsvFile(SurveyedFile):
         return size
 
     def pieces(self) -> list[int]:
-        """Return the starts of pieces of PIECE_BYTES each."""
-        return list(range(self.data_start, self.data_size, PIECE_BYTES))
+        """Return the starts of pieces of SURVEY_BYTES each; the first has byte order mark and header, too."""
+        return list(range(0, self.data_size, SURVEY_BYTES))
 
-    def survey(self, start: int, delimiter: str) -> Piece:
+    def survey(self, start: int, layout: Layout) -> Surveyed:
         """Scan the piece that begins right after the first line feed at or after `start - 1`."""
-        begin = start if start == self.data_start else self._after_line_feed(start - 1)
-        stop = self._after_line_feed(min(start + PIECE_BYTES, self.data_size) - 1)
-        if stop - begin > PIECE_BYTES + MAX_ROW_BYTES:
+        begin = self._after_line_feed(start - 1) if start else 0
+        stop = self._after_line_feed(min(start + SURVEY_BYTES, self.data_size) - 1)
+        if stop - begin > SURVEY_BYTES + MAX_ROW_BYTES:
             raise SourceError(
                 f"{self.url} has no line feed for {MAX_ROW_BYTES // 2**20} MiB after byte {begin:,}.",
                 "Check that it is a CSV file.",
             )
-        return survey(storage.read(self.data_url, begin, stop), begin, delimiter, MARK_SPACING)
+        text = storage.read(self.data_url, begin, stop)
+        if start:
+            return Surveyed(survey(text, begin, layout.delimiter, MARK_SPACING))
+        file, columns = (self, ()) if self.is_inspected else self._inspected(text[:HEAD_BYTES], layout)
+        piece = survey(text[file.data_start :], file.data_start, layout.delimiter, MARK_SPACING)
+        return Surveyed(piece, None if self.is_inspected else file, columns)
 
     def _after_line_feed(self, offset: int) -> int:
         """Return the offset after the first line feed at or after `offset`, or the size of the file."""
@@ -151,23 +157,21 @@ class CsvFile(SurveyedFile):
     def _check_row_lengths(self, marks: Marks) -> None:
         """Raise SourceError if marks are far apart: they are about MARK_SPACING apart unless one row is longer."""
         for offset, row, following in _gaps(marks):
-            if following - offset > MAX_ROW_BYTES + PIECE_BYTES:
+            if following - offset > MAX_ROW_BYTES + SURVEY_BYTES:
                 raise SourceError(
                     f"{self.url}: a row after byte {offset:,} (row {row + 1:,}) "
                     f"is longer than {MAX_ROW_BYTES // 2**20} MiB.",
                     "Check for a quote that is opened there and never closed.",
                 )
 
-    def read(self, block: Block, layout: Layout) -> "Parsed":
-        """Read the rows of one block. Raise SourceError if the file has changed since the survey."""
-        from .chunks import parse  # imports pandas
-
+    def read(self, span: Span, layout: Layout) -> Rows:
+        """Read the rows of a span. Raise SourceError if the file has changed since the survey."""
         self._check_unchanged()
-        rows = Rows.of(storage.read(self.data_url, block.start, block.stop), layout.delimiter)
-        if len(rows) < block.skip + block.rows:
+        rows = Rows.of(storage.read(self.data_url, span.start, span.stop), layout.delimiter)
+        if len(rows) < span.skip + span.rows:
             raise self._changed()
-        begin, *_ = wanted = rows.starts[block.skip : block.skip + block.rows + 1]
-        return parse(Rows(rows.text[begin : wanted[-1]], [start - begin for start in wanted]), layout)
+        begin, *_ = wanted = rows.starts[span.skip : span.skip + span.rows + 1]
+        return Rows(rows.text[begin : wanted[-1]], [start - begin for start in wanted])
 
     def _check_unchanged(self) -> None:
         """Raise SourceError if the file is not the version that was inspected."""
@@ -185,10 +189,10 @@ def _gaps(marks: Marks) -> Iterator[tuple[int, int, int]]:
     return zip(marks.offsets, marks.rows, marks.offsets[1:], strict=False)
 
 
-def _name_of_copy(number: int, url: str, identity: storage.Identity, layout: Layout) -> str:
+def _name_of_copy(url: str, identity: storage.Identity, layout: Layout) -> str:
     """Return a name that depends on file, version and encoding, so that no run uses the copy of another input."""
     of = repr((url, identity.size, identity.version, layout.encoding))
-    return f"{number:05d}-{hashlib.sha256(of.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}.csv"
+    return f"00000-{hashlib.sha256(of.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}.csv"
 
 
 def _decoded(decoder, data: bytes, url: str, encoding: str) -> bytes:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .. import storage
 from ..errors import SourceError, UsageError
+from .blocks import Marks
 from .borders import Piece
 from .csv_files import CsvFile
 from .layouts import HEAD_BYTES, Layout, read_header
-from .source import Marks
 
 if TYPE_CHECKING:
     import pandas as pd

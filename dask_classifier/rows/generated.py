@@ -1,15 +1,13 @@
 """Generated rows as an input: each process generates the rows of the blocks that it reads."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from .. import generate
+from .blocks import Marks, Span
 from .borders import Piece, Rows
 from .layouts import Layout
-from .source import Block, InputFile, Marks
-
-if TYPE_CHECKING:
-    from .chunks import Parsed
+from .source import InputFile
 
 
 @dataclass(frozen=True)
@@ -22,20 +20,9 @@ class GeneratedRows(InputFile):
 
     size = 0  # nothing is stored
 
-    @classmethod
-    def accepts(cls, name: str) -> bool:
-        """Return False: generated rows are requested with `rows`, not by a name."""
-        return False
-
-    @classmethod
-    def expand(cls, name: str) -> list[str]:
-        """Return the name itself."""
-        return [name]
-
-    @classmethod
-    def look(cls, url: str, number: int, layout: Layout, copies: str) -> tuple[Self, tuple]:
-        """Return an input of no rows, and the columns."""
-        return cls(0), generate.COLUMNS
+    def inspect(self, layout: Layout) -> tuple[Self, tuple]:
+        """Return the input and the columns."""
+        return self, generate.COLUMNS
 
     @property
     def known_rows(self) -> int:
@@ -55,8 +42,6 @@ class GeneratedRows(InputFile):
         """Return marks for the first row and the end; generated rows have no offsets."""
         return Marks((0, 0), (0, self.rows))
 
-    def read(self, block: Block, layout: Layout) -> "Parsed":
-        """Generate the rows of one block."""
-        from .chunks import parse  # imports pandas
-
-        return parse(Rows.of(generate.csv_rows(self.seed, block.first_row, block.rows), layout.delimiter), layout)
+    def read(self, span: Span, layout: Layout) -> Rows:
+        """Generate the rows of a span."""
+        return Rows.of(generate.csv_rows(self.seed, span.first_row, span.rows), layout.delimiter)

@@ -1,55 +1,24 @@
-"""Where rows come from: `InputFile`, the interface of an input; `Source`, the inputs of one run; and cutting blocks.
+"""Where rows come from: `InputFile`, the interface of an input, and `Source`, the inputs of one run.
 
-A source is surveyed once, in parallel, on the workers. The survey returns only marks: offsets of rows with their
-numbers. Blocks are cut from the marks at exact rows: a block has the mark at which to start reading, the number of rows
-to skip, and the number of rows to take. Rows never pass through the client.
-
-To add a kind of input, write a module with a frozen dataclass that implements `InputFile`, and add it to
-`inputs.KINDS`, before CsvFile, which accepts every name.
+To add a kind of input, write a module with a frozen dataclass that implements `InputFile` or, for files, `StoredFile`,
+and add it to `inputs.KINDS`, before CsvFile, which accepts every name.
 """
 
-import bisect
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import NamedTuple, Self
 
+from .. import storage
+from ..errors import SourceError
 from ..units import count_of, format_bytes
-from .borders import Piece
+from .blocks import Block, Marks, Span
+from .borders import Piece, Rows
 from .layouts import Layout
 
-if TYPE_CHECKING:
-    from .chunks import Parsed
-
-
-@dataclass(frozen=True)
-class Block:
-    """The rows that one task reads: rows `first_row` to `first_row + rows - 1` (from 0) of file number `file`.
-
-    In a CSV file, they are among the bytes from `start` to before `stop`, after `skip` other rows.
-    """
-
-    index: int
-    rows: int
-    first_row: int
-    file: int = 0
-    start: int = 0
-    stop: int = 0
-    skip: int = 0
-
-
-@dataclass(frozen=True)
-class Marks:
-    """Rows of a file with known offsets: `rows[i]` rows precede the byte `offsets[i]`; the last is the end of file."""
-
-    offsets: tuple[int, ...]
-    rows: tuple[int, ...]
-
-    def between(self, first: int, rows: int) -> tuple[int, int]:
-        """Return the numbers of the marks that enclose `rows` rows from row `first`."""
-        begin = bisect.bisect_right(self.rows, first, hi=len(self.rows) - 1) - 1
-        return begin, bisect.bisect_left(self.rows, first + rows)
+SURVEY_BYTES = 16 * 2**20  # read by one survey task
+_MOST_PIECES = 100  # of one survey task: small files
 
 
 class InputFile(ABC):
@@ -62,38 +31,19 @@ class InputFile(ABC):
     url: str  # as the user named it
     size: int  # stored size in bytes; 0 if nothing is stored
 
-    # inspecting the input, on the client, which reads only the first rows
-
-    @classmethod
     @abstractmethod
-    def accepts(cls, name: str) -> bool:
-        """Return whether this kind of input reads the name that the user gave: a path, a URL or a glob."""
-
-    @classmethod
-    @abstractmethod
-    def expand(cls, name: str) -> list[str]:
-        """Return the URLs that a name stands for, in order. Raise StorageError if there are none."""
-
-    @classmethod
-    @abstractmethod
-    def look(cls, url: str, number: int, layout: Layout, copies: str) -> tuple[Self, tuple]:
-        """Inspect an input: return it with its columns.
+    def inspect(self, layout: Layout) -> tuple[Self, tuple]:
+        """Read the beginning of the input: return it, inspected, with its columns.
 
         Parameters
         ----------
-        url : str
-            One of the URLs that `expand` returned.
-        number : int
-            Position of the input in the source, from 0.
         layout : Layout
             Text format that the user gave.
-        copies : str
-            Folder for a decompressed copy.
 
         Returns
         -------
         InputFile
-            The input.
+            The input, of which `is_inspected` is true.
         tuple
             Its columns; () if it has no rows.
 
@@ -104,6 +54,11 @@ class InputFile(ABC):
         SourceError
             The input has another format than this kind reads.
         """
+
+    @property
+    def is_inspected(self) -> bool:
+        """Whether its columns are known to be those of the source. If not, its survey finds out."""
+        return True
 
     @property
     def known_rows(self) -> int | None:
@@ -143,7 +98,7 @@ class InputFile(ABC):
     # locating its rows, in parallel, on the workers
 
     def pieces(self) -> list[int]:
-        """Return the starts of the pieces, each surveyed by one task; [] if the rows are known without a survey."""
+        """Return the starts of the pieces, each surveyed at once; [] if the rows are known without a survey."""
         return []
 
     @abstractmethod
@@ -153,8 +108,8 @@ class InputFile(ABC):
     # reading its rows, in a classifier process
 
     @abstractmethod
-    def read(self, block: Block, layout: Layout) -> "Parsed":
-        """Return the rows of one block. Raise SourceError if the input has changed since the survey."""
+    def read(self, span: Span, layout: Layout) -> Rows:
+        """Return the rows of a span as CSV. Raise SourceError if the input has changed since the survey."""
 
     @property
     def identity(self) -> dict[str, object]:
@@ -165,6 +120,20 @@ class InputFile(ABC):
     def words(self) -> str:
         """The input's name in messages."""
         return self.url
+
+
+class NamedInput(InputFile):
+    """An input that is no file, but that a user can name, as in `--input numbers:1000`."""
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, name: str) -> bool:
+        """Return whether this kind of input reads the name that the user gave."""
+
+    @classmethod
+    @abstractmethod
+    def named(cls, name: str) -> list[Self]:
+        """Return the inputs that a name stands for, in order. Raise SourceError if there are none."""
 
 
 class SurveyedFile(InputFile):
@@ -180,11 +149,33 @@ class SurveyedFile(InputFile):
 
     @abstractmethod
     def pieces(self) -> list[int]:
-        """Return the starts of the pieces, each surveyed by one task."""
+        """Return the starts of the pieces, each surveyed at once."""
 
     @abstractmethod
-    def survey(self, start: int, delimiter: str) -> Piece:
+    def survey(self, start: int, layout: Layout) -> "Surveyed":
         """Locate the rows in the piece at `start`. Raise SourceError if it cannot be cut into rows."""
+
+
+class StoredFile(SurveyedFile):
+    """A file that a path, a URL, a glob or a folder names."""
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, url: str) -> bool:
+        """Return whether this kind of input reads a file with this name."""
+
+    @classmethod
+    @abstractmethod
+    def found(cls, url: str, identity: storage.Identity, layout: Layout, copies: str) -> Self:
+        """Return a file as an input that is not inspected. `copies` is the folder for decompressed copies."""
+
+
+class Surveyed(NamedTuple):
+    """The survey of a piece of an input, and, if it had not been inspected, that input with its columns."""
+
+    piece: Piece
+    file: InputFile | None = None
+    columns: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -208,8 +199,9 @@ class Source:
 
     @property
     def rows_size(self) -> int:
-        """Bytes of the rows of all inputs, as stored."""
-        return sum(file.rows_size for file in self.files)
+        """Bytes of the rows of all inputs, as stored; a header that was not read yet is as long as the first one."""
+        header = self.files[0].size - self.files[0].rows_size
+        return sum(file.rows_size if file.is_inspected else max(0, file.size - header) for file in self.files)
 
     @property
     def known_rows(self) -> int | None:
@@ -238,49 +230,62 @@ class Source:
                 return file.url, file.layout_of_rows(self.layout), text
         return "the source", self.layout, b""
 
-    def pieces(self) -> list[tuple[int, int]]:
-        """Return the pieces to survey, one per task, as (file number, start of the piece)."""
-        return [(number, start) for number, file in enumerate(self.files) for start in file.pieces()]
+    def read_by(self, block: Block) -> tuple[InputFile, ...]:
+        """Return the inputs of a block's spans."""
+        return tuple(self.files[span.file] for span in block.spans)
 
-    def marks(self, surveyed: list[tuple[int, Piece]]) -> list[Marks]:
-        """Join the surveyed pieces, given as (file number, piece) in order, into the marks of each input."""
-        pieces_of = defaultdict(list)
-        for number, piece in surveyed:
-            pieces_of[number].append(piece)
-        return [file.marks(pieces_of[number]) for number, file in enumerate(self.files)]
+    # the survey
+
+    def pieces(self) -> list[list[tuple[int, int]]]:
+        """Return what the tasks of a survey read: lists of (file number, start of the piece)."""
+        tasks, room = [], 0
+        for number, file in enumerate(self.files):
+            for start in file.pieces():
+                if room <= 0 or len(tasks[-1]) == _MOST_PIECES:
+                    tasks.append([])
+                    room = SURVEY_BYTES
+                tasks[-1].append((number, start))
+                room -= min(file.size - start, SURVEY_BYTES)
+        return tasks
+
+    def surveyed(self, pieces: Iterable[tuple[int, Surveyed]]) -> tuple["Source", list[Marks]]:
+        """Join the surveyed pieces, given as (file number, piece) in order.
+
+        Returns
+        -------
+        Source
+            This source, with all files inspected.
+        list of Marks
+            Those of each input.
+
+        Raises
+        ------
+        SourceError
+            The inputs have different columns.
+        """
+        files, pieces_of = list(self.files), defaultdict(list)
+        for number, surveyed in pieces:
+            pieces_of[number].append(surveyed.piece)
+            if surveyed.file is not None:
+                files[number] = surveyed.file
+                check_columns(self.files[0], self.layout.columns, surveyed.file, surveyed.columns)
+        return replace(self, files=tuple(files)), [file.marks(pieces_of[number]) for number, file in enumerate(files)]
+
+    def joinable(self, one: int, other: int) -> bool:
+        """Return whether a block may have rows of both inputs, given by their numbers."""
+        first, second = self.files[one], self.files[other]
+        same_format = first.layout_of_rows(self.layout) == second.layout_of_rows(self.layout)
+        return type(first) is type(second) and same_format
 
 
-def cut(
-    surveyed: list[Marks],
-    rows_of_next: Callable[[int], int],
-    shrink: Callable[[int, int], int] = lambda rows, size: rows,
-) -> Iterator[Block]:
-    """Yield the blocks of a source. No block spans two inputs.
+def check_columns(one: InputFile, expected: tuple, other: InputFile, columns: tuple) -> None:
+    """Raise SourceError if two inputs have different columns; an empty input has none."""
+    if columns and expected and columns != expected:
+        raise SourceError(
+            f"{one.url} and {other.url} have different headers: {_joined(expected)} and {_joined(columns)}.",
+            "Classify files with different headers in separate runs.",
+        )
 
-    Parameters
-    ----------
-    surveyed : list of Marks
-        The marks of each input.
-    rows_of_next : callable
-        `rows_of_next(left)` returns the number of rows of the next block, with `left` rows of the source to go.
-    shrink : callable, optional
-        `shrink(rows, size)` returns a smaller number of rows if their `size` in bytes is too large. It is called again
-        until it returns `rows`.
 
-    Yields
-    ------
-    Block
-        The next rows of the source.
-    """
-    index, left = 0, sum(marks.rows[-1] for marks in surveyed)
-    for number, marks in enumerate(surveyed):
-        first, total = 0, marks.rows[-1]
-        while first < total:
-            rows = min(rows_of_next(left), total - first)
-            begin, end = marks.between(first, rows)
-            while (fewer := shrink(rows, marks.offsets[end] - marks.offsets[begin])) < rows:
-                rows = fewer
-                begin, end = marks.between(first, rows)
-            skip = first - marks.rows[begin]
-            yield Block(index, rows, first, number, marks.offsets[begin], marks.offsets[end], skip)
-            index, first, left = index + 1, first + rows, left - rows
+def _joined(columns: tuple) -> str:
+    return ",".join(map(str, columns))

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..rows.source import Block, Source
+from ..rows.blocks import Block, Span, blocks_of_lines
+from ..rows.source import Source
 
 
 def holes_of(source: Source, blocks: Iterable[Block]) -> list[dict[str, Any]]:
@@ -11,24 +12,24 @@ def holes_of(source: Source, blocks: Iterable[Block]) -> list[dict[str, Any]]:
 
     Blocks that follow each other in a file make one range.
     """
-    return _ranges([file.url for file in source.files], ((block.file, block.first_row, block.rows) for block in blocks))
+    return _ranges([file.url for file in source.files], (span for block in blocks for span in block.spans))
 
 
 def holes_of_plan(plan: Mapping[str, Any], done: Iterable[int]) -> list[dict[str, Any]]:
     """Return the same from plan.json: the rows of the blocks that are not among `done`."""
     done = set(done)
-    blocks = (Block(*values) for values in plan["blocks"])
+    blocks = (block for block in blocks_of_lines(plan["blocks"]) if block.index not in done)
     urls = [file["url"] for file in plan["files"]]
-    return _ranges(urls, ((block.file, block.first_row, block.rows) for block in blocks if block.index not in done))
+    return _ranges(urls, (span for block in blocks for span in block.spans))
 
 
-def _ranges(urls: Sequence[str], blocks: Iterable[tuple[int, int, int]]) -> list[dict[str, Any]]:
+def _ranges(urls: Sequence[str], spans: Iterable[Span]) -> list[dict[str, Any]]:
     ranges: list[list[int]] = []  # file, first row (from 0), rows
-    for file, first, rows in blocks:
-        if ranges and ranges[-1][0] == file and ranges[-1][1] + ranges[-1][2] == first:
-            ranges[-1][2] += rows
+    for span in spans:
+        if ranges and ranges[-1][0] == span.file and ranges[-1][1] + ranges[-1][2] == span.first_row:
+            ranges[-1][2] += span.rows
         else:
-            ranges.append([file, first, rows])
+            ranges.append([span.file, span.first_row, span.rows])
     return [
         {"file": urls[file], "first_row": first + 1, "last_row": first + rows, "rows": rows}
         for file, first, rows in ranges

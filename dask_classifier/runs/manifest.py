@@ -11,7 +11,7 @@ from .. import storage, templating
 from ..errors import DamagedRun, StorageError
 from ..parts.receipts import Receipt, common_kinds
 from ..parts.run_folder import MANIFEST, MISSING, RunFolder
-from ..rows.source import Block
+from ..rows.blocks import Block
 from ..units import count_of, format_bytes
 from .earlier import missing_files
 from .holes import holes_of

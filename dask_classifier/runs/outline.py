@@ -30,7 +30,7 @@ class Outline:
     def of(cls, plan: Plan, processes: int) -> "Outline":
         """Outline a plan that runs on `processes` processes. Only the beginning of a file is read."""
         rows, precision = estimated_rows(plan)
-        chunks = -(-rows // plan.chunk_rows)
+        chunks = max(-(-rows // plan.chunk_rows), len(plan.source.files) if rows else 0)
         if plan.block_rows:
             blocks, blocks_precision = -(-rows // plan.block_rows), precision
         else:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Self
 
 from ..parts.receipts import Receipt
 from ..parts.run_folder import PLAN
-from ..rows.source import Block, Source
+from ..rows.blocks import BLOCK_FIELDS, Block, blocks_of_lines
+from ..rows.source import Source
 from .planning import Plan
 
 
@@ -24,8 +26,13 @@ class Cut:
 
         Two runs of a plan may measure different speeds, and so cut the source differently.
         """
-        blocks = json.dumps([astuple(block) for block in self.blocks])
+        blocks = json.dumps(self.lines)
         return hashlib.sha256(f"{plan.fingerprint} {blocks}".encode()).hexdigest()
+
+    @cached_property
+    def lines(self) -> list[tuple[int, ...]]:
+        """The blocks as plan.json has them."""
+        return [line for block in self.blocks for line in block.lines()]
 
     @property
     def rows(self) -> int:
@@ -47,8 +54,8 @@ class Cut:
             "rows": self.rows,
             "files": [asdict(file) for file in self.source.files],
             "prediction": plan.prediction,
-            "block_fields": list(Block.__dataclass_fields__),
-            "blocks": [list(astuple(block)) for block in self.blocks],
+            "block_fields": list(BLOCK_FIELDS),
+            "blocks": self.lines,
         }
         plan.folder.write_json(PLAN, content)
 
@@ -64,5 +71,5 @@ class Cut:
         The identities of the plan's files must equal the stored ones.
         """
         sizes = {number: stored["files"][number]["data_size"] for number, _ in plan.source.copies}
-        blocks = tuple(Block(*values) for values in stored["blocks"])
+        blocks = tuple(blocks_of_lines(stored["blocks"]))
         return cls(plan.source.with_copies(sizes), blocks, stored["seconds_a_row"])

@@ -161,9 +161,9 @@ def plan(
     Parameters
     ----------
     input : str, Path, sequence of these, DataFrame or Arrow table, optional
-        CSV files, local or s3:// URLs, or globs. A pandas DataFrame, or a table with an Arrow C stream (pyarrow,
-        polars), is written to the run's folder as CSV and classified like a file: its values are text, too. The index
-        of a DataFrame becomes the first column.
+        CSV files, folders of these, or globs, local or s3:// URLs. A pandas DataFrame, or a table with an Arrow C
+        stream (pyarrow, polars), is written to the run's folder as CSV and classified like a file: its values are text,
+        too. The index of a DataFrame becomes the first column.
     classifier : str or callable, optional
         A callable, "module:name", "path/to/file.py:name" or "blackbox", the demo's classifier. Required with `input`;
         "blackbox" with `rows`.

@@ -42,7 +42,7 @@ def verify(result: "Result") -> Verified:
     """Read every part again. Raise DamagedRun for the first problem."""
     plan = result.folder.read_json(PLAN)
     _check_sums(result, plan)
-    _check_names(result, set(range(len(plan["blocks"]))) - {receipt.index for receipt in result.receipts})
+    _check_names(result, _indices(plan) - {receipt.index for receipt in result.receipts})
     digest = hashlib.sha256()
     for content in result.read_ahead(lambda receipt: _proven_content(result, receipt)):
         digest.update(content)
@@ -60,12 +60,17 @@ def _check_sums(result: "Result", plan: dict[str, Any]) -> None:
         raise DamagedRun(
             f"The receipts of {result.output} do not add up to the manifest's rows.", "Run it again with --overwrite."
         )
-    complete = result.partial or len(plan["blocks"]) == len(receipts)
+    complete = result.partial or len(_indices(plan)) == len(receipts)
     if plan["fingerprint"] != result.manifest["fingerprint"] or not complete:
         raise DamagedRun(
             f"plan.json and manifest.json of {result.output} belong to different runs.",
             "Run it again with --overwrite.",
         )
+
+
+def _indices(plan: dict[str, Any]) -> set[int]:
+    """Return the numbers of the plan's blocks."""
+    return {index for index, *_ in plan["blocks"]}
 
 
 def _check_missing(result: "Result", plan: dict[str, Any]) -> int:

@@ -19,8 +19,8 @@ import dask_classifier
 from dask_classifier import generate, tasks
 from dask_classifier.classifier import trial
 from dask_classifier.classifier.job import Site
+from dask_classifier.rows.blocks import Block, Span
 from dask_classifier.rows.layouts import READ_TEXT, Layout
-from dask_classifier.rows.source import Block
 from dask_classifier.runs.planning import plan
 
 ROWS = 10_000
@@ -52,7 +52,7 @@ def block(tmp_path):
     made.package.install(tmp_path)
     job, file = made.job(0), made.source.files[0]
     return lambda: tasks.classify_block(
-        Site("here", str(tmp_path)), lambda rows, bad: None, job, file, Block(0, ROWS, 0)
+        Site("here", str(tmp_path)), lambda rows, bad: None, job, (file,), Block(0, (Span(ROWS),))
     )
 
 

@@ -14,7 +14,7 @@ from dask_classifier.planner.recommendation import recommend
 from dask_classifier.planner.sample import Measurements
 from dask_classifier.planner.simulation import simulate, work_of
 from dask_classifier.planner.target import Target
-from dask_classifier.rows.source import Block
+from dask_classifier.rows.blocks import Block, Span
 
 
 def test_blocks_go_to_the_first_free_process():
@@ -31,7 +31,7 @@ def test_each_process_but_one_loads_the_classifier_first():
 
 def test_the_time_per_row_along_a_sorted_source():
     """Rows become slower toward the end: later blocks of the same size take longer, and the mean stays."""
-    blocks = [Block(index, 100, 100 * index) for index in range(50)]
+    blocks = [Block(index, (Span(100, 100 * index),)) for index in range(50)]
     work = work_of(blocks, [0.001, 0.002, 0.003, 0.004, 0.005])
     assert work.sum() == pytest.approx(5000 * 0.003) and work[-1] > 4 * work[0]
     assert list(work) == sorted(work)

@@ -239,8 +239,8 @@ def test_any_csv_in_any_blocks_and_pieces(
     text = line_break.join(["id,b,c", *map(",".join, rows)]) + (line_break if final else "")
     folder = tmp_path_factory.mktemp("any")
     (folder / "in.csv").write_bytes(text.encode())
-    before = csv_files.PIECE_BYTES, csv_files.MARK_SPACING
-    csv_files.PIECE_BYTES, csv_files.MARK_SPACING = piece_bytes, max(1, piece_bytes // 3)
+    before = csv_files.SURVEY_BYTES, csv_files.MARK_SPACING
+    csv_files.SURVEY_BYTES, csv_files.MARK_SPACING = piece_bytes, max(1, piece_bytes // 3)
     try:
         plan = dc.plan(
             input=folder / "in.csv",
@@ -251,7 +251,7 @@ def test_any_csv_in_any_blocks_and_pieces(
         )
         result = dc.run(plan, "inline")
     finally:
-        csv_files.PIECE_BYTES, csv_files.MARK_SPACING = before
+        csv_files.SURVEY_BYTES, csv_files.MARK_SPACING = before
     parts = b"".join(gzip.decompress(part.read_bytes()) for part in sorted((folder / "run/parts").glob("*.gz")))
     assert parts == reference(text.encode(), known.lengths)
     assert result.rows == len(rows)

@@ -8,6 +8,8 @@ from number_lines import Numbers
 import dask_classifier as dc
 from dask_classifier.errors import OutputExists, SourceError
 from dask_classifier.rows import inputs
+from dask_classifier.rows.frame_input import FrameInput
+from dask_classifier.rows.generated import GeneratedRows
 from dask_classifier.rows.source import InputFile
 
 
@@ -15,6 +17,7 @@ from dask_classifier.rows.source import InputFile
 def numbers(monkeypatch):
     """The kind is registered for the test."""
     monkeypatch.setattr(inputs, "KINDS", list(inputs.KINDS))
+    monkeypatch.setattr(inputs, "FILE_KINDS", list(inputs.FILE_KINDS))
     inputs.register(Numbers)
 
 
@@ -23,7 +26,7 @@ def double(chunk):
 
 
 def test_each_kind_implements_all_of_the_interface():
-    for kind in inputs.KINDS:
+    for kind in (*inputs.FILE_KINDS, GeneratedRows, FrameInput, Numbers):
         assert issubclass(kind, InputFile) and not inspect.isabstract(kind)
 
 
