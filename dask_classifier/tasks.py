@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
+
 from . import storage
 from .classifier import bundle, trial
 from .classifier.contract import Classify, answering, classify_chunk
@@ -23,7 +25,7 @@ from .rows.borders import Rows
 from .rows.chunks import Chunk, cut, parse
 from .rows.layouts import Layout
 from .rows.reading import FILES_AT_ONCE, read
-from .rows.source import InputFile, Surveyed, SurveyedFile
+from .rows.source import CopiedFile, InputFile, Surveyed, SurveyedFile
 
 Origin = Callable[[int], tuple[str, int]]  # from a place among the rows of a part to a file and a row in it
 _WARM_UP_ROWS = 10  # of the first call in a process, which may load a model
@@ -81,7 +83,7 @@ def forget_classifiers() -> None:
     _classifier.cache_clear()
 
 
-def write_copy(site: Site, report: Report, file: SurveyedFile, encoding: str) -> int:
+def write_copy(site: Site, report: Report, file: CopiedFile, encoding: str) -> int:
     """Write the decompressed copy of a file and return its size in bytes."""
     return file.write_copy(encoding)
 
@@ -93,9 +95,15 @@ def survey(site: Site, report: Report, pieces: list[tuple[SurveyedFile, int]], l
 
 
 def try_out(
-    site: Site, report: Report, job: Job, source: str, layout: Layout, text: bytes, probe: str | None = None
+    site: Site,
+    report: Report,
+    job: Job,
+    source: str,
+    layout: Layout,
+    rows: Rows | pd.DataFrame,
+    probe: str | None = None,
 ) -> Trial:
-    """Load the classifier and run it on the first rows, CSV text of `source`. Nothing is written.
+    """Load the classifier and run it on the first rows of `source`. Nothing is written.
 
     `probe` is a file that the client has written to the output: where it cannot be found, parts would go elsewhere.
     Raises StorageError then, UsageError where the classifier cannot be loaded, and what `trial.try_out` raises.
@@ -107,8 +115,7 @@ def try_out(
             "Give an --output that all workers and this computer share: s3://bucket/folder, or a network folder.",
         )
     classify = _classifier(job.entry, site.folder, job.slowness)
-    parsed = parse(Rows.of(text, layout.delimiter), layout)
-    return trial.try_out(classify, parsed, job, source, site.folder)
+    return trial.try_out(classify, parse(rows, layout), job, source, site.folder)
 
 
 def measure(site: Site, report: Report, job: Job, places: list[tuple[InputFile, Span]]) -> Measured:
@@ -126,10 +133,10 @@ def measure(site: Site, report: Report, job: Job, places: list[tuple[InputFile, 
     with answering("the sample"):
         part.encoded()
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-    return Measured(len(part.parsed.rows), seconds, cpu_seconds, loading, first_call)
+    return Measured(len(part.parsed), seconds, cpu_seconds, loading, first_call)
 
 
-def _load(job: Job, site: Site, rows: Rows, layout: Layout) -> tuple[float, float]:
+def _load(job: Job, site: Site, rows: Rows | pd.DataFrame, layout: Layout) -> tuple[float, float]:
     """Load the classifier and call it once with a few rows; return the seconds of both, and those of the call."""
     began = time.perf_counter()
     classify = _classifier(job.entry, site.folder, job.slowness)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dask_classifier.errors import SourceError
-from dask_classifier.rows.blocks import Marks
+from dask_classifier.rows.blocks import Marks, Span
 from dask_classifier.rows.borders import Rows
 from dask_classifier.rows.source import NamedInput
 
@@ -34,7 +34,7 @@ class Numbers(NamedInput):
         return self.rows
 
     def first_rows(self, rows, layout):
-        return self._text(0, min(rows, self.rows))
+        return self.read(Span(min(rows, self.rows)), layout)
 
     def marks(self, pieces):
         return Marks((0, 0), (0, self.rows))

@@ -23,7 +23,7 @@ def try_out(classify: Classify, parsed: Parsed, job: Job, source: str, folder: s
     Raise WrongAnswer if an answer is wrong or the classifier raises on every row of the first chunk, and TooManyBadRows
     if no bad rows are allowed and there is one.
     """
-    first_chunk = min(job.chunk_rows, len(parsed.rows))
+    first_chunk = min(job.chunk_rows, len(parsed))
     tried = good = 0
     bad: list[tuple[Chunk, list]] = []  # pieces with rows that are malformed, or on which the classifier raises
     measurement = _Measurement()
@@ -38,7 +38,7 @@ def try_out(classify: Classify, parsed: Parsed, job: Job, source: str, folder: s
         bad += [(piece, failed)] if failed or piece.malformed else []
         if good or tried >= first_chunk:
             _check_bad_rows(bad, good, parsed, job, source)
-    return Trial(len(parsed.rows), measurement.seconds_a_row)
+    return Trial(len(parsed), measurement.seconds_a_row)
 
 
 @dataclass

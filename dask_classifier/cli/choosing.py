@@ -174,7 +174,7 @@ def _asked_if_possible(options: dict, display: Display) -> Fleet | None:
 
 def _can_be_on_ec2(plan: Plan, options: dict) -> bool:
     """Whether there is an image, and instances can reach output and input."""
-    urls = [plan.output, *(file.url for file in plan.source.files if file.known_rows is None)]
+    urls = [plan.output, *(file.url for file in plan.source.files if file.is_stored)]
     has_image = bool(options.get("image")) or ClusterSpec.defaults().image != "none"
     return has_image and all("://" in url and not url.startswith(("file:", "local:")) for url in urls)
 

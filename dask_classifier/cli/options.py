@@ -22,7 +22,7 @@ def plan_options(command):
             type=FILE,
             metavar="URL",
             multiple=True,
-            help="CSV file, folder or glob pattern, local or s3://; repeatable.",
+            help="File, folder or glob pattern, local or s3://: CSV, Parquet or JSON Lines; repeatable.",
         ),
         click.option(
             "--output", type=FOLDER, metavar="URL", help="Folder of the run, local or s3://.  [default: runs/RUN-ID]"
@@ -31,8 +31,9 @@ def plan_options(command):
             "--classifier",
             type=CLASSIFIER,
             metavar="NAME",
-            help="Function or class: path/to/file.py:name, module:name, or blackbox (the demo). It receives every "
-            "value as text, and missing values as empty text, never NaN.  [required with --input]",
+            help="Function or class: path/to/file.py:name, module:name, or blackbox (the demo). Without "
+            "--dtype or --typed, it receives every value as text, and missing values as empty text, never NaN.  "
+            "[required with --input]",
         ),
         click.option(
             "--with-file",
@@ -62,6 +63,16 @@ def plan_options(command):
             default=True,
             show_default=True,
             help="Whether the first row of the input contains the column names.",
+        ),
+        click.option("--columns", metavar="NAME,...", help="Columns that the classifier gets; the first is the index."),
+        click.option("--typed", is_flag=True, help="Give the classifier the types of Parquet files, not text."),
+        click.option(
+            "--dtype",
+            metavar="NAME=TYPE,...",
+            help="Types of columns of CSV or JSON Lines, as pandas names them: price=float64,when=datetime64.",
+        ),
+        click.option(
+            "--na-values", metavar="TEXT,...", help="More texts that are missing values in columns with --dtype."
         ),
         click.option(
             "--chunk-rows", default="100", show_default=True, metavar="N", help="Rows per call of the classifier."

@@ -4,19 +4,26 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from ..classifier.job import SURVEY, TRY_OUT, WRITE_COPY, Trial
 from ..errors import BlocksFailed, ProcessDied, SourceError
 from ..rows.blocks import Marks
 from ..rows.blocks import cut as cut_source
 from ..rows.layouts import Layout
-from ..rows.source import Source, SurveyedFile
+from ..rows.reading import size_of
+from ..rows.source import CopiedFile, Source
 from ..runs.earlier import Earlier, clear
 from ..runs.plan_file import Cut
 from ..runs.planning import Plan
 from ..runs.sizing import MOST_BLOCKS, rows_of_next, shrink, too_many_blocks
 from ..runs.stages import Stages
 from .executors import Executor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..rows.borders import Rows
 
 TRIAL_CHUNKS = 20
 
@@ -37,7 +44,7 @@ def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
     stages.enter("finding rows")
     source, surveyed = survey(source, executor)
     rows = sum(marks.rows[-1] for marks in surveyed)
-    row_bytes = len(sample) / trial.rows if trial.rows else 0
+    row_bytes = size_of(sample) / trial.rows if trial.rows else 0
     sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
     cutting = cut_source(surveyed, sizes, shrink(plan), source.joinable, plan.chunk_rows)
     blocks = tuple(itertools.islice(cutting, MOST_BLOCKS + 1))
@@ -51,7 +58,7 @@ def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
 
 
 def try_out(
-    executor: Executor, plan: Plan, name: str, layout: Layout, sample: bytes, probe: str | None = None
+    executor: Executor, plan: Plan, name: str, layout: Layout, sample: "Rows | pd.DataFrame", probe: str | None = None
 ) -> Trial:
     """Run the trial on a worker and return its measurement. Without a row, it still loads the classifier.
 
@@ -68,14 +75,14 @@ def try_out(
 
 
 def _enter_and_write(
-    files: list[tuple[int, SurveyedFile]], encoding: str, executor: Executor, stages: Stages
+    files: list[tuple[int, CopiedFile]], encoding: str, executor: Executor, stages: Stages
 ) -> dict[int, int]:
     if files:
         stages.enter("copying the input")
     return write_copies(files, encoding, executor)
 
 
-def write_copies(files: list[tuple[int, SurveyedFile]], encoding: str, executor: Executor) -> dict[int, int]:
+def write_copies(files: list[tuple[int, CopiedFile]], encoding: str, executor: Executor) -> dict[int, int]:
     """Write the copies of numbered files that blocks read instead; return their sizes by the files' numbers."""
     sizes = {number: file.write_copy(encoding) for number, file in files if file.copied_by_client}
     elsewhere = [(number, file) for number, file in files if not file.copied_by_client]

@@ -22,6 +22,7 @@ from ..engine.executors import Executor, Outcome
 from ..engine.prepare import TRIAL_CHUNKS, survey, try_out, write_copies
 from ..errors import BlocksFailed, ProcessDied, UsageError
 from ..rows.blocks import Marks, Span
+from ..rows.reading import size_of
 from ..rows.source import InputFile, Source
 from ..runs.planning import Plan
 
@@ -156,11 +157,11 @@ def take_sample(plan: Plan, executor: Executor, rows: int | None, began: float) 
     WrongAnswer, TooManyBadRows, StorageError, SourceError
         What a run raises.
     """
-    name, layout, text = plan.source.first_rows(TRIAL_CHUNKS * plan.chunk_rows)
+    name, layout, first = plan.source.first_rows(TRIAL_CHUNKS * plan.chunk_rows)
     trial_began = time.perf_counter()
-    trial = try_out(executor, plan, name, layout, text)
+    trial = try_out(executor, plan, name, layout, first)
     trial_seconds = time.perf_counter() - trial_began
-    if text and not trial.rows:
+    if len(first) and not trial.rows:
         raise BlocksFailed(
             "The classifier process exited on the first rows, so nothing can be estimated.",
             "Try it on a few rows: dask-classify --rows 100 --cluster inline. Or estimate nothing: --sample 0.",
@@ -179,7 +180,7 @@ def take_sample(plan: Plan, executor: Executor, rows: int | None, began: float) 
     return Sample(
         rows=total,
         marks=tuple(marks),
-        row_bytes=len(text) / trial.rows if trial.rows else 0.0,
+        row_bytes=size_of(first) / trial.rows if trial.rows else 0.0,
         trial=trial,
         measured=sampler.measured,
         # with a single process, the trial has loaded the classifier

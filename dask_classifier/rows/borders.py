@@ -130,6 +130,22 @@ def survey(piece: bytes, start: int, delimiter: str, spacing: int) -> Piece:
     return Piece(start, tuple(len(scan.starts) for scan in scans), tuple(scan.inside for scan in scans), marks)
 
 
+def survey_lines(piece: bytes, start: int, spacing: int) -> Piece:
+    """Locate the lines that are not empty in a piece at offset `start` of its file, whatever quotes are in them."""
+    starts = _lines(piece)
+    marks = [(start + int(starts[row]), row) for row in _mark_rows(starts, spacing)]
+    return Piece(start, (len(starts), len(starts)), (False, False), (marks, marks))
+
+
+def _lines(text: bytes) -> np.ndarray:
+    """Return where the lines begin that are not empty."""
+    data = np.frombuffer(text, np.uint8)
+    feeds = np.flatnonzero(data == LINE_FEED)
+    starts = np.concatenate([[0], feeds + 1]).astype(np.int64, copy=False)
+    starts = starts[starts < len(text)]
+    return starts[(data[starts] != LINE_FEED) & (data[starts] != CARRIAGE_RETURN)]
+
+
 def _mark_rows(starts: np.ndarray, spacing: int) -> list[int]:
     if not len(starts):
         return []
@@ -165,6 +181,16 @@ class Rows:
     def of(cls, text: bytes, delimiter: str) -> Self:
         """Find the rows of CSV text that begins at a row's start."""
         return cls(text, [*scan(text, delimiter).starts.tolist(), len(text)])
+
+    @classmethod
+    def of_lines(cls, text: bytes) -> Self:
+        """Return the lines of a text that are not empty, whatever quotes are in them."""
+        return cls(text, [*_lines(text).tolist(), len(text)])
+
+    def part(self, first: int, stop: int) -> Self:
+        """Return the rows from `first` to before `stop`."""
+        begin, *_ = starts = self.starts[first : stop + 1]
+        return type(self)(self.text[begin : starts[-1]], [start - begin for start in starts])
 
     @classmethod
     def joined(cls, several: Sequence[Self]) -> Self:

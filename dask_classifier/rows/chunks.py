@@ -18,7 +18,9 @@ import pyarrow.csv
 
 from ..raised import Raised
 from .borders import Rows
-from .layouts import READ_TEXT, Layout, is_utf8
+from .json_lines import json_frame
+from .layouts import CSV, JSON_LINES, READ_TEXT, Layout, is_utf8
+from .types import converted
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MOST_FOR_PYARROW = 2**31 - 1  # bytes per block
@@ -59,24 +61,33 @@ class Chunk:
 class Parsed:
     """A block's rows, parsed as pandas reads them."""
 
-    rows: Rows
+    rows: Rows | pd.DataFrame  # as they were read
     layout: Layout
     frame: pd.DataFrame | None  # all rows; None if some are malformed
     plain: bool  # whether each line of the rows' text is a row of the frame, its fields joined by the delimiter
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
     def bad_row(self, place: int, raised: Raised, first_row: int) -> BadRow:
         """Return the bad row at a place in a block whose first row is number `first_row` (from 0) of its source."""
+        return BadRow(first_row + place + 1, raised.reason, self._text(place), raised.traceback, raised.kind)
+
+    def _text(self, place: int) -> str:
+        if isinstance(self.rows, pd.DataFrame):
+            return self.rows.iloc[[place]].to_csv(header=False, lineterminator="\n").removesuffix("\n")
         raw = self.rows.text[self.rows.starts[place] : self.rows.starts[place + 1]].rstrip(b"\r\n")
-        text = raw.decode(self.layout.encoding, "backslashreplace")
-        return BadRow(first_row + place + 1, raised.reason, text, raised.traceback, raised.kind)
+        return raw.decode(self.layout.encoding, "backslashreplace")
 
 
-def parse(rows: Rows, layout: Layout) -> Parsed:
-    """Parse a block's rows."""
-    if _is_plain(rows, layout.encoding):
+def parse(rows: Rows | pd.DataFrame, layout: Layout) -> Parsed:
+    """Parse a block's rows, unless they are a frame already."""
+    if isinstance(rows, pd.DataFrame):
+        return Parsed(rows, layout, rows, plain=False)
+    if layout.format == CSV and _is_plain(rows, layout.encoding):
         try:
-            return Parsed(rows, layout, _parse_plain(rows.text, layout), plain=True)
-        except pa.ArrowInvalid:  # a row of another width or invalid bytes: let pandas decide
+            return Parsed(rows, layout, _parse_plain(rows.text, layout), plain=not (layout.wanted or layout.types))
+        except (pa.ArrowInvalid, ValueError):  # a row of another width, invalid bytes or values: let pandas decide
             pass
     try:
         return Parsed(rows, layout, _parse(rows, 0, len(rows), layout), plain=False)
@@ -86,7 +97,7 @@ def parse(rows: Rows, layout: Layout) -> Parsed:
 
 def cut(parsed: Parsed, chunk_rows: int, begin: int = 0, end: int | None = None) -> Iterator[Chunk]:
     """Yield the chunks of rows that follow each other in one file: those from `begin` to before `end`."""
-    end = len(parsed.rows) if end is None else end
+    end = len(parsed) if end is None else end
     for first in range(begin, end, chunk_rows):
         stop = min(first + chunk_rows, end)
         if parsed.frame is not None:
@@ -122,33 +133,45 @@ def _parse_plain(text: bytes, layout: Layout) -> pd.DataFrame:
     )
     frame = pd.DataFrame({number: pd.array(column, dtype="str") for number, column in enumerate(table.columns)})
     frame.columns = list(layout.columns)
+    return _indexed(frame, layout)
+
+
+def _indexed(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """Return the columns that the classifier gets, indexed by the first one."""
+    frame = frame[list(layout.wanted)] if layout.wanted else frame
+    frame = converted(frame, layout)
     return frame.set_index(frame.columns[0])
 
 
 def _parse(rows: Rows, first: int, stop: int, layout: Layout) -> pd.DataFrame:
-    """Parse the rows from `first` to before `stop` with pandas. Raise ValueError if it refuses them.
+    """Parse the rows from `first` to before `stop`. Raise ValueError for a row that cannot be parsed."""
+    text = rows.text[rows.starts[first] : rows.starts[stop]]
+    is_json = layout.format == JSON_LINES
+    frame = json_frame(text, layout.columns, others=bool(layout.wanted)) if is_json else _parse_csv(text, layout)
+    if len(frame) != stop - first:
+        raise ValueError(f"pandas reads {len(frame)} rows instead of {stop - first}")
+    return _indexed(frame, layout)
+
+
+def _parse_csv(text: bytes, layout: Layout) -> pd.DataFrame:
+    """Parse CSV with pandas. Raise ValueError if it refuses a row.
 
     An additional first line of the right width makes pandas refuse every wider row. Without it, pandas would take the
     first column of wider rows for an index.
     """
     width = len(layout.columns)
-    text = layout.delimiter.join("0" * width).encode() + b"\n" + rows.text[rows.starts[first] : rows.starts[stop]]
-    frame = pd.read_csv(
-        io.BytesIO(text),
+    return pd.read_csv(
+        io.BytesIO(layout.delimiter.join("0" * width).encode() + b"\n" + text),
         sep=layout.delimiter,
         encoding=layout.encoding,
         header=None,
         names=list(layout.columns),
         **READ_TEXT,
     ).iloc[1:]
-    if len(frame) != stop - first:
-        raise ValueError(f"pandas reads {len(frame)} rows instead of {stop - first}")
-    return frame.set_index(frame.columns[0])
 
 
 def _empty(layout: Layout) -> pd.DataFrame:
-    frame = pd.DataFrame(columns=list(layout.columns), dtype=str)
-    return frame.set_index(frame.columns[0])
+    return _indexed(pd.DataFrame(columns=list(layout.columns), dtype=str), layout)
 
 
 def _salvage(
@@ -172,6 +195,8 @@ def _reason(error: ValueError, width: int) -> str:
         return f"{text.rsplit('saw', 1)[1].strip()} fields, but the header has {width}"
     if "EOF inside string" in text:
         return "a quote is not closed"
+    if text.startswith("Integer column has NA values"):
+        return "a whole number is missing; the type Int64 allows that"
     if isinstance(error, UnicodeError):
         return f"not valid {error.encoding}: {error.reason}"
     return text.removeprefix("Error tokenizing data. C error: ")

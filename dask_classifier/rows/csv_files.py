@@ -14,17 +14,17 @@ from typing import Self
 from .. import storage
 from ..errors import SourceError
 from .blocks import Marks, Span
-from .borders import Piece, Rows, marks_of, scan, survey
-from .layouts import HEAD_BYTES, Layout, is_utf8, keeps_ascii, read_header
+from .borders import Piece, Rows, marks_of, survey
+from .layouts import HEAD_BYTES, Layout, check_wanted, is_utf8, keeps_ascii, read_header
 from .sniff import refuse_what_is_not_csv
-from .source import SURVEY_BYTES, StoredFile, Surveyed
+from .source import SURVEY_BYTES, CopiedFile, StoredFile, Surveyed
 
 MARK_SPACING = 2**18  # bytes between marks: at either end, a block reads at most this much more than its rows
 MAX_ROW_BYTES = 64 * 2**20  # a longer row almost certainly has a quote that is never closed
 
 
 @dataclass(frozen=True)
-class CsvFile(StoredFile):
+class CsvFile(StoredFile, CopiedFile):
     """A CSV file: the name that the user gave, its version, and where its rows are read."""
 
     url: str
@@ -53,6 +53,8 @@ class CsvFile(StoredFile):
     def _inspected(self, head: bytes, layout: Layout) -> tuple[Self, tuple]:
         refuse_what_is_not_csv(head, self.url)
         start, columns = read_header(head, self.layout_of_rows(layout), self.url)
+        if columns:
+            check_wanted(layout, columns, self.url)
         return replace(self, data_start=start), columns
 
     @property
@@ -90,13 +92,27 @@ class CsvFile(StoredFile):
             raise _not_in(encoding, self.url, error) from error
         return text.encode("utf-8", "replace"), complete
 
-    def first_rows(self, rows: int, layout: Layout) -> bytes:
+    def layout_of_rows(self, layout: Layout) -> Layout:
+        """Return the text format of the rows that blocks read: copies are UTF-8."""
+        return replace(layout, encoding="utf-8") if self.needs_copy else layout
+
+    def first_rows(self, rows: int, layout: Layout) -> Rows:
         """Return the first rows, as far as they are within the first HEAD_BYTES."""
         head, complete = self._head(layout.encoding)
         head = head[self._inspected(head, layout)[0].data_start :]
-        starts = [*scan(head, layout.delimiter).starts.tolist(), len(head)]
-        whole = len(starts) - (1 if complete else 2)  # the last row may be truncated
-        return head[: starts[min(rows, whole)]] if whole > 0 else b""
+        found = self._rows_of(head, layout)
+        whole = len(found) - (0 if complete else 1)  # the last row may be truncated
+        return found.part(0, min(rows, max(0, whole)))
+
+    @staticmethod
+    def _rows_of(text: bytes, layout: Layout) -> Rows:
+        """Find the rows of text that begins at a row's start."""
+        return Rows.of(text, layout.delimiter)
+
+    @staticmethod
+    def _survey(text: bytes, start: int, layout: Layout) -> Piece:
+        """Find the rows of a piece of the file that begins at byte `start`."""
+        return survey(text, start, layout.delimiter, MARK_SPACING)
 
     def with_copy_in(self, folder: str) -> Self:
         """Return this input with its copy in another folder."""
@@ -130,9 +146,9 @@ class CsvFile(StoredFile):
             )
         text = storage.read(self.data_url, begin, stop)
         if start:
-            return Surveyed(survey(text, begin, layout.delimiter, MARK_SPACING))
+            return Surveyed(self._survey(text, begin, layout))
         file, columns = (self, ()) if self.is_inspected else self._inspected(text[:HEAD_BYTES], layout)
-        piece = survey(text[file.data_start :], file.data_start, layout.delimiter, MARK_SPACING)
+        piece = self._survey(text[file.data_start :], file.data_start, layout)
         return Surveyed(piece, None if self.is_inspected else file, columns)
 
     def _after_line_feed(self, offset: int) -> int:
@@ -167,11 +183,10 @@ class CsvFile(StoredFile):
     def read(self, span: Span, layout: Layout) -> Rows:
         """Read the rows of a span. Raise SourceError if the file has changed since the survey."""
         self._check_unchanged()
-        rows = Rows.of(storage.read(self.data_url, span.start, span.stop), layout.delimiter)
+        rows = self._rows_of(storage.read(self.data_url, span.start, span.stop), layout)
         if len(rows) < span.skip + span.rows:
             raise self._changed()
-        begin, *_ = wanted = rows.starts[span.skip : span.skip + span.rows + 1]
-        return Rows(rows.text[begin : wanted[-1]], [start - begin for start in wanted])
+        return rows.part(span.skip, span.skip + span.rows)
 
     def _check_unchanged(self) -> None:
         """Raise SourceError if the file is not the version that was inspected."""

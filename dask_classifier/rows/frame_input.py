@@ -1,6 +1,5 @@
 """A DataFrame or an Arrow table as an input: CSV text that the client keeps until the run writes it to its folder."""
 
-import csv
 import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +10,7 @@ from .blocks import Marks
 from .borders import Piece
 from .csv_files import CsvFile
 from .layouts import HEAD_BYTES, Layout, read_header
+from .tables import csv_of, nested_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ class FrameInput(CsvFile):
         Raise UsageError for values that are not written completely as text.
         """
         table = _table(frame)
-        text = _csv(table)
+        text = csv_of(table)
         digest = hashlib.sha256(text).hexdigest()
         file = cls("DataFrame", len(text), digest, storage.join(copies, f"00000-{digest[:12]}.csv"), rows=len(table))
         start, columns = read_header(text[:HEAD_BYTES], layout, file.url)
@@ -49,6 +49,11 @@ class FrameInput(CsvFile):
                 "Make the plan again where the DataFrame is.",
             )
         return vars(self)["_text"]
+
+    @property
+    def is_stored(self) -> bool:
+        """False: the client has the rows."""
+        return False
 
     @property
     def known_rows(self) -> int:
@@ -119,31 +124,9 @@ def _table(frame: Any) -> "pd.DataFrame":
         import pyarrow as pa
 
         table = pa.table(frame).to_pandas(types_mapper=pd.ArrowDtype)  # NumPy would make floats of missing integers
-    for place, name in enumerate(table.columns):
-        if _is_nested(table.iloc[:, place]):
-            raise UsageError(
-                f"The column {name!r} of the DataFrame contains lists, bytes or other nested values.",
-                "Convert them to text, for example with json.dumps.",
-            )
+    if (name := nested_column(table)) is not None:
+        raise UsageError(
+            f"The column {name!r} of the DataFrame contains lists, bytes or other nested values.",
+            "Convert them to text, for example with json.dumps.",
+        )
     return table
-
-
-def _is_nested(column: "pd.Series") -> bool:
-    """Return whether values are longer than their text may be, as of arrays, or are not text, as bytes."""
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
-
-    if isinstance(column.dtype, pd.ArrowDtype):
-        arrow = column.dtype.pyarrow_dtype
-        return pa.types.is_nested(arrow) or pa.types.is_binary(arrow) or pa.types.is_large_binary(arrow)
-    nested = (list, tuple, dict, set, bytes, np.ndarray)
-    return column.dtype == object and any(isinstance(value, nested) for value in column)
-
-
-def _csv(table: "pd.DataFrame") -> bytes:
-    """The rows as CSV; quoted where pandas would write a lone CR, or the blank line of a single column, bare."""
-    text = table.to_csv(index=False, lineterminator="\n")
-    if "\r" in text or table.shape[1] == 1:
-        text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    return text.encode("utf-8", "backslashreplace")

@@ -34,9 +34,9 @@ class GeneratedRows(InputFile):
         """The number of rows, for messages."""
         return f"{self.rows:,} generated rows"
 
-    def first_rows(self, rows: int, layout: Layout) -> bytes:
+    def first_rows(self, rows: int, layout: Layout) -> Rows:
         """Return the first rows."""
-        return generate.csv_rows(self.seed, 0, min(rows, self.rows))
+        return self.read(Span(min(rows, self.rows)), layout)
 
     def marks(self, pieces: list[Piece]) -> Marks:
         """Return marks for the first row and the end; generated rows have no offsets."""

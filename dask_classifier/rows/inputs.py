@@ -11,11 +11,17 @@ from ..errors import UsageError
 from .csv_files import CsvFile
 from .frame_input import FrameInput
 from .generated import GeneratedRows
+from .json_lines import JsonLinesFile
 from .layouts import Layout, check_layout
+from .parquet_files import ParquetFile
 from .source import InputFile, NamedInput, Source, StoredFile, check_columns
 
 KINDS: list[type[NamedInput]] = []  # the first that accepts a name reads it; other names are those of files
-FILE_KINDS: list[type[StoredFile]] = [CsvFile]  # the first that accepts a file's name reads it
+FILE_KINDS: list[type[StoredFile]] = [
+    ParquetFile,
+    JsonLinesFile,
+    CsvFile,
+]  # the first that accepts a file's name reads it
 _INSPECTED = 16  # files that are inspected at once by the client; the survey inspects the rest, on the workers
 
 

@@ -3,6 +3,7 @@
 import codecs
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import SourceError, UsageError
@@ -13,27 +14,44 @@ READ_TEXT = {"dtype": str, "keep_default_na": False, "na_filter": False}  # ever
 _PLAIN_NAMES = re.compile(rb"[\w .:/()%+-]+")
 
 
+CSV, JSON_LINES = "csv", "jsonl"
+
+
 @dataclass(frozen=True)
 class Layout:
-    """The text format of a source, and its columns."""
+    """The text format of a source, its columns, and what a classifier gets of them."""
 
     delimiter: str = ","
     encoding: str = "utf-8"
     header_row: bool = True
     columns: tuple[str | int, ...] = ()  # () if all files are empty
+    wanted: tuple[str, ...] = ()  # the columns that a classifier gets; () for all
+    typed: bool = False  # whether it gets the types of the file, if that has types, and not text
+    types: tuple[tuple[str, str], ...] = ()  # columns of text that it gets as values of a type
+    na_values: tuple[str, ...] = ()  # texts that are missing values in these columns, in addition to those of pandas
+    format: str = CSV  # of the rows that blocks read: CSV or JSON_LINES
 
 
 def check_layout(layout: Layout) -> None:
-    """Raise UsageError for a delimiter or an encoding that cannot be used."""
+    """Raise UsageError for a delimiter, an encoding or columns that cannot be used."""
     if len(layout.delimiter) != 1 or not layout.delimiter.isascii() or layout.delimiter in '"\r\n':
         raise UsageError(
             f"{layout.delimiter!r} is not a valid delimiter.", "Give one ASCII character, such as ; or a tab ('\\t')."
         )
+    if len(set(layout.wanted)) < len(layout.wanted):
+        raise UsageError("A column is named twice in --columns.", "Name each column once.")
     try:
         codecs.lookup(layout.encoding)
         "a,\n".encode(layout.encoding)
     except (LookupError, TypeError, UnicodeError):
         raise UsageError(f"{layout.encoding!r} is not a text encoding.", "Try utf-8, cp1252 or utf-16.") from None
+
+
+def check_wanted(layout: Layout, columns: Sequence[str | int], url: str) -> None:
+    """Raise UsageError if a column that the user names is not in the file."""
+    if missing := [name for name in (*layout.wanted, *dict(layout.types)) if name not in columns]:
+        hint = f"It has {', '.join(map(str, columns))}: check --columns and --dtype."
+        raise UsageError(f"{url} does not have the column {missing[0]!r}.", hint)
 
 
 def keeps_ascii(encoding: str) -> bool:
@@ -51,9 +69,14 @@ def is_utf8(encoding: str) -> bool:
     return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig"}
 
 
+def skip_mark(head: bytes) -> int:
+    """Return where a UTF-8 text begins, after a byte order mark if it has one."""
+    return len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+
+
 def read_header(head: bytes, layout: Layout, url: str) -> tuple[int, tuple]:
     """Return where the rows begin, and the columns' names as pandas gives them: from the header, or 0, 1, 2 ..."""
-    mark = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) and layout.encoding.lower().startswith("utf") else 0
+    mark = skip_mark(head) if layout.encoding.lower().startswith("utf") else 0
     starts = scan(head[mark:], layout.delimiter).starts
     if not len(starts):
         return mark, ()

@@ -7,7 +7,7 @@ from ..errors import SourceError
 _RENAME = "Give the file's name the suffix of its compression: {}."
 # magic numbers from libmagic and the specifications of the formats
 _NOT_CSV = (
-    (b"PAR1", "a Parquet file", "Convert it: pandas.read_parquet(file).to_csv('in.csv', index=False)."),
+    (b"PAR1", "a Parquet file", "Give the file's name the suffix .parquet."),
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Extract the CSV file, or save the sheet as CSV."),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook", "Save the sheet as CSV."),
     (b"ARROW1", "an Arrow or Feather file", "Convert it: pandas.read_feather(file).to_csv('in.csv', index=False)."),

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from .. import storage
 from ..errors import SourceError
@@ -16,6 +16,9 @@ from ..units import count_of, format_bytes
 from .blocks import Block, Marks, Span
 from .borders import Piece, Rows
 from .layouts import Layout
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SURVEY_BYTES = 16 * 2**20  # read by one survey task
 _MOST_PIECES = 100  # of one survey task: small files
@@ -60,6 +63,14 @@ class InputFile(ABC):
         """Whether its columns are known to be those of the source. If not, its survey finds out."""
         return True
 
+    def fits(self, first: "InputFile", expected: tuple, columns: tuple) -> bool:
+        """Return whether this input, which has `columns`, can be classified with the first one, which has others."""
+        return columns == expected
+
+    def header(self, columns: tuple) -> str:
+        """Return columns of this input for a message."""
+        return ",".join(map(str, columns))
+
     @property
     def known_rows(self) -> int | None:
         """The number of rows, or None if it is not known without a survey."""
@@ -70,30 +81,23 @@ class InputFile(ABC):
         """Bytes of its rows, as stored: without what stands before them."""
         return self.size
 
-    @abstractmethod
-    def first_rows(self, rows: int, layout: Layout) -> bytes:
-        """Return up to `rows` of the first rows as CSV without a header, in the format of `layout_of_rows`."""
+    @property
+    def is_stored(self) -> bool:
+        """Whether workers read it from where it is, and not from the run's folder or from nowhere."""
+        return False
 
-    # a copy for the blocks to read, for inputs that cannot be read from the middle
+    @abstractmethod
+    def first_rows(self, rows: int, layout: Layout) -> "Rows | pd.DataFrame":
+        """Return up to `rows` of the first rows, as `read` does."""
 
     @property
     def is_compressed(self) -> bool:
         """Whether the rows take more bytes than are stored."""
         return False
 
-    @property
-    def needs_copy(self) -> bool:
-        """Whether rows are read from a decompressed copy in the run's folder."""
-        return False
-
-    @property
-    def copied_by_client(self) -> bool:
-        """Whether the copy is written where the plan was made, and not on a worker."""
-        return False
-
     def layout_of_rows(self, layout: Layout) -> Layout:
-        """Return the text format of the rows that blocks read: copies are UTF-8."""
-        return replace(layout, encoding="utf-8") if self.needs_copy else layout
+        """Return the text format of the rows that blocks read."""
+        return layout
 
     # locating its rows, in parallel, on the workers
 
@@ -102,14 +106,17 @@ class InputFile(ABC):
         return []
 
     @abstractmethod
-    def marks(self, pieces: list[Piece]) -> Marks:
+    def marks(self, pieces: list) -> Marks:
         """Join the surveyed pieces, in order, into the marks of the input."""
 
     # reading its rows, in a classifier process
 
     @abstractmethod
-    def read(self, span: Span, layout: Layout) -> Rows:
-        """Return the rows of a span as CSV. Raise SourceError if the input has changed since the survey."""
+    def read(self, span: Span, layout: Layout) -> "Rows | pd.DataFrame":
+        """Return the rows of a span: text without a header, or a frame with types whose index is the first column.
+
+        `layout` is that of `layout_of_rows`. Raise SourceError if the input has changed since the survey.
+        """
 
     @property
     def identity(self) -> dict[str, object]:
@@ -137,15 +144,7 @@ class NamedInput(InputFile):
 
 
 class SurveyedFile(InputFile):
-    """An input whose rows must be located before they can be cut, if necessary in a decompressed copy."""
-
-    @abstractmethod
-    def with_copy_in(self, folder: str) -> Self:
-        """Return this input with its copy in another folder."""
-
-    @abstractmethod
-    def write_copy(self, encoding: str) -> int:
-        """Write the copy and return its size in bytes."""
+    """An input whose rows must be located before they can be cut."""
 
     @abstractmethod
     def pieces(self) -> list[int]:
@@ -156,8 +155,35 @@ class SurveyedFile(InputFile):
         """Locate the rows in the piece at `start`. Raise SourceError if it cannot be cut into rows."""
 
 
+class CopiedFile(SurveyedFile):
+    """An input whose rows may have to be read from a copy in the run's folder, because of its compression."""
+
+    @property
+    @abstractmethod
+    def needs_copy(self) -> bool:
+        """Whether rows are read from a copy."""
+
+    @property
+    def copied_by_client(self) -> bool:
+        """Whether the copy is written where the plan was made, and not on a worker."""
+        return False
+
+    @abstractmethod
+    def with_copy_in(self, folder: str) -> Self:
+        """Return this input with its copy in another folder."""
+
+    @abstractmethod
+    def write_copy(self, encoding: str) -> int:
+        """Write the copy and return its size in bytes."""
+
+
 class StoredFile(SurveyedFile):
     """A file that a path, a URL, a glob or a folder names."""
+
+    @property
+    def is_stored(self) -> bool:
+        """True."""
+        return True
 
     @classmethod
     @abstractmethod
@@ -173,7 +199,7 @@ class StoredFile(SurveyedFile):
 class Surveyed(NamedTuple):
     """The survey of a piece of an input, and, if it had not been inspected, that input with its columns."""
 
-    piece: Piece
+    piece: Piece | Marks
     file: InputFile | None = None
     columns: tuple = ()
 
@@ -187,7 +213,7 @@ class Source:
 
     def __str__(self) -> str:
         """Return the name or the number of the inputs, and their size."""
-        if len(self.files) == 1 and self.files[0].known_rows is not None:
+        if len(self.files) == 1 and not self.files[0].is_stored:
             return self.files[0].words
         name = self.files[0].words if len(self.files) == 1 else count_of(len(self.files), "file")
         return f"{name}, {format_bytes(self.size)}"
@@ -210,25 +236,22 @@ class Source:
         return None if None in known else sum(rows for rows in known if rows)
 
     @property
-    def copies(self) -> list[tuple[int, SurveyedFile]]:
+    def copies(self) -> list[tuple[int, CopiedFile]]:
         """The inputs that need a decompressed copy before they can be cut, with their numbers."""
-        surveyed = [(number, file) for number, file in enumerate(self.files) if isinstance(file, SurveyedFile)]
-        return [(number, file) for number, file in surveyed if file.needs_copy]
+        copied = [(number, file) for number, file in enumerate(self.files) if isinstance(file, CopiedFile)]
+        return [(number, file) for number, file in copied if file.needs_copy]
 
     def with_copies(self, sizes: dict[int, int]) -> "Source":
         """Return this source with the sizes of the decompressed copies, given by input number."""
         files = (replace(file, data_size=sizes[n]) if n in sizes else file for n, file in enumerate(self.files))
         return replace(self, files=tuple(files))
 
-    def first_rows(self, rows: int) -> tuple[str, Layout, bytes]:
-        """Return the name of the first input that has rows, their text format, and up to `rows` of them as CSV.
-
-        The CSV text has no header.
-        """
+    def first_rows(self, rows: int) -> "tuple[str, Layout, Rows | pd.DataFrame]":
+        """Return the name of the first input that has rows, their text format, and up to `rows` of them."""
         for file in self.files:
-            if text := file.first_rows(rows, self.layout):
-                return file.url, file.layout_of_rows(self.layout), text
-        return "the source", self.layout, b""
+            if len(first := file.first_rows(rows, self.layout)):
+                return file.url, file.layout_of_rows(self.layout), first
+        return "the source", self.layout, Rows(b"", [0])
 
     def read_by(self, block: Block) -> tuple[InputFile, ...]:
         """Return the inputs of a block's spans."""
@@ -280,12 +303,9 @@ class Source:
 
 def check_columns(one: InputFile, expected: tuple, other: InputFile, columns: tuple) -> None:
     """Raise SourceError if two inputs have different columns; an empty input has none."""
-    if columns and expected and columns != expected:
+    if columns and expected and not other.fits(one, expected, columns):
         raise SourceError(
-            f"{one.url} and {other.url} have different headers: {_joined(expected)} and {_joined(columns)}.",
-            "Classify files with different headers in separate runs.",
+            f"{one.url} and {other.url} have different columns: {one.header(expected)} and {other.header(columns)}.",
+            "Classify files with different columns in separate runs. Of Parquet and JSON Lines, --columns can choose "
+            "those that all files have.",
         )
-
-
-def _joined(columns: tuple) -> str:
-    return ",".join(map(str, columns))

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from ..rows.borders import Rows
 from .planning import Plan
 from .sizing import BLOCK_SECONDS, BLOCKS_A_PROCESS
 
@@ -76,12 +75,14 @@ def estimated_rows(plan: Plan) -> tuple[int, str]:
     source = plan.source
     if source.known_rows is not None:
         return source.known_rows, EXACT
+    counted = [file for file in source.files if file.known_rows is not None]
+    if size := sum(file.size for file in counted):  # Parquet: the first files are like the others
+        return round(sum(file.known_rows for file in counted) * source.size / size), ABOUT
     precision = AT_LEAST if any(file.is_compressed for file in source.files) else ABOUT
-    _, layout, sample = source.first_rows(_SAMPLE_ROWS)
-    if not sample:
+    _, _, sample = source.first_rows(_SAMPLE_ROWS)
+    if not len(sample):
         return 0, precision if source.copies else EXACT
-    rows = len(Rows.of(sample, layout.delimiter))
+    text = sample.text
     if source.copies and precision == ABOUT:  # the sample is UTF-8, and the files are not
-        sample = sample.decode("utf-8", "replace").encode(source.layout.encoding, "replace")
-    row_bytes = len(sample) / rows
-    return round(source.rows_size / row_bytes), precision
+        text = text.decode("utf-8", "replace").encode(source.layout.encoding, "replace")
+    return round(source.rows_size / (len(text) / len(sample))), precision

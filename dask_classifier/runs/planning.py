@@ -6,7 +6,7 @@ import json
 import platform
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +20,11 @@ from ..parts.formats import FORMATS
 from ..parts.run_folder import COPIES, RunFolder
 from ..rows import inputs
 from ..rows.frame_input import is_frame
+from ..rows.json_lines import JsonLinesFile
 from ..rows.layouts import Layout
+from ..rows.parquet_files import ParquetFile
 from ..rows.source import Source
+from ..rows.types import parse_types
 from ..units import Allowance, Renewal, parse_count, parse_seconds
 from .sizing import BLOCK_SECONDS
 
@@ -87,6 +90,10 @@ class Plan:
             "encoding": layout.encoding,
             "header row": layout.header_row,
             "columns": list(layout.columns),
+            **({"chosen columns": list(layout.wanted)} if layout.wanted else {}),
+            **({"typed": True} if layout.typed else {}),
+            **({"types": dict(layout.types)} if layout.types else {}),
+            **({"missing values": list(layout.na_values)} if layout.na_values else {}),
             "classifier": self.package.reference,
             CODE: self.package.digest,
             "slowness": self.package.slowness,
@@ -141,6 +148,10 @@ def plan(
     delimiter: str = ",",
     encoding: str = "utf-8",
     header_row: bool = True,
+    columns: str | Sequence[str] | None = None,
+    typed: bool = False,
+    dtype: str | Mapping[str, str] | None = None,
+    na_values: str | Sequence[str] | None = None,
     chunk_rows: str | int = 100,
     block_rows: str | int = "auto",
     output_format: str = "csv.gz",
@@ -153,15 +164,16 @@ def plan(
 ) -> Plan:
     """Plan a run over files, a DataFrame or generated rows.
 
-    Nothing is written, and only the beginning of each file is read. A classifier gets every value as text, exactly as
-    the file has it. A missing value is the empty text, so `chunk.isna()` is False everywhere; `chunk.replace("", None)`
-    makes missing values of empty texts, and `chunk.apply(pd.to_numeric, errors="coerce")` makes numbers, with NaN for
-    what is not a number.
+    Nothing is written, and only the beginning of the first files is read. Unless `typed` is true, a classifier gets
+    every value as text, exactly as the file has it. A missing value is the empty text, so `chunk.isna()` is False
+    everywhere; `chunk.replace("", None)` makes missing values of empty texts, and `chunk.apply(pd.to_numeric,
+    errors="coerce")` makes numbers, with NaN for what is not a number.
 
     Parameters
     ----------
     input : str, Path, sequence of these, DataFrame or Arrow table, optional
-        CSV files, folders of these, or globs, local or s3:// URLs. A pandas DataFrame, or a table with an Arrow C
+        Files, folders or globs, local or s3:// URLs: CSV, Parquet (.parquet, .pq) or JSON Lines (.jsonl, .ndjson). A
+        pandas DataFrame, or a table with an Arrow C
         stream (pyarrow, polars), is written to the run's folder as CSV and classified like a file: its values are text,
         too. The index of a DataFrame becomes the first column.
     classifier : str or callable, optional
@@ -183,6 +195,19 @@ def plan(
         Text encoding of the input.
     header_row : bool
         Whether the first row of each input file has the columns' names.
+    columns : str or sequence of str, optional
+        The columns that the classifier gets, in this order, as a list or joined by commas. The first one becomes the
+        index. Only these are read from Parquet. Default: all.
+    typed : bool
+        Whether values of Parquet files have the types of the file, as `pandas.read_parquet` gives them with
+        `dtype_backend="pyarrow"`, and not their text. Missing values are then missing, not empty text.
+    dtype : str or mapping of str to str, optional
+        Columns of CSV or JSON Lines that the classifier gets as values of a type, as from `pandas.read_csv(dtype=...)`:
+        `{"price": "float64", "when": "datetime64"}` or "price=float64,when=datetime64". Dates are in the format of
+        ISO 8601. A value of another type makes a bad row. Default: all is text.
+    na_values : str or sequence of str, optional
+        Texts that are missing values in the columns of `dtype`, as a list or joined by commas, in addition to those of
+        `pandas.read_csv`, such as "", NA and null.
     chunk_rows : int or str
         Rows that the classifier gets at a time.
     block_rows : int or str
@@ -230,7 +255,15 @@ def plan(
             "No classifier is given for the input.",
             "Use --classifier path/to/file.py:name; --classifier blackbox is the demo's.",
         )
-    layout = Layout(_unescaped(delimiter), encoding, header_row)
+    layout = Layout(
+        delimiter=_unescaped(delimiter),
+        encoding=encoding,
+        header_row=header_row,
+        wanted=_split(columns),
+        typed=typed,
+        types=parse_types(dtype) if isinstance(dtype, str) else parse_types(_joined_types(dtype)) if dtype else (),
+        na_values=_split(na_values),
+    )
     classifier = classifier or "blackbox"
     _refuse_useless(input, classifier, layout, seed=seed, slowness=slowness, with_file=with_file)
     if resume and overwrite:
@@ -263,9 +296,11 @@ def _refuse_useless(
     """Raise UsageError for an option that would have no effect."""
     if input is None or is_frame(input):
         rows = "generated rows" if input is None else "a DataFrame"
-        _refuse_if(layout.delimiter != ",", "--delimiter", rows)
-        _refuse_if(layout.encoding != "utf-8", "--encoding", rows)
-        _refuse_if(not layout.header_row, "--no-header-row", rows)
+        _refuse_text_options(layout, rows)
+        _refuse_if(layout.typed, "--typed", rows)
+        _refuse_if(bool(layout.wanted), "--columns", rows)
+        _refuse_if(bool(layout.types), "--dtype", rows)
+    _refuse_if(bool(layout.na_values) and not layout.types, "--na-values", "columns of text")
     if input is not None:
         _refuse_if(seed != 0, "--seed", "input files")
     if classifier == "blackbox":
@@ -297,7 +332,24 @@ def _source(rows: str | int | None, seed: int, input: Input | None, layout: Layo
             )
     source = inputs.look([str(name) for name in names], layout, copies)
     _refuse_own_input(source, folder)
+    _refuse_useless_for(source)
     return source
+
+
+def _refuse_useless_for(source: Source) -> None:
+    """Raise UsageError for an option that has no effect with any of the files."""
+    kinds = {type(file) for file in source.files}
+    if kinds <= {ParquetFile, JsonLinesFile}:
+        _refuse_text_options(source.layout, "Parquet and JSON Lines")
+    _refuse_if(bool(source.layout.types) and kinds == {ParquetFile}, "--dtype", "Parquet files")
+    _refuse_if(source.layout.typed and ParquetFile not in kinds, "--typed", "files that are not Parquet")
+
+
+def _refuse_text_options(layout: Layout, about: str) -> None:
+    """Raise UsageError for an option that describes CSV."""
+    _refuse_if(layout.delimiter != ",", "--delimiter", about)
+    _refuse_if(layout.encoding != "utf-8", "--encoding", about)
+    _refuse_if(not layout.header_row, "--no-header-row", about)
 
 
 def _refuse_own_input(source: Source, folder: str) -> None:
@@ -320,6 +372,14 @@ def _positive(text: str | int, what: str) -> int:
     if number < 1:
         raise UsageError(f"{text!r} is not a {what} of at least 1.", "Give a larger number.")
     return number
+
+
+def _split(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(names.split(",") if isinstance(names, str) else names or ())
+
+
+def _joined_types(types: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={kind}" for name, kind in types.items())
 
 
 def _whole_chunks(rows: int, chunk_rows: int) -> int:

@@ -78,7 +78,7 @@ def test_another_header_in_a_file_that_only_the_survey_reads(cluster, tmp_path):
     write_files(tmp_path / "in", 40)
     (tmp_path / "in/0033.csv").write_text("id,other\n1,2\n")
     plan = dc.plan(tmp_path / "in", known.lengths, tmp_path / "run")
-    with pytest.raises(SourceError, match=r"0000.csv and \S*0033.csv have different headers: id,text and id,other"):
+    with pytest.raises(SourceError, match=r"0000.csv and \S*0033.csv have different columns: id,text and id,other"):
         dc.run(plan, cluster)
     assert not list(tmp_path.glob("run/parts/*"))
 

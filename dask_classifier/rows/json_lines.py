@@ -1,0 +1,116 @@
+"""JSON Lines as inputs: one JSON object in each line, whose values a classifier gets as text.
+
+The columns are the keys of the first rows, in the order in which they appear. Lines are located and read like rows of
+CSV, but a line feed always ends one, since JSON has none within a value.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from ..errors import SourceError
+from .borders import Piece, Rows, survey_lines
+from .csv_files import MARK_SPACING, CsvFile
+from .layouts import JSON_LINES, Layout, check_wanted, skip_mark
+from .source import InputFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SUFFIX = re.compile(r"\.(jsonl|ndjson)(\.(gz|bz2|zst|xz))?$", re.IGNORECASE)
+_FIRST_ROWS = 1000  # whose keys are the columns
+_TEXT_NUMBERS = {"parse_float": str, "parse_int": str, "parse_constant": str}  # with the digits that the file has
+
+
+@dataclass(frozen=True)
+class JsonLinesFile(CsvFile):
+    """A file of JSON objects, each in a line of its own, in UTF-8."""
+
+    @classmethod
+    def accepts(cls, url: str) -> bool:
+        """Return whether the name ends with .jsonl or .ndjson, perhaps followed by the suffix of a compression."""
+        return _SUFFIX.search(url) is not None
+
+    def layout_of_rows(self, layout: Layout) -> Layout:
+        """Return the format of lines with JSON."""
+        return replace(layout, encoding="utf-8", format=JSON_LINES)
+
+    def _inspected(self, head: bytes, layout: Layout) -> tuple[Self, tuple]:
+        start = skip_mark(head)
+        lines = Rows.of_lines(head[start:])
+        if not lines:
+            return replace(self, data_start=start), ()
+        keys = self._keys(lines.part(0, max(1, min(_FIRST_ROWS, len(lines) - 1))))  # the last one may be truncated
+        check_wanted(layout, keys, self.url)
+        return replace(self, data_start=start), layout.wanted or keys
+
+    def fits(self, first: InputFile, expected: tuple, columns: tuple) -> bool:
+        """Return whether there are no other keys: some may be missing, and they may have another order."""
+        return set(columns) <= set(expected)
+
+    def _keys(self, lines: Rows) -> tuple[str, ...]:
+        """Return the keys of all objects. Raise SourceError if a line has none."""
+        keys: dict[str, None] = {}
+        for number, line in enumerate(_lines(lines.text), 1):
+            try:
+                keys |= dict.fromkeys(_object(line))
+            except ValueError as error:
+                if number == 1:
+                    raise SourceError(
+                        f"{self.url} is not JSON Lines: row 1 is {error}.",
+                        'Each line must be a JSON object, such as {"id": 1}; pandas writes such files with '
+                        "df.to_json(file, orient='records', lines=True).",
+                    ) from error
+        return tuple(keys)
+
+    @staticmethod
+    def _rows_of(text: bytes, layout: Layout) -> Rows:
+        return Rows.of_lines(text)
+
+    @staticmethod
+    def _survey(text: bytes, start: int, layout: Layout) -> Piece:
+        return survey_lines(text, start, MARK_SPACING)
+
+
+def json_frame(text: bytes, columns: Sequence[str], *, others: bool) -> "pd.DataFrame":
+    """Return the values of JSON Lines as text.
+
+    Numbers keep their digits, null and missing keys are the empty text, and nested values remain JSON. Raise ValueError
+    for what is not a JSON object and, unless `others` is true, for keys that are not among the columns.
+    """
+    import pandas as pd
+
+    known, objects = set(columns), []
+    for line in _lines(text):
+        row = _object(line)
+        if not others and (unknown := row.keys() - known):
+            raise ValueError(f"the key {min(unknown)!r} is not among those of the first rows")
+        objects.append({name: _text(value, line, name) for name, value in row.items() if name in known})
+    values = {name: [row.get(name, "") for row in objects] for name in columns}
+    return pd.DataFrame(values, columns=list(columns), dtype="str")
+
+
+def _lines(text: bytes) -> list[str]:
+    return [line for line in text.decode().split("\n") if line.strip()]
+
+
+def _object(line: str) -> dict[str, object]:
+    try:
+        row = json.loads(line, **_TEXT_NUMBERS)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON: {error.msg} at character {error.pos + 1}") from None
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    return row
+
+
+def _text(value: object, line: str, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value)
+    return json.dumps(json.loads(line)[name], ensure_ascii=False)  # its numbers are numbers again

@@ -1,0 +1,202 @@
+"""Parquet files as inputs. A classifier gets their values as text, as pandas writes them to CSV, or with their types.
+
+The footer says how many rows each row group has, so nothing needs to be searched. A row group can only be read from its
+start, but not all of it has to be in memory.
+"""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from .. import storage
+from ..errors import SourceError, UsageError
+from .blocks import Marks, Span
+from .borders import Rows
+from .layouts import Layout, check_wanted
+from .source import InputFile, StoredFile, Surveyed
+from .tables import csv_of, nested_column
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_MARK_BYTES = 2**18  # between marks, as if rows were of equal length
+_BATCH_ROWS = 8192  # decoded at a time
+_UNNAMED = "__index_level_"  # the beginning of the names that pandas gives to an index without one
+
+
+@dataclass(frozen=True)
+class ParquetFile(StoredFile):
+    """A Parquet file: its name and version, and how many rows it has."""
+
+    url: str
+    size: int
+    version: str
+    data_rows: int | None = None  # None until the footer was read
+    data_types: tuple[str, ...] = ()  # Arrow's, of the columns that the classifier gets, if it gets types
+
+    @classmethod
+    def accepts(cls, url: str) -> bool:
+        """Return whether the name ends with .parquet or .pq."""
+        return url.lower().endswith((".parquet", ".pq"))
+
+    @classmethod
+    def found(cls, url: str, identity: storage.Identity, layout: Layout, copies: str) -> Self:
+        """Return a file that is not inspected."""
+        return cls(url, identity.size, identity.version)
+
+    @property
+    def is_inspected(self) -> bool:
+        """Whether the footer was read."""
+        return self.data_rows is not None
+
+    @property
+    def known_rows(self) -> int | None:
+        """The number of rows in the footer, if it was read."""
+        return self.data_rows
+
+    def inspect(self, layout: Layout) -> tuple[Self, tuple]:
+        """Read the footer."""
+        with self._opened() as parquet:
+            return self._inspected(parquet, layout)
+
+    def _inspected(self, parquet: "pq.ParquetFile", layout: Layout) -> tuple[Self, tuple]:
+        stored = dict(_columns(parquet))
+        check_wanted(layout, tuple(stored), self.url)
+        columns = layout.wanted or tuple(stored)
+        types = tuple(str(parquet.schema_arrow.field(stored[name]).type) for name in columns) if layout.typed else ()
+        return replace(self, data_rows=parquet.metadata.num_rows, data_types=types), columns
+
+    def fits(self, first: InputFile, expected: tuple, columns: tuple) -> bool:
+        """Return whether names and, if the classifier gets them, types of the columns are the same."""
+        return columns == expected and (not isinstance(first, ParquetFile) or first.data_types == self.data_types)
+
+    def header(self, columns: tuple) -> str:
+        """Return the columns with their types, if these matter."""
+        if not self.data_types:
+            return super().header(columns)
+        return ",".join(f"{name} {kind}" for name, kind in zip(columns, self.data_types, strict=True))
+
+    @contextmanager
+    def _opened(self) -> "Iterator[pq.ParquetFile]":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with storage.open_ranged(self.url) as stream:
+            try:
+                yield pq.ParquetFile(stream, pre_buffer=True)
+            except (pa.ArrowException, OSError, EOFError) as error:
+                raise SourceError(
+                    f"{self.url} cannot be read as Parquet: {str(error).rstrip('.')}.",
+                    "Check that the file is complete.",
+                ) from error
+
+    def layout_of_rows(self, layout: Layout) -> Layout:
+        """Return the format of the text that `read` makes."""
+        return replace(layout, delimiter=",", encoding="utf-8", wanted=())
+
+    def first_rows(self, rows: int, layout: Layout) -> "Rows | pd.DataFrame":
+        """Return the first rows."""
+        return self.read(Span(min(rows, self.data_rows or 0)), self.layout_of_rows(layout))
+
+    # the survey
+
+    def pieces(self) -> list[int]:
+        """Return a single piece: the footer has all that is needed."""
+        return [0]
+
+    def survey(self, start: int, layout: Layout) -> Surveyed:
+        """Read the footer: a mark about every _MARK_BYTES of each row group."""
+        with self._opened() as parquet:
+            file, columns = self._inspected(parquet, layout)
+            return Surveyed(_marks(parquet, layout.wanted), None if self.is_inspected else file, columns)
+
+    def marks(self, pieces: list[Marks]) -> Marks:
+        """Return the marks of the footer."""
+        return pieces[0]
+
+    # reading
+
+    def read(self, span: Span, layout: Layout) -> "Rows | pd.DataFrame":
+        """Return the rows of a span: as CSV or, with `layout.typed`, as a frame with Arrow's types."""
+        import pandas as pd
+
+        if storage.identity(self.url) != storage.Identity(self.size, self.version):
+            raise SourceError(
+                f"{self.url} has changed since the run began.",
+                "Start a new run when nothing writes to the file any more.",
+            )
+        with self._opened() as parquet:
+            table = _rows(parquet, span, layout.columns)
+        frame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+        frame.columns = [_name(str(name)) for name in frame.columns]
+        if layout.typed:
+            return frame.set_index(frame.columns[0])
+        if (name := nested_column(frame)) is not None:
+            raise UsageError(
+                f"The column {name!r} of {self.url} contains lists, bytes or other nested values.",
+                "Leave it out with --columns, or give the classifier the types of the file: --typed.",
+            )
+        return Rows.of(csv_of(frame, header=False), ",")
+
+
+def _columns(parquet: "pq.ParquetFile") -> list[tuple[str, str]]:
+    """Return the columns' names, as given to classifiers and as stored; those of a pandas index come first."""
+    stored = list(parquet.schema_arrow.names)
+    index = (parquet.schema_arrow.pandas_metadata or {}).get("index_columns", [])
+    first = [name for name in index if isinstance(name, str) and name in stored]
+    return [(_name(name), name) for name in [*first, *(name for name in stored if name not in first)]]
+
+
+def _name(stored: str) -> str:
+    return "index" if stored.startswith(_UNNAMED) else stored
+
+
+def _marks(parquet: "pq.ParquetFile", wanted: tuple[str, ...]) -> Marks:
+    """Return marks as in a file in which rows have the mean length of their row group."""
+    offsets, rows, size, count = [], [], 0, 0
+    for number in range(parquet.metadata.num_row_groups):
+        group = parquet.metadata.row_group(number)
+        columns = [group.column(place) for place in range(group.num_columns)]
+        chosen = [column for column in columns if not wanted or column.path_in_schema.split(".")[0] in wanted]
+        group_bytes = sum(column.total_uncompressed_size for column in chosen)
+        steps = max(1, min(group.num_rows, group_bytes // _MARK_BYTES))
+        offsets += [size + group_bytes * step // steps for step in range(steps)]
+        rows += [count + group.num_rows * step // steps for step in range(steps)]
+        size, count = size + group_bytes, count + group.num_rows
+    return Marks((*offsets, size), (*rows, count))
+
+
+def _rows(parquet: "pq.ParquetFile", span: Span, columns: tuple) -> "pa.Table":
+    """Return the rows of a span, in columns with these names, decoding no more than what stands before them."""
+    import pyarrow as pa
+
+    stored = dict(_columns(parquet))
+    names = [stored[name] for name in columns]
+    counts = [parquet.metadata.row_group(number).num_rows for number in range(parquet.metadata.num_row_groups)]
+    starts = [0, *itertools.accumulate(counts)]
+    stop = span.first_row + span.rows
+    groups = [n for n, count in enumerate(counts) if starts[n] < stop and starts[n] + count > span.first_row]
+    batches, place = [], starts[groups[0]] if groups else 0
+    for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=groups, columns=names) if groups else ():
+        first, last = max(span.first_row - place, 0), min(stop - place, batch.num_rows)
+        if first < last:
+            batches.append(batch.slice(first, last - first))
+        place += batch.num_rows
+        if place >= stop:
+            break
+    table = pa.Table.from_batches(batches) if batches else parquet.schema_arrow.empty_table()
+    return _plain(table.select(names))
+
+
+def _plain(table: "pa.Table") -> "pa.Table":
+    """Return a table in which categories are values: their codes depend on how the file was cut."""
+    import pyarrow as pa
+
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, table.column(place).cast(field.type.value_type))
+    return table

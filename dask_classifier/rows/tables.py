@@ -1,0 +1,36 @@
+"""Tables of typed values, from DataFrames and Parquet, as the text that pandas writes for them."""
+
+import csv
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def nested_column(table: "pd.DataFrame") -> object:
+    """Return the name of the first column whose values have no text of their own, such as lists; None if none has."""
+    for place, name in enumerate(table.columns):
+        if _is_nested(table.iloc[:, place]):
+            return name
+    return None
+
+
+def _is_nested(column: "pd.Series") -> bool:
+    """Return whether values are longer than their text may be, as of arrays, or are not text, as bytes."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    if isinstance(column.dtype, pd.ArrowDtype):
+        arrow = column.dtype.pyarrow_dtype
+        return pa.types.is_nested(arrow) or pa.types.is_binary(arrow) or pa.types.is_large_binary(arrow)
+    nested = (list, tuple, dict, set, bytes, np.ndarray)
+    return column.dtype == object and any(isinstance(value, nested) for value in column)
+
+
+def csv_of(table: "pd.DataFrame", *, header: bool = True) -> bytes:
+    """The rows as CSV; quoted where pandas would write a lone CR, or the blank line of a single column, bare."""
+    text = table.to_csv(index=False, header=header, lineterminator="\n")
+    if "\r" in text or table.shape[1] == 1:
+        text = table.to_csv(index=False, header=header, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    return text.encode("utf-8", "backslashreplace")

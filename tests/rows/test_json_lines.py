@@ -1,0 +1,101 @@
+"""JSON Lines as input."""
+
+import gzip
+import json
+
+import classifiers as known
+import pandas as pd
+import pytest
+
+import dask_classifier as dc
+from dask_classifier.errors import SourceError, UsageError
+
+
+def rows(count):
+    for number in range(count):
+        row = {
+            "id": number,
+            "text": f'"{number}", line\nfeed \u00e9\U0001f600',
+            "price": number / 8,
+            "yes": number % 2 == 0,
+        }
+        if number % 5 == 0:
+            row["text"] = None
+        if number % 11 == 0:
+            del row["price"]
+        yield row
+
+
+def expected(objects, columns):
+    """The rows as a frame of text."""
+    values = [["" if each.get(name) is None else str(each[name]) for name in columns] for each in objects]
+    frame = pd.DataFrame(values, columns=columns, dtype="str")
+    return frame.set_index(columns[0])
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".jsonl.gz"])
+@pytest.mark.parametrize("block_rows", [100, 10**6])
+def test_values_as_text(tmp_path, run_bytes, suffix, block_rows):
+    text = "".join(json.dumps(row, ensure_ascii=row["id"] % 2 == 0) + "\n" * (1 + row["id"] % 2) for row in rows(1234))
+    file = tmp_path / f"in{suffix}"
+    file.write_bytes(gzip.compress(text.encode()) if suffix.endswith("gz") else text.encode())
+    dc.run(dc.plan(file, known.lengths, tmp_path / "run", block_rows=block_rows), "inline").verify()
+    frame = expected(list(rows(1234)), ["id", "text", "yes", "price"])
+    assert run_bytes(tmp_path / "run") == known.lengths(frame).to_csv(header=False).encode()
+
+
+def test_numbers_keep_their_digits_and_nested_values_are_json(tmp_path, run_bytes):
+    (tmp_path / "in.jsonl").write_text(
+        '{"id": 1.10, "n": 12345678901234567890.50, "l": [1, 2.5, {"a": null}], "x": NaN}\n'
+    )
+    dc.run(dc.plan(tmp_path / "in.jsonl", lambda c: c, tmp_path / "run"), "inline")
+    assert run_bytes(tmp_path / "run") == b'1.10,12345678901234567890.50,"[1, 2.5, {""a"": null}]",NaN\n'
+
+
+def test_bad_rows(tmp_path):
+    lines = [json.dumps({"id": n, "text": "x"}) for n in range(1, 3001)]
+    lines[2499], lines[2600], lines[2700] = '{"id": 5', "[1, 2]", '{"id": 7, "other": 1}'
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    result = dc.run(dc.plan(tmp_path / "in.jsonl", known.lengths, tmp_path / "run", max_bad=3), "inline")
+    bad = result.quarantined()
+    assert list(bad["row"].astype(int)) == [2500, 2601, 2701] and list(bad["raw"]) == [
+        lines[n] for n in (2499, 2600, 2700)
+    ]
+    assert bad["reason"].str.contains("not valid JSON|not a JSON object|the key 'other' is not among those").all()
+
+
+def test_chosen_columns_may_be_missing_in_rows_and_files_and_others_are_ignored(cluster, tmp_path, run_bytes):
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "a", "more": 1}\n{"id": 2}\n')
+    (tmp_path / "b.jsonl").write_text('{"text": "b", "id": 3, "other": 2}\n')
+    plan = dc.plan(tmp_path / "*.jsonl", lambda c: c, tmp_path / "run", columns=["id", "text"])
+    dc.run(plan, cluster)
+    assert run_bytes(tmp_path / "run") == b"1,a\n2,\n3,b\n"
+
+
+def test_another_key_in_another_file(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "a"}\n')
+    (tmp_path / "b.jsonl").write_text('{"id": 3, "other": 2}\n')
+    with pytest.raises(SourceError, match="have different columns: id,text and id,other"):
+        dc.plan(tmp_path / "*.jsonl", lambda c: c, tmp_path / "run")
+
+
+def test_what_is_not_json_lines(tmp_path):
+    (tmp_path / "in.jsonl").write_text(json.dumps([{"id": 1}]) + "\n")
+    with pytest.raises(SourceError, match="is not JSON Lines: row 1 is not a JSON object"):
+        dc.plan(tmp_path / "in.jsonl", known.lengths, tmp_path / "run")
+    (tmp_path / "in.jsonl").write_text('{"id": 1}\n')
+    with pytest.raises(UsageError, match="does not have the column 'it'"):
+        dc.plan(tmp_path / "in.jsonl", known.lengths, tmp_path / "run", columns="it")
+
+
+def test_an_empty_file(tmp_path):
+    (tmp_path / "in.jsonl").write_text("\n\n")
+    assert dc.run(dc.plan(tmp_path / "in.jsonl", known.lengths, tmp_path / "run"), "inline").rows == 0
+
+
+def test_columns_of_csv(tmp_path, run_bytes):
+    (tmp_path / "in.csv").write_text("a,b,c\n1,2,3\n4,,6\n")
+    dc.run(dc.plan(tmp_path / "in.csv", lambda c: c.assign(X="x"), tmp_path / "run", columns="c,a"), "inline")
+    assert run_bytes(tmp_path / "run") == b"3,1,x\n6,4,x\n"
+    with pytest.raises(UsageError, match="named twice"):
+        dc.plan(tmp_path / "in.csv", known.lengths, tmp_path / "other", columns="c,c")

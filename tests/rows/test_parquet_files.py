@@ -1,0 +1,187 @@
+"""Parquet as input: as text, with types, in any row groups and blocks; compared with pandas in one process."""
+
+import datetime
+import decimal
+
+import classifiers as known
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import dask_classifier as dc
+from dask_classifier.errors import SourceError, UsageError
+
+ROWS = 2345
+
+
+def table(rows=ROWS, seed=0):
+    random = np.random.default_rng(seed)
+    missing = random.random(rows) < 0.1
+    day = datetime.date(2026, 1, 1)
+    return pa.table(
+        {
+            "id": pa.array(range(rows), pa.int64()),
+            "number": pa.array(random.integers(0, 2**60, rows), pa.int64(), mask=missing),
+            "price": pa.array(random.random(rows) * 1e6, pa.float64(), mask=missing),
+            "text": pa.array([f'a "{n}", b\n' if n % 7 == 0 else f"name {n}" for n in range(rows)], mask=missing),
+            "yes": pa.array(random.random(rows) < 0.5, mask=missing),
+            "when": pa.array([datetime.datetime(2026, 1, 1 + n % 28) for n in range(rows)], pa.timestamp("us")),
+            "day": pa.array([day + datetime.timedelta(n % 99) for n in range(rows)], pa.date32()),
+            "money": pa.array([decimal.Decimal(n).scaleb(-2) for n in range(rows)], pa.decimal128(10, 2)),
+            "kind": pa.array([f"kind {n % 3}" for n in range(rows)]).dictionary_encode(),
+        }
+    )
+
+
+def typed(df):
+    """Uses types, and leaves them."""
+    return df.assign(DOUBLE=df["price"] * 2, GONE=df["number"].isna(), YEAR=df["when"].dt.year)
+
+
+def in_chunks(df, classifier):
+    return pd.concat([classifier(df.iloc[first : first + 100]) for first in range(0, len(df), 100)])
+
+
+@pytest.mark.parametrize("group_rows", [90, 1000, 10**6])
+def test_as_text(tmp_path, run_bytes, group_rows):
+    """What pandas writes to CSV, read as text: the same bytes as from that CSV file."""
+    pq.write_table(table(), tmp_path / "in.parquet", row_group_size=group_rows)
+    frame = pq.read_table(tmp_path / "in.parquet").to_pandas(types_mapper=pd.ArrowDtype)
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    for name in ("in.parquet", "in.csv"):
+        dc.run(dc.plan(tmp_path / name, known.lengths, tmp_path / f"{name}.run", block_rows=700), "inline")
+    assert run_bytes(tmp_path / "in.parquet.run") == run_bytes(tmp_path / "in.csv.run")
+
+
+@pytest.mark.parametrize("block_rows", [100, 700, 10**6])
+@pytest.mark.parametrize("group_rows", [90, 10**6])
+def test_with_types(tmp_path, run_bytes, group_rows, block_rows):
+    """As one process with pandas' read_parquet, whatever the blocks and the row groups."""
+    pq.write_table(table().drop_columns("kind"), tmp_path / "in.parquet", row_group_size=group_rows)
+    plan = dc.plan(tmp_path / "in.parquet", typed, tmp_path / "run", typed=True, block_rows=block_rows)
+    dc.run(plan, "inline")
+    alone = pd.read_parquet(tmp_path / "in.parquet", dtype_backend="pyarrow").set_index("id")
+    assert run_bytes(tmp_path / "run") == in_chunks(alone, typed).to_csv(header=False).encode()
+
+
+def test_types_in_the_parts_and_in_results(cluster, tmp_path):
+    pq.write_table(table(), tmp_path / "in.parquet", row_group_size=500)
+    options = {"typed": True, "output_format": "parquet", "block_rows": 500}
+    result = dc.run(dc.plan(tmp_path / "in.parquet", typed, tmp_path / "run", **options), cluster)
+    result.verify()
+    part = pq.read_schema(result.urls()[0])
+    assert part.field("number").type == pa.int64() and part.field("when").type == pa.timestamp("us")
+    assert part.field("money").type == pa.decimal128(10, 2) and part.field("GONE").type == pa.bool_()
+
+
+def test_only_chosen_columns_are_read_in_their_order(tmp_path, run_bytes):
+    data = table().append_column("nested", pa.array([[n] for n in range(ROWS)]))
+    pq.write_table(data, tmp_path / "in.parquet")
+    plan = dc.plan(tmp_path / "in.parquet", known.lengths, tmp_path / "run", columns="text,id")
+    assert plan.source.layout.columns == ("text", "id")
+    dc.run(plan, "inline")
+    frame = data.select(["text", "id"]).to_pandas().fillna({"text": ""}).astype({"id": str}).set_index("text")
+    assert run_bytes(tmp_path / "run") == in_chunks(frame, known.lengths).to_csv(header=False).encode()
+
+
+def test_many_files_share_blocks_and_the_index_of_pandas_comes_first(tmp_path, run_bytes):
+    frames = []
+    for number in range(40):
+        frame = pd.DataFrame({"text": [f"{number} {row}" for row in range(number)]})
+        frame.index = pd.Index([f"{number}-{row}" for row in range(number)], name="key", dtype="str")
+        frame.to_parquet(tmp_path / f"{number:02d}.parquet")
+        frames.append(frame)
+    plan = dc.plan(tmp_path / "*.parquet", known.lengths, tmp_path / "run")
+    assert plan.source.layout.columns == ("key", "text")
+    assert len(dc.run(plan, "inline").manifest["parts"]) < 20
+    text = pd.concat(frames).reset_index().astype(str).set_index("key")
+    assert run_bytes(tmp_path / "run") == known.lengths(text).to_csv(header=False).encode()
+
+
+def test_bad_rows_of_a_file_with_types(tmp_path):
+    def fails(df):
+        if (df["id2"] == 777).any():
+            raise ValueError("seven")
+        return df.assign(X=1)
+
+    data = table().append_column("id2", pa.array(range(ROWS)))
+    pq.write_table(data, tmp_path / "in.parquet")
+    plan = dc.plan(tmp_path / "in.parquet", fails, tmp_path / "run", typed=True, max_bad=1, columns="id,text,id2")
+    (bad,) = dc.run(plan, "inline").quarantined().to_dict("records")
+    assert int(bad["row"]) == 778 and bad["reason"].startswith("ValueError: seven")
+    assert bad["raw"].startswith('777,"a ""777"", b') or bad["raw"] == "777,,777"
+
+
+def test_a_run_is_resumed(tmp_path, run_bytes):
+    pq.write_table(table(), tmp_path / "in.parquet", row_group_size=400)
+    options = {"input": tmp_path / "in.parquet", "classifier": known.lengths, "block_rows": 300}
+    dc.run(dc.plan(**options, output=tmp_path / "run"), "inline")
+    before = run_bytes(tmp_path / "run")
+    (tmp_path / "run/manifest.json").unlink()
+    (tmp_path / "run/parts/part-00003.json").unlink()
+    dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), "inline").verify()
+    assert run_bytes(tmp_path / "run") == before
+
+
+# --- bad input -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path):
+    pq.write_table(table(50), tmp_path / "in.parquet")
+    return tmp_path / "in.parquet"
+
+
+def planned(file, **options):
+    return dc.plan(file, known.lengths, file.parent / "run", **options)
+
+
+def test_a_damaged_file(file):
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(SourceError, match=r"in.parquet cannot be read as Parquet: "):
+        planned(file)
+
+
+def test_a_file_that_changes_during_the_run(file):
+    plan = planned(file)
+    pq.write_table(table(51), file)
+    with pytest.raises(SourceError, match="has changed since the run began"):
+        dc.run(plan, "inline")
+
+
+def test_a_column_that_is_not_there(file):
+    with pytest.raises(UsageError, match="does not have the column 'prize'") as raised:
+        planned(file, columns="id,prize")
+    assert "It has id, number, price" in raised.value.hint
+
+
+def test_nested_values_as_text(file):
+    pq.write_table(table(50).append_column("nested", pa.array([[n] for n in range(50)])), file)
+    with pytest.raises(UsageError, match=r"The column 'nested' of .* contains lists"):
+        dc.run(planned(file), "inline")
+    dc.run(planned(file, columns="id,text"), "inline")
+
+
+def test_other_types_in_another_file(file):
+    changed = table(50).set_column(1, "number", pa.array(["x"] * 50))
+    pq.write_table(changed, file.parent / "other.parquet")
+    both = [file, file.parent / "other.parquet"]
+    with pytest.raises(SourceError, match=r"have different columns: .*number int64.* and .*number string"):
+        dc.plan(both, typed, file.parent / "run", typed=True)
+    dc.run(dc.plan(both, known.lengths, file.parent / "run"), "inline")
+
+
+def test_options_of_csv(file):
+    for options in ({"delimiter": ";"}, {"encoding": "cp1252"}, {"header_row": False}):
+        with pytest.raises(UsageError, match="has no effect with Parquet"):
+            planned(file, **options)
+    (file.parent / "in.csv").write_text("id\n1\n")
+    with pytest.raises(UsageError, match="typed has no effect with files that are not Parquet"):
+        dc.plan(file.parent / "in.csv", known.lengths, file.parent / "run", typed=True)
+
+
+def test_a_file_without_rows(file):
+    pq.write_table(table(0), file)
+    assert dc.run(planned(file), "inline").rows == 0
