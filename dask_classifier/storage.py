@@ -7,11 +7,9 @@ upload is complete. Failures are raised as StorageError, with the URL and a hint
 
 import contextlib
 import errno
-import lzma
 import os
 import secrets
 import stat
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,8 +19,6 @@ from typing import BinaryIO
 import fsspec
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 from fsspec.implementations.local import LocalFileSystem
-from fsspec.utils import infer_compression
-from isal import igzip, isal_zlib
 
 from .errors import StorageError
 
@@ -154,16 +150,6 @@ def join(folder: str, *names: str) -> str:
     return "/".join([folder.rstrip("/"), *names])
 
 
-def compression(url: str) -> str | None:
-    """Return the compression of `url` by its suffix, as fsspec names it: gzip, bz2, zstd, xz, or None."""
-    kind = infer_compression(url)
-    if kind not in {None, "gzip", "bz2", "zstd", "xz"}:
-        raise StorageError(
-            f"Cannot decompress {url}: {kind} is not supported.", "Use .gz, .bz2, .zst, .xz, or plain CSV."
-        )
-    return kind
-
-
 def listed(name: str) -> list[tuple[str, Identity]]:
     """Return the files that a path, a URL, a glob or a folder names, sorted, with their identities.
 
@@ -262,39 +248,11 @@ def read_many(urls: list[str]) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def open_decompressed(url: str) -> Iterator["Decompressed"]:
-    """Open `url` for reading, decompressed according to its suffix."""
+def open_stream(url: str) -> Iterator[BinaryIO]:
+    """Open `url` for reading from its beginning, some mebibytes at a time."""
     filesystem, path = _filesystem(url)
-    kind = compression(url)
-    with _explained("read", url), contextlib.ExitStack() as stack:
-        stored = stack.enter_context(filesystem.open(path, "rb"))
-        yield Decompressed(url, stack.enter_context(_decompressing(stored, kind)) if kind else stored)
-
-
-class Decompressed:
-    """A stream whose `read` raises StorageError if the compressed file is damaged or truncated."""
-
-    def __init__(self, url: str, stream: BinaryIO):
-        self.url, self.stream = url, stream
-
-    def read(self, size: int) -> bytes:
-        """Return up to `size` bytes; b"" at the end."""
-        try:
-            return self.stream.read(size)
-        except (OSError, EOFError, zlib.error, lzma.LZMAError, isal_zlib.error) as error:
-            raise StorageError(
-                f"Cannot decompress {self.url}: {error}.",
-                "Check that the file is complete and that its suffix is right.",
-            ) from error
-
-
-def _decompressing(stored: BinaryIO, kind: str) -> BinaryIO:
-    """Return a decompressing stream that joins members and detects a missing end (fsspec's zstd does neither)."""
-    if kind == "zstd":
-        import pyarrow as pa  # slow to import, and rarely needed
-
-        return pa.CompressedInputStream(stored, "zstd")
-    return igzip.IGzipFile(fileobj=stored) if kind == "gzip" else fsspec.compression.compr[kind](stored, mode="rb")
+    with _explained("read", url), filesystem.open(path, "rb") as stream:
+        yield stream
 
 
 def write(url: str, data: bytes) -> None:

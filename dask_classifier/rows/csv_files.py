@@ -15,6 +15,7 @@ from .. import storage
 from ..errors import SourceError
 from .blocks import Marks, Span
 from .borders import Piece, Rows, marks_of, survey
+from .decompression import compression, open_decompressed
 from .layouts import HEAD_BYTES, Layout, check_wanted, is_utf8, keeps_ascii, read_header
 from .sniff import refuse_what_is_not_csv
 from .source import SURVEY_BYTES, CopiedFile, StoredFile, Surveyed
@@ -42,7 +43,7 @@ class CsvFile(StoredFile, CopiedFile):
     @classmethod
     def found(cls, url: str, identity: storage.Identity, layout: Layout, copies: str) -> Self:
         """Return a file that is not inspected."""
-        needs_copy = bool(storage.compression(url)) or not keeps_ascii(layout.encoding)
+        needs_copy = bool(compression(url)) or not keeps_ascii(layout.encoding)
         data_url = storage.join(copies, _name_of_copy(url, identity, layout)) if needs_copy else url
         return cls(url, identity.size, identity.version, data_url, data_size=0 if needs_copy else identity.size)
 
@@ -70,7 +71,7 @@ class CsvFile(StoredFile, CopiedFile):
     @property
     def is_compressed(self) -> bool:
         """Whether the file's name has the suffix of a compression."""
-        return bool(storage.compression(self.url))
+        return bool(compression(self.url))
 
     @property
     def rows_size(self) -> int:
@@ -81,7 +82,7 @@ class CsvFile(StoredFile, CopiedFile):
         """Return the first bytes of the data that blocks read, and whether there are no more."""
         if not self.needs_copy:
             return storage.read(self.url, 0, min(HEAD_BYTES, self.data_size)), self.data_size <= HEAD_BYTES
-        with storage.open_decompressed(self.url) as stream:
+        with open_decompressed(self.url) as stream:
             head = stream.read(HEAD_BYTES)
             complete = not stream.read(1)
         if is_utf8(encoding):
@@ -124,7 +125,7 @@ class CsvFile(StoredFile, CopiedFile):
         verbatim = is_utf8(encoding)  # bytes that are not UTF-8 then make bad rows
         size = 0
         self._check_unchanged()
-        with storage.open_decompressed(self.url) as stream, storage.open_whole(self.data_url) as copy:
+        with open_decompressed(self.url) as stream, storage.open_whole(self.data_url) as copy:
             while data := stream.read(HEAD_BYTES):
                 size += copy.write(data if verbatim else _decoded(decode, data, self.url, encoding))
             if not verbatim:

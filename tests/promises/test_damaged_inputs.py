@@ -111,7 +111,7 @@ def test_a_quote_that_is_never_closed_in_a_big_file_is_said_to_be_one(cluster, t
 def test_different_headers_are_named(tmp_path):
     (tmp_path / "a.csv").write_text("id,x\n1,2\n")
     (tmp_path / "b.csv").write_text("id,y\n1,2\n")
-    with pytest.raises(SourceError, match=r"a\.csv and .*b\.csv have different headers: id,x and id,y"):
+    with pytest.raises(SourceError, match=r"a\.csv and .*b\.csv have different columns: id,x and id,y"):
         dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run", classifier="blackbox")
 
 
