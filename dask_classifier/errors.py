@@ -4,7 +4,8 @@ Each has a message, a hint and an exit code, and is one of Python's own kinds, t
 
     DaskClassifyError        1                    the run failed; it can be resumed
     ├── UsageError           2  ValueError        wrong options, or a classifier that cannot be found or imported
-    │   └── OutputExists     2  FileExistsError   the output folder holds another run
+    │   ├── OutputExists     2  FileExistsError   the output folder holds another run
+    │   └── RunInUse         2  OSError           another command is at work in the output folder
     ├── StorageError         1  OSError           a file or an object cannot be read or written
     ├── SourceError          1  ValueError        the source is not what the plan says, or cannot be cut into rows
     ├── WrongAnswer          1  ValueError        the classifier's answer does not fit its chunk
@@ -104,6 +105,10 @@ class UsageError(DaskClassifyError, ValueError):
 
 class OutputExists(UsageError, FileExistsError):
     """The output folder contains a run that this plan must not touch."""
+
+
+class RunInUse(UsageError, OSError):
+    """Another command is at work in the output folder."""
 
 
 class StorageError(DaskClassifyError, OSError):

@@ -22,6 +22,7 @@ from .rows.blocks import Block
 from .rows.source import Source
 from .runs.earlier import Earlier, look
 from .runs.limits import Limits, Watch
+from .runs.lock import Lock, held
 from .runs.manifest import add_machines, save_manifest
 from .runs.plan_file import Cut
 from .runs.planning import Input, Plan, new_run_id
@@ -77,6 +78,8 @@ def run(
         A limit has stopped the run.
     OutputExists
         The output holds a run, and the plan neither resumes nor overwrites it.
+    RunInUse
+        Another command is at work in the output.
     UsageError
         The classifier cannot be loaded, or the cluster cannot be used.
     WrongAnswer, TooManyBadRows, BlocksFailed
@@ -99,8 +102,9 @@ def run(
     if earlier.complete:
         progress.stage("complete already")
         return open_run(plan.output)
-    with progress.shown():
-        return _run(plan, earlier, cluster, progress, worker_timeout, limits or Limits())
+    with progress.shown(), held(plan.folder) as lock:
+        # again: before the lock was acquired, another command may have finished blocks
+        return _run(plan, look(plan), cluster, progress, worker_timeout, limits or Limits(), lock)
 
 
 def _changed(plan: Plan, resume: bool | None, overwrite: bool | None) -> Plan:
@@ -160,7 +164,13 @@ def classify(
 
 
 def _run(
-    plan: Plan, earlier: Earlier, cluster, progress: Progress, worker_timeout: str | float | None, limits: Limits
+    plan: Plan,
+    earlier: Earlier,
+    cluster,
+    progress: Progress,
+    worker_timeout: str | float | None,
+    limits: Limits,
+    lock: Lock,
 ) -> Result:
     stages = Stages(progress)
     stages.enter("connecting")
@@ -176,7 +186,7 @@ def _run(
             stages.enter(CLASSIFYING)
             watch = Watch(limits, stages.entered[0][1], executor.instances.cost)
             try:
-                receipts = _classify(plan, cut, earlier.receipts, executor, progress, watch)
+                receipts = _classify(plan, cut, earlier.receipts, executor, progress, watch, lock)
             except StorageError:
                 with suppress(StorageError):
                     cut.restore(plan)
@@ -186,7 +196,7 @@ def _run(
                 _stop_unless_partial(plan, cut, receipts, watch)
             stages.enter("publishing")
             resumed = [receipt.index for receipt in earlier.receipts]
-            save_manifest(plan, cut, receipts, stages=stages.spent, resumed=resumed, partial=bool(partial))
+            save_manifest(plan, cut, receipts, stages=stages.spent, resumed=resumed, partial=bool(partial), lock=lock)
     for _, file in cut.source.copies:
         storage.delete(file.data_url)
     result = open_run(plan.output)
@@ -255,7 +265,13 @@ def _record_the_end(executor: Executor, result: Result, progress: Progress) -> N
 
 
 def _classify(
-    plan: Plan, cut: Cut, done: tuple[Receipt, ...], executor: Executor, progress: Progress, watch: Watch
+    plan: Plan,
+    cut: Cut,
+    done: tuple[Receipt, ...],
+    executor: Executor,
+    progress: Progress,
+    watch: Watch,
+    lock: Lock,
 ) -> tuple[Receipt, ...]:
     """Classify the missing blocks and return the receipts of all blocks, in order; of fewer, if a limit is reached.
 
@@ -269,6 +285,7 @@ def _classify(
     arguments = ((job, cut.source.read_by(block), block) for block in pace.in_time(cut.missing(done)))
     with closing(executor.each(CLASSIFY_BLOCK, arguments, plan.block_timeout, watch.is_over)) as outcomes:
         for outcome in outcomes:
+            lock.check()
             if isinstance(outcome.error, ProcessDied):
                 lethal[outcome.number] = outcome.error
                 if len(lethal) >= _LETHAL and len(receipts) == len(done):

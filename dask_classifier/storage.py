@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -300,6 +301,46 @@ def _remote_whole(filesystem, path: str) -> Iterator[BinaryIO]:
         stream.closed = True  # closing would complete the upload
         raise
     stream.close()
+
+
+def is_local(url: str) -> bool:
+    """Return whether a URL is a path on this computer."""
+    return isinstance(_filesystem(url)[0], LocalFileSystem)
+
+
+def has_conditional_writes(url: str) -> bool:
+    """Return whether `write_if` works there: in S3."""
+    return hasattr(_filesystem(url)[0], "call_s3")
+
+
+def write_if(url: str, data: bytes, version: str | None) -> str | None:
+    """Write an object in S3 if what is there has this ETag or, for None, if there is nothing.
+
+    Returns its new ETag, or None if something else is there, perhaps because this very request was sent twice.
+    """
+    filesystem, path = _filesystem(url)
+    bucket, key, _ = filesystem.split_path(path)
+    condition = {"IfMatch": f'"{version}"'} if version else {"IfNoneMatch": "*"}
+    with _explained("write", url):
+        try:
+            return filesystem.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)["ETag"].strip('"')
+        except OSError as error:
+            if _code(error) in {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "404"}:
+                return None
+            raise
+
+
+def version_and_age(url: str) -> tuple[str, float] | None:
+    """Return the ETag of an object in S3, and its age in seconds by the clock of S3; None if there is none."""
+    filesystem, path = _filesystem(url)
+    bucket, key, _ = filesystem.split_path(path)
+    with _explained("read", url):
+        try:
+            answer = filesystem.call_s3("head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return None
+    now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    return answer["ETag"].strip('"'), (now - answer["LastModified"]).total_seconds()
 
 
 def delete(url: str) -> None:

@@ -101,11 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         connection.request(self.command, self.path, body=body, headers=headers)
         answer = connection.getresponse()
         content = answer.read()
-        kept = [
-            (n, v)
-            for n, v in answer.getheaders()
-            if n.lower() not in {"transfer-encoding", "connection", "server", "date"}
-        ]
+        kept = [(n, v) for n, v in answer.getheaders() if n.lower() not in {"transfer-encoding", "connection"}]
         connection.close()
         return answer.status, kept, content
 

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import click
 from dask.system import CPU_COUNT
@@ -14,15 +14,17 @@ from rich.console import Console
 
 from .. import generate as generated_rows
 from .. import pipeline, storage
+from ..engine.connect import INLINE
 from ..engine.local import LocalCluster
 from ..errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from ..parts.formats import compressor
 from ..parts.run_folder import MISSING, REPORT
-from ..planner.estimate import LOCAL
+from ..planner.estimate import EC2, LOCAL
 from ..planner.replay import replay_of
 from ..planner.target import Target
 from ..runs import planning
 from ..runs.earlier import look
+from ..runs.lock import held
 from ..runs.outline import Outline
 from ..runs.result import open_run
 from ..show import report as reports
@@ -61,7 +63,15 @@ def run(
     cluster_options |= {"cluster": chosen.cluster, "workers": chosen.workers}
     _announce(plan, chosen.cluster, chosen.workers, display)
     quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # errors that matter are raised by this package
-    with quiet_dask, _resumable(plan, display), _cluster(display, plan, **cluster_options) as cluster:
+    complete = _is_complete(plan) if chosen.cluster == EC2 else look(plan).complete
+    if complete:
+        cluster_options["cluster"] = INLINE
+    with (
+        quiet_dask,
+        nullcontext() if complete else held(plan.folder),
+        _resumable(plan, display),
+        _cluster(display, plan, **cluster_options) as cluster,
+    ):
         result = pipeline.run(
             plan,
             cluster,
@@ -130,9 +140,6 @@ def _cluster(
     elif cluster == "ec2":
         from ..cluster import EC2Cluster
 
-        if _is_complete(plan):
-            yield "inline"
-            return
         with EC2Cluster(workers, say=display.say, profile=profile, **options) as ec2:
             yield ec2
     elif cluster != "inline" and "://" not in cluster:

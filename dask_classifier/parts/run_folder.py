@@ -20,6 +20,7 @@ from .formats import FORMATS
 
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 MISSING = "missing.json"  # of a partial run: the rows that it does not have
+LOCK = "run.lock"  # while a command is at work
 COPIES = "unpacked"  # folder for the decompressed copies of inputs
 _FORMAT = 1  # of the JSON files; to be raised with a change that an older version would misread
 
@@ -110,7 +111,7 @@ class RunFolder:
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write plan.json or manifest.json."""
-        self.write(name, _readable({"format": _FORMAT} | content).encode())
+        self.write(name, as_json(content))
 
     # files that belong to runs
 
@@ -139,6 +140,11 @@ class RunFolder:
         """Delete temporary files left by killed processes."""
         for folder in ("parts", "quarantine", COPIES):
             storage.delete_unfinished(self.path(folder))
+
+
+def as_json(content: dict[str, Any]) -> bytes:
+    """Return the bytes of plan.json or manifest.json, with the format's version."""
+    return _readable({"format": _FORMAT} | content).encode()
 
 
 def _readable(content: dict[str, Any]) -> str:

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 from .. import storage, templating
 from ..errors import DamagedRun, StorageError
 from ..parts.receipts import Receipt, common_kinds
-from ..parts.run_folder import MANIFEST, MISSING, RunFolder
+from ..parts.run_folder import MANIFEST, MISSING, RunFolder, as_json
 from ..rows.blocks import Block
 from ..units import count_of, format_bytes
 from .earlier import missing_files
 from .holes import holes_of
+from .lock import Lock
 from .plan_file import Cut
 from .planning import Plan, versions
 
@@ -67,6 +68,7 @@ def save_manifest(
     stages: Callable[[], list[Stage]],
     resumed: list[int],
     partial: bool = False,
+    lock: Lock,
 ) -> None:
     """Check that the receipts account for every row of the plan, then write manifest.json, which completes the run.
 
@@ -109,7 +111,7 @@ def save_manifest(
     if missing:
         ranges = holes_of(cut.source, missing)
         plan.folder.write_json(MISSING, {"rows": content["rows_missing"], "blocks": len(missing), "holes": ranges})
-    plan.folder.write_json(MANIFEST, content)
+    lock.publish(MANIFEST, as_json(content))
     if not missing:
         plan.folder.delete(MISSING)
 

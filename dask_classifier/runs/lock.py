@@ -1,0 +1,237 @@
+"""One command at a time on a run: a lock in its folder.
+
+On a local disk it is an flock, which ends with its process. In S3 it is a lease: an object that is written only if
+there is none (If-None-Match), renewed while the run goes on, and taken over, by its ETag (If-Match), when it was not
+renewed for a while. manifest.json is written conditionally, too, so that of two commands, only one can complete a run.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Protocol
+
+from .. import storage
+from ..errors import RunInUse, StorageError
+from ..parts.run_folder import LOCK, RunFolder
+
+RENEW_SECONDS, STALE_SECONDS = 20.0, 90.0  # of a lease
+_FREE = b"{}"  # what a lease is that was given back where objects cannot be deleted
+_TAKEN = "Its finished blocks are kept. Wait for the other command."
+
+
+class Lock(Protocol):
+    """The right to write to a run's folder."""
+
+    def check(self) -> None:
+        """Raise StorageError if the lock was lost."""
+        ...
+
+    def publish(self, name: str, data: bytes) -> None:
+        """Write the file that completes a run. Raise StorageError if another command has done so."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+
+_held: ContextVar[tuple[tuple[str, Lock], ...]] = ContextVar("held", default=())
+
+
+@contextlib.contextmanager
+def held(folder: RunFolder) -> Iterator[Lock]:
+    """Lock a run's folder for the `with` block; within one that has the lock already, nothing more is done.
+
+    Raise RunInUse if another command has it, StorageError if the store cannot be reached.
+    """
+    if lock := dict(_held.get()).get(folder.url):
+        yield lock
+        return
+    lock = _acquired(folder)
+    before = _held.set((*_held.get(), (folder.url, lock)))
+    try:
+        yield lock
+    finally:
+        _held.reset(before)
+        lock.release()
+
+
+def _acquired(folder: RunFolder) -> Lock:
+    if storage.has_conditional_writes(folder.url):
+        return Lease(folder)
+    return FileLock(folder) if storage.is_local(folder.url) else NoLock(folder)
+
+
+def _holder() -> dict[str, object]:
+    """Return who holds a lock, for people and for the holder itself."""
+    return {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "token": secrets.token_hex(8),
+    }
+
+
+def _in_use(folder: RunFolder, text: bytes, hint: str) -> RunInUse:
+    try:
+        holder = json.loads(text)
+        who = f"process {holder['process']} on {holder['host']}, since {holder['since']}"
+    except (ValueError, KeyError, TypeError):  # it has the lock, but has not written yet who it is
+        who = "another command"
+    return RunInUse(f"{folder} is in use by {who}.", hint)
+
+
+class NoLock:
+    """Where there is no way to lock."""
+
+    def __init__(self, folder: RunFolder):
+        self.folder = folder
+
+    def check(self) -> None:
+        """Do nothing."""
+
+    def publish(self, name: str, data: bytes) -> None:
+        """Write the file."""
+        self.folder.write(name, data)
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+class FileLock(NoLock):
+    """An flock on a file in a local folder, which is deleted with the lock."""
+
+    def __init__(self, folder: RunFolder):
+        super().__init__(folder)
+        self.path = Path(folder.path(LOCK))
+        self._made = [path for path in self.path.parents if not path.exists()]
+        self._file = self._locked()
+
+    def _locked(self) -> int | None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if self._is_there(file):
+                        os.ftruncate(file, 0)
+                        os.write(file, json.dumps(_holder()).encode())
+                        return file
+                except BlockingIOError:
+                    text = os.read(file, 1000)
+                    os.close(file)
+                    raise _in_use(self.folder, text, "Wait for it, or choose another --output.") from None
+                os.close(file)  # its holder has just deleted it
+        except OSError as error:
+            if isinstance(error, RunInUse):
+                raise
+            return None  # no right to write, or a file system without locks: the run itself will say what is wrong
+
+    def _is_there(self, file: int) -> bool:
+        """Return whether the locked file still has its name."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.fstat(file).st_ino == self.path.stat().st_ino
+        return False
+
+    def release(self) -> None:
+        """Delete the file, and folders that were made for it and are empty."""
+        if self._file is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._is_there(self._file):
+                self.path.unlink()
+            for path in self._made:
+                path.rmdir()
+        os.close(self._file)
+
+
+class Lease(NoLock):
+    """An object in S3 that is renewed by a thread."""
+
+    def __init__(self, folder: RunFolder):
+        super().__init__(folder)
+        self.url, self._mine = folder.path(LOCK), json.dumps(_holder()).encode()
+        self._guard = threading.Lock()  # of the version and the time
+        self._version = self._acquire()
+        self._renewed = time.monotonic()
+        self._before = storage.version_and_age(folder.path("manifest.json"))
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew_until_over, daemon=True)
+        self._thread.start()
+
+    def _acquire(self) -> str:
+        for _ in range(3):
+            there = storage.version_and_age(self.url)
+            if there and there[1] < STALE_SECONDS and self._content() not in {_FREE, self._mine}:
+                raise self._refusal()
+            if version := self._written(there and there[0]):
+                return version
+        raise self._refusal()
+
+    def _refusal(self) -> RunInUse:
+        hint = f"Wait for it, or choose another --output. If it was killed, wait {STALE_SECONDS:.0f} s."
+        return _in_use(self.folder, self._content(), hint)
+
+    def _written(self, version: str | None) -> str | None:
+        """Write the lease if its version is this one; return the new version, or None."""
+        new = storage.write_if(self.url, self._mine, version)
+        if new is None and self._content() == self._mine:  # a request whose answer was lost has been repeated
+            there = storage.version_and_age(self.url)
+            return there and there[0]
+        return new
+
+    def _content(self) -> bytes:
+        """Return who has the lease; b"" if nobody has."""
+        try:
+            return storage.read(self.url)
+        except StorageError:
+            return b""
+
+    def _renew_until_over(self) -> None:
+        while not self._over.wait(RENEW_SECONDS):
+            with contextlib.suppress(StorageError):
+                self._renew()
+
+    def _renew(self) -> None:
+        with self._guard:
+            self._version = self._version and self._written(self._version)
+            if self._version:
+                self._renewed = time.monotonic()
+
+    def check(self) -> None:
+        """Raise StorageError if another command has taken the lease over, or it could not be renewed for too long."""
+        if self._version is None:
+            raise StorageError(f"{self.folder} was taken over by another command in the meantime.", _TAKEN)
+        if time.monotonic() - self._renewed > STALE_SECONDS:
+            self._renew()
+            if self._version is None:
+                self.check()
+
+    def publish(self, name: str, data: bytes) -> None:
+        """Write the file if no other command has written it since the lock was acquired."""
+        self._renew()
+        self.check()
+        url = self.folder.path(name)
+        there = storage.version_and_age(url)
+        is_known = there is None or (self._before is not None and there[0] == self._before[0])
+        if is_known and storage.write_if(url, data, there and there[0]):
+            return
+        if storage.read(url) != data:  # else a request whose answer was lost has been repeated
+            raise StorageError(f"{self.folder} was completed by another command in the meantime.", _TAKEN)
+
+    def release(self) -> None:
+        """Stop renewing, and free and delete the object, unless another command has it now."""
+        self._over.set()
+        self._thread.join(RENEW_SECONDS)
+        with self._guard, contextlib.suppress(StorageError):
+            if self._version and storage.write_if(self.url, _FREE, self._version):
+                storage.delete(self.url)

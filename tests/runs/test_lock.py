@@ -1,0 +1,204 @@
+"""One command at a time on a run: an flock in a folder, a lease in S3."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import classifiers as known
+import pytest
+from faulty_s3 import Fault, faulty_s3
+
+import dask_classifier as dc
+from dask_classifier import storage
+from dask_classifier.errors import RunInUse, StorageError
+from dask_classifier.parts.run_folder import LOCK, RunFolder
+from dask_classifier.runs import lock
+
+CONTEXT = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def folder(request, tmp_path):
+    if request.param == "folder":
+        return RunFolder(str(tmp_path / "run"))
+    request.getfixturevalue("s3")
+    return RunFolder(f"s3://bucket/{request.node.name}-{time.time_ns()}")
+
+
+def test_a_second_command_is_refused_with_who_has_it_since_when(folder):
+    with lock.held(folder):
+        code = "from dask_classifier.runs import lock; from dask_classifier.parts.run_folder import RunFolder\n"
+        code += f"with lock.held(RunFolder({folder.url!r})): pass"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert rf"is in use by process {os.getpid()} on " in done.stderr and " since 20" in done.stderr
+    assert not storage.exists(folder.path(LOCK))
+    with lock.held(folder), lock.held(folder):  # the command, and the run in it
+        assert storage.exists(folder.path(LOCK))
+    assert not storage.exists(folder.path(LOCK))
+
+
+def test_the_command_ends_with_exit_code_2_before_anything_is_started(folder):
+    words = ["--rows", "500", "--slowness", "1", "--output", folder.url]
+    call = [sys.executable, "-m", "dask_classifier", *words]
+    with lock.held(folder):
+        done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 2 and f"is in use by process {os.getpid()}" in done.stderr
+    assert "classifier processes" not in done.stderr
+    assert subprocess.run(call, capture_output=True, check=False).returncode == 0
+    assert not storage.exists(folder.path(LOCK))
+
+
+def _compete(url, log, start, seconds, die):
+    """Hold the lock for a while, with lines in a log; perhaps be killed within it."""
+    storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
+    folder = RunFolder(url)
+    time.sleep(max(0, start - time.time()))
+    with open(log, "a", buffering=1) as file:
+        try:
+            with lock.held(folder):
+                file.write(f"in {os.getpid()}\n")
+                time.sleep(seconds)
+                if die:
+                    file.write(f"out {os.getpid()}\n")
+                    os.kill(os.getpid(), signal.SIGKILL)
+                file.write(f"out {os.getpid()}\n")
+        except RunInUse:
+            file.write(f"refused {os.getpid()}\n")
+
+
+def _pairs(folder, tmp_path, count, die_sometimes):
+    generator, refused = random.Random(7), 0
+    for number in range(count):
+        log = tmp_path / f"log-{number}"
+        start = time.time() + 0.02
+        offsets = (0, generator.random() * 0.03)
+        die = die_sometimes and number % 3 == 0
+        of = [(folder.url, log, start + offset, generator.random() * 0.02, die) for offset in offsets]
+        pair = [CONTEXT.Process(target=_compete, args=args) for args in of]
+        for process in pair:
+            process.start()
+        for process in pair:
+            process.join(60)
+        words = [line.split() for line in log.read_text().splitlines()]
+        inside = set()
+        for what, pid in words:
+            if what == "in":
+                assert not inside, f"two at once in pair {number}: {words}"
+                inside.add(pid)
+            elif what == "out":
+                inside.discard(pid)
+        assert any(what == "in" for what, _ in words), words
+        refused += any(what == "refused" for what, _ in words)
+    return refused
+
+
+def test_of_200_pairs_in_a_folder_never_two_are_inside(tmp_path):
+    """A third of them are killed while they have the lock: it dies with them."""
+    assert _pairs(RunFolder(str(tmp_path / "run")), tmp_path, 200, die_sometimes=True) > 20
+
+
+# --- leases --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(s3):
+    return RunFolder(f"s3://bucket/lease-{time.time_ns()}")
+
+
+def test_of_many_pairs_in_a_bucket_never_two_are_inside(bucket, tmp_path):
+    assert _pairs(bucket, tmp_path, 50, die_sometimes=False) > 5
+
+
+def test_a_lease_that_is_not_renewed_is_taken_over(bucket, monkeypatch):
+    monkeypatch.setattr(lock, "RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(lock, "STALE_SECONDS", 2.0)
+    process = CONTEXT.Process(target=_hold_for_ever, args=(bucket.url,))
+    process.start()
+    while not storage.exists(bucket.path(LOCK)):
+        time.sleep(0.05)
+    time.sleep(3)  # longer than STALE_SECONDS, but it is renewed
+    with pytest.raises(RunInUse, match=f"process {process.pid}"), lock.held(bucket):
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(10)
+    with pytest.raises(RunInUse), lock.held(bucket):
+        pass
+    time.sleep(3.1)  # S3's clock has whole seconds
+    with lock.held(bucket):
+        pass
+
+
+def _hold_for_ever(url):
+    storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with lock.held(RunFolder(url)):
+        time.sleep(100)
+
+
+def taken_over(bucket):
+    """What another command does with a stale lease."""
+    version, _ = storage.version_and_age(bucket.path(LOCK))
+    assert storage.write_if(bucket.path(LOCK), b'{"token": "other"}', version)
+
+
+def test_a_command_that_has_slept_too_long_stops_and_leaves_the_other_ones_lease(bucket):
+    with lock.held(bucket) as mine:
+        taken_over(bucket)
+        with pytest.raises(StorageError, match="was taken over by another command"):
+            mine.publish("manifest.json", b"{}")
+        with pytest.raises(StorageError, match="was taken over by another command"):
+            mine.check()
+    assert storage.read(bucket.path(LOCK)) == b'{"token": "other"}'
+    assert not storage.exists(bucket.path("manifest.json"))
+
+
+def test_a_run_whose_lease_is_taken_over_does_not_complete(bucket):
+    def thief(chunk):
+        if "1000" in chunk.index:
+            taken_over(bucket)
+        return known.lengths(chunk)
+
+    plan = dc.plan(rows="2k", classifier=thief, output=bucket.url, block_rows=500)
+    with pytest.raises(StorageError, match="was taken over by another command"):
+        dc.run(plan, "inline")
+    assert not storage.exists(bucket.path("manifest.json"))
+
+
+def test_two_cannot_both_write_the_manifest(bucket):
+    """Even one that has lost its lease in the moment after it was checked."""
+    with lock.held(bucket) as mine:
+        storage.write(bucket.path("manifest.json"), b'{"other": 1}')
+        with pytest.raises(StorageError, match="was completed by another command"):
+            mine.publish("manifest.json", b"{}")
+    assert storage.read(bucket.path("manifest.json")) == b'{"other": 1}'
+    with lock.held(bucket) as mine:  # --overwrite and --resume replace what was there before
+        mine.publish("manifest.json", b"{}")
+    assert json.loads(storage.read(bucket.path("manifest.json"))) == {}
+
+
+def test_answers_that_are_lost(bucket, monkeypatch):
+    """The request is repeated, and meets what it has written itself."""
+    with faulty_s3(os.environ["AWS_ENDPOINT_URL"]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
+        lost = [Fault(f"PUT .*/{LOCK}", "unanswered"), Fault("PUT .*/manifest.json", "unanswered")]
+        server.faults += lost
+        with lock.held(bucket) as mine:
+            mine.publish("manifest.json", b"{}")
+        assert [fault.happened for fault in lost] == [1, 1]
+    storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_without_the_right_to_delete_the_lease_is_free_all_the_same(bucket, monkeypatch):
+    def refuse(url):
+        raise StorageError(f"Cannot delete {url}: Access Denied.")
+
+    monkeypatch.setattr(storage, "delete", refuse)
+    for _ in range(2):
+        with lock.held(bucket):
+            pass
+    assert storage.read(bucket.path(LOCK)) == b"{}"
