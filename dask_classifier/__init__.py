@@ -42,6 +42,7 @@ __all__ = [
     "estimate",
     "open_run",
     "plan",
+    "publish",
     "report",
     "run",
 ]
@@ -61,6 +62,7 @@ _HOME = {
     "classify": "pipeline",
     "estimate": "planner.planner",
     "run": "pipeline",
+    "publish": "publishing",
 }
 
 

@@ -28,7 +28,7 @@ from typing import Any, Self
 
 _FLAGS = {"resume": "resume=True", "overwrite": "overwrite=True", "header": "header=True", "spot": "spot=True"}
 _FLAGS |= {"no-header": "header=False", "no-header-row": "header_row=False", "private-ip": "private_ip=True"}
-_FLAGS |= {"partial": "partial=True", "typed": "typed=True"}
+_FLAGS |= {"partial": "partial=True", "typed": "typed=True", "single-file": "single_file=True"}
 _OPTIONS = (
     "ami|block-rows|block-timeout|bring-up-limit|budget|chunk-rows|classifier|columns|cluster|deadline|delimiter|dtype|encoding|finish-by|"
     "finish-in|history|idle-timeout|"

@@ -14,16 +14,17 @@ from .classifier.job import CLASSIFY_BLOCK
 from .engine.connect import connect
 from .engine.executors import Executor
 from .engine.prepare import prepare, restore_copies
+from .engine.single_file import write_single_file
 from .errors import BlocksFailed, DaskClassifyError, LimitReached, ProcessDied, StorageError, TooManyBadRows, UsageError
 from .pace import Pace
 from .parts.receipts import Receipt
-from .parts.run_folder import REPORT
+from .parts.run_folder import REPORT, single_file_name
 from .rows.blocks import Block
 from .rows.source import Source
 from .runs.earlier import Earlier, look
 from .runs.limits import Limits, Watch
 from .runs.lock import Lock, held
-from .runs.manifest import add_machines, save_manifest
+from .runs.manifest import add_to_manifest, save_manifest
 from .runs.plan_file import Cut
 from .runs.planning import Input, Plan, new_run_id
 from .runs.planning import plan as make_plan
@@ -99,12 +100,17 @@ def run(
     plan = replace(_changed(plan, resume, overwrite), prediction=prediction)
     progress = progress or notebook.following()
     earlier = look(plan)
-    if earlier.complete:
+    if earlier.complete and not _lacks_single_file(plan):
         progress.stage("complete already")
         return open_run(plan.output)
     with progress.shown(), held(plan.folder) as lock:
         # again: before the lock was acquired, another command may have finished blocks
         return _run(plan, look(plan), cluster, progress, worker_timeout, limits or Limits(), lock)
+
+
+def _lacks_single_file(plan: Plan) -> bool:
+    """Return whether a complete run has still to write all rows to one file."""
+    return plan.single_file and "single_file" not in open_run(plan.output).manifest
 
 
 def _changed(plan: Plan, resume: bool | None, overwrite: bool | None) -> Plan:
@@ -197,12 +203,21 @@ def _run(
             stages.enter("publishing")
             resumed = [receipt.index for receipt in earlier.receipts]
             save_manifest(plan, cut, receipts, stages=stages.spent, resumed=resumed, partial=bool(partial), lock=lock)
+            if plan.single_file and not partial:
+                stages.enter("joining parts")
+                _write_single_file(open_run(plan.output), executor)
     for _, file in cut.source.copies:
         storage.delete(file.data_url)
     result = open_run(plan.output)
     _report(result, progress)
     _record_the_end(executor, result, progress)
     return result
+
+
+def _write_single_file(result: Result, executor: Executor) -> None:
+    name = single_file_name(result.part_format.name)
+    size = write_single_file(result, result.folder.path(name), executor)
+    add_to_manifest(result.folder, single_file={"name": name, "bytes": size})
 
 
 def _stop_unless_partial(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], watch: Watch) -> None:
@@ -255,7 +270,7 @@ def _record_the_end(executor: Executor, result: Result, progress: Progress) -> N
 
     def record(ending) -> None:
         fields = asdict(ending)
-        add_machines(result.folder, fields | fields.pop("bill"))
+        add_to_manifest(result.folder, machines=fields | fields.pop("bill"))
         _report(open_run(result.output), progress)
 
     executor.instances.when_gone(record)

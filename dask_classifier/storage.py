@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,16 +44,25 @@ class Identity:
 # botocore repeats a request after 503, other answers that allow it, and time-outs, at random moments in growing
 # intervals: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 _PATIENT_REQUESTS = {
-    "retries": {"mode": "standard", "total_max_attempts": 8}, "connect_timeout": 20, "read_timeout": 60,
-}  # fmt: skip
+    "retries": {"mode": "standard", "total_max_attempts": 8},
+    "connect_timeout": 20,
+    "read_timeout": 60,
+}
 
 
-def _filesystem(url: str):
+def _settings_of_s3() -> dict[str, object]:
+    """Return botocore's settings: those of the user's fsspec configuration and AWS_MAX_ATTEMPTS come first."""
+    chosen = dict(_PATIENT_REQUESTS)
+    if "AWS_MAX_ATTEMPTS" in os.environ:
+        chosen["retries"] = {"mode": os.environ.get("AWS_RETRY_MODE", "standard")}
+    return chosen | fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+
+
+def filesystem_of(url: str):
     """Return the file system of `url`, and the path on it. Listings are never cached, because workers write files."""
     options = {"use_listings_cache": False} if "://" in url and not url.startswith("file://") else {}
     if url.startswith(("s3://", "s3a://")):
-        configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
-        options["config_kwargs"] = {**_PATIENT_REQUESTS, **configured}
+        options["config_kwargs"] = _settings_of_s3()
     try:
         if "::" not in url or url.partition("::")[0] in fsspec.available_protocols():
             return fsspec.core.url_to_fs(url, **options)
@@ -80,21 +88,8 @@ _SIGNING_HINTS = {
 }
 
 
-@dataclass(frozen=True)
-class Upload:
-    """A multipart upload that was neither completed nor aborted. Its pieces are stored, and cost money.
-
-    `name` is relative to the folder that was listed, or "" for an upload to that URL itself.
-    """
-
-    url: str
-    name: str
-    id: str
-    began: float  # seconds since 1970, by the store's clock
-
-
 @contextlib.contextmanager
-def _explained(action: str, url: str) -> Iterator[None]:
+def explaining(action: str, url: str) -> Iterator[None]:
     """Convert the exceptions of file systems into StorageError."""
     try:
         yield
@@ -118,7 +113,7 @@ def _is_bucket(error: FileNotFoundError) -> bool:
     return "bucket does not exist" in str(error)
 
 
-def _code(error: Exception) -> str:
+def code_of(error: Exception) -> str:
     """Return AWS's code of an error, even if s3fs has translated the error; "" if there is none."""
     original = error if isinstance(error, ClientError) else error.__cause__
     return original.response.get("Error", {}).get("Code", "") if isinstance(original, ClientError) else ""
@@ -129,7 +124,7 @@ def _hint(error: Exception) -> str:
         return "Set up AWS credentials: run `aws configure`, set AWS_PROFILE, or use an instance profile."
     if isinstance(error, EndpointConnectionError):
         return "Check the network, AWS_ENDPOINT_URL and the region."
-    if hint := _SIGNING_HINTS.get(_code(error)):
+    if hint := _SIGNING_HINTS.get(code_of(error)):
         return hint
     if isinstance(error, PermissionError) and error.errno is None:  # from S3, which answers HEAD only with "Forbidden"
         return "Check that your credentials are valid and allow this; `dask-classify doctor` checks both."
@@ -142,7 +137,7 @@ def _hint(error: Exception) -> str:
 
 def absolute(url: str) -> str:
     """Return a URL that is valid in any process: a local path becomes absolute, others do not change."""
-    filesystem, path = _filesystem(url)
+    filesystem, path = filesystem_of(url)
     return path if isinstance(filesystem, LocalFileSystem) else url.rstrip("/")
 
 
@@ -158,8 +153,8 @@ def listed(name: str) -> list[tuple[str, Identity]]:
     underscore: other tools keep their notes in such files. Raise StorageError if there are none, or one of them cannot
     be read.
     """
-    filesystem, path = _filesystem(name)
-    with _explained("list", name):
+    filesystem, path = filesystem_of(name)
+    with explaining("list", name):
         if any(c in path for c in "*?[") and not filesystem.exists(path):
             found = filesystem.glob(path, detail=True)
             if not found:
@@ -184,8 +179,8 @@ def _is_note(name: str) -> bool:
 
 def identity(url: str) -> Identity:
     """Return the size and version of a file. Raise StorageError if it cannot be read."""
-    filesystem, path = _filesystem(url)
-    with _explained("read", url):
+    filesystem, path = filesystem_of(url)
+    with explaining("read", url):
         if isinstance(filesystem, LocalFileSystem):
             status = Path(path).stat()
             if not stat.S_ISREG(status.st_mode):
@@ -207,15 +202,15 @@ def _identity_of(info: dict, url: str) -> Identity:
 
 def exists(url: str) -> bool:
     """Return whether a file or an object exists."""
-    filesystem, path = _filesystem(url)
-    with _explained("access", url):
+    filesystem, path = filesystem_of(url)
+    with explaining("access", url):
         return filesystem.exists(path)
 
 
 def sizes(folder: str) -> dict[str, int]:
     """Return the sizes in bytes of all files below a folder, by name relative to it; {} if there is no such folder."""
-    filesystem, path = _filesystem(folder)
-    with _explained("list", folder):
+    filesystem, path = filesystem_of(folder)
+    with explaining("list", folder):
         try:
             files = filesystem.find(path, detail=True)
         except FileNotFoundError:
@@ -229,16 +224,16 @@ def read(url: str, start: int = 0, stop: int | None = None) -> bytes:
     """Return the bytes of `url` from `start` to before `stop`, or to the end; fewer if the file ends earlier."""
     if stop is not None and stop <= start:
         return b""
-    filesystem, path = _filesystem(url)
-    with _explained("read", url):
+    filesystem, path = filesystem_of(url)
+    with explaining("read", url):
         return filesystem.cat_file(path, start=start, end=stop)
 
 
 @contextlib.contextmanager
 def open_ranged(url: str) -> Iterator[BinaryIO]:
     """Open `url` for reading at any offset. Each read of an object requests only its own bytes."""
-    filesystem, path = _filesystem(url)
-    with _explained("read", url), filesystem.open(path, "rb", cache_type="none") as stream:
+    filesystem, path = filesystem_of(url)
+    with explaining("read", url), filesystem.open(path, "rb", cache_type="none") as stream:
         yield stream
 
 
@@ -251,8 +246,8 @@ def read_many(urls: list[str]) -> list[bytes]:
 @contextlib.contextmanager
 def open_stream(url: str) -> Iterator[BinaryIO]:
     """Open `url` for reading from its beginning, some mebibytes at a time."""
-    filesystem, path = _filesystem(url)
-    with _explained("read", url), filesystem.open(path, "rb") as stream:
+    filesystem, path = filesystem_of(url)
+    with explaining("read", url), filesystem.open(path, "rb") as stream:
         yield stream
 
 
@@ -265,8 +260,8 @@ def write(url: str, data: bytes) -> None:
 @contextlib.contextmanager
 def open_whole(url: str) -> Iterator[BinaryIO]:
     """Open a file or an object for writing. It appears, complete, when the context exits without an error."""
-    filesystem, path = _filesystem(url)
-    with _explained("write", url):
+    filesystem, path = filesystem_of(url)
+    with explaining("write", url):
         with (
             _local_whole(Path(path))
             if isinstance(filesystem, LocalFileSystem)
@@ -305,86 +300,22 @@ def _remote_whole(filesystem, path: str) -> Iterator[BinaryIO]:
 
 def is_local(url: str) -> bool:
     """Return whether a URL is a path on this computer."""
-    return isinstance(_filesystem(url)[0], LocalFileSystem)
-
-
-def has_conditional_writes(url: str) -> bool:
-    """Return whether `write_if` works there: in S3."""
-    return hasattr(_filesystem(url)[0], "call_s3")
-
-
-def write_if(url: str, data: bytes, version: str | None) -> str | None:
-    """Write an object in S3 if what is there has this ETag or, for None, if there is nothing.
-
-    Returns its new ETag, or None if something else is there, perhaps because this very request was sent twice.
-    """
-    filesystem, path = _filesystem(url)
-    bucket, key, _ = filesystem.split_path(path)
-    condition = {"IfMatch": f'"{version}"'} if version else {"IfNoneMatch": "*"}
-    with _explained("write", url):
-        try:
-            return filesystem.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)["ETag"].strip('"')
-        except OSError as error:
-            if _code(error) in {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "404"}:
-                return None
-            raise
-
-
-def version_and_age(url: str) -> tuple[str, float] | None:
-    """Return the ETag of an object in S3, and its age in seconds by the clock of S3; None if there is none."""
-    filesystem, path = _filesystem(url)
-    bucket, key, _ = filesystem.split_path(path)
-    with _explained("read", url):
-        try:
-            answer = filesystem.call_s3("head_object", Bucket=bucket, Key=key)
-        except FileNotFoundError:
-            return None
-    now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-    return answer["ETag"].strip('"'), (now - answer["LastModified"]).total_seconds()
+    return isinstance(filesystem_of(url)[0], LocalFileSystem)
 
 
 def delete(url: str) -> None:
     """Delete a file or an object if it exists."""
-    filesystem, path = _filesystem(url)
-    with _explained("delete", url), contextlib.suppress(FileNotFoundError):
+    filesystem, path = filesystem_of(url)
+    with explaining("delete", url), contextlib.suppress(FileNotFoundError):
         filesystem.rm_file(path)
 
 
 def delete_unfinished(folder: str) -> None:
     """Delete the files that killed writers left in a local folder. In S3, they leave `unfinished_uploads` instead."""
-    filesystem, _ = _filesystem(folder)
+    filesystem, _ = filesystem_of(folder)
     for name in sizes(folder) if isinstance(filesystem, LocalFileSystem) else ():
         if _is_unfinished(name):
             delete(join(folder, name))
-
-
-def unfinished_uploads(url: str) -> list[Upload]:
-    """Return the uploads to `url`, or below it, that are neither complete nor aborted; [] for stores other than S3."""
-    filesystem, path = _filesystem(url)
-    if not hasattr(filesystem, "call_s3"):
-        return []
-    bucket, key, _ = filesystem.split_path(path)
-    uploads, start = [], {}
-    with _explained("list uploads to", url):
-        while start is not None:
-            page = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key, **start)
-            uploads += page.get("Uploads", [])
-            markers = {"KeyMarker": page.get("NextKeyMarker"), "UploadIdMarker": page.get("NextUploadIdMarker")}
-            start = {name: value for name, value in markers.items() if value} if page.get("IsTruncated") else None
-    names = [(upload["Key"].removeprefix(key), upload) for upload in uploads]
-    return [
-        Upload(f"s3://{bucket}/{upload['Key']}", name.lstrip("/"), upload["UploadId"], upload["Initiated"].timestamp())
-        for name, upload in names
-        if not name or name.startswith("/") or not key or key.endswith("/")
-    ]
-
-
-def abort(upload: Upload) -> None:
-    """Abort an upload, which deletes its pieces, if it still exists."""
-    filesystem, path = _filesystem(upload.url)
-    bucket, key, _ = filesystem.split_path(path)
-    with _explained("abort the upload to", upload.url), contextlib.suppress(FileNotFoundError):
-        filesystem.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload.id)
 
 
 def _is_unfinished(name: str) -> bool:

@@ -18,6 +18,7 @@ from .classifier import bundle, trial
 from .classifier.contract import Classify, answering, classify_chunk
 from .classifier.job import Job, Measured, Report, Site, Trial
 from .errors import StorageError
+from .parts.assembly import Assembly, Piece
 from .parts.receipts import Receipt
 from .parts.writer import PartWriter
 from .rows.blocks import Block, Span
@@ -134,6 +135,11 @@ def measure(site: Site, report: Report, job: Job, places: list[tuple[InputFile, 
         part.encoded()
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
     return Measured(len(part.parsed), seconds, cpu_seconds, loading, first_call)
+
+
+def write_piece(site: Site, report: Report, file: Assembly, piece: Piece) -> str:
+    """Write several parts to the file that is assembled from all parts."""
+    return file.write(piece)
 
 
 def _load(job: Job, site: Site, rows: Rows | pd.DataFrame, layout: Layout) -> tuple[float, float]:

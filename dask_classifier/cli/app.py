@@ -264,6 +264,37 @@ def fetch(run_url, file, header, overwrite, quiet):
     run_commands.fetch(run_url, file, header=header, overwrite=overwrite, quiet=quiet)
 
 
+@app.command(cls=Grouped, short_help="Write the rows of a run to one file, by workers.")
+@click.argument("run_url", metavar="RUN", type=FOLDER)
+@click.argument("file", metavar="URL", type=FILE)
+@click.option(
+    "--header/--no-header", default=None, help="Whether CSV begins with the column names.  [default: as in the run]"
+)
+@click.option(
+    "--cluster",
+    default="local",
+    show_default=True,
+    type=CLUSTER,
+    metavar="local|inline|NAME|ADDRESS",
+    help="Where to do it, as in `run`; instances are not launched for it.",
+)
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Number of local processes.  [default: all cores]")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
+def publish(run_url, file, header, cluster, workers, overwrite, quiet):
+    """Write all rows of a run, in order, to one file in a folder or in S3; the rows do not pass through this computer.
+
+    If the suffix is that of the run's parts, such as .csv.gz, workers join the parts in parallel; within S3, large
+    parts are copied by S3 itself. For another format, one worker converts all parts. The file appears when it is
+    complete.
+    """
+    from . import run_commands
+
+    run_commands.publish(
+        run_url, file, header=header, cluster=cluster, workers=workers, overwrite=overwrite, quiet=quiet
+    )
+
+
 # --- EC2 -----------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from .. import storage
+from .. import s3
 from ..cluster import EC2Cluster
 from ..ec2 import named_clusters, owners, prices, teardown
 from ..ec2.aws import Aws
@@ -199,7 +199,7 @@ def _reap_uploads(output: str, *, yes: bool) -> None:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(upload.began))
         click.echo(f"{'Aborting' if yes else 'Would abort'} the upload to {upload.url}, started {began}")
         if yes:
-            storage.abort(upload)
+            s3.abort(upload)
     if not uploads:
         click.echo(f"There are no unfinished uploads of a run in {output}.")
     elif not yes:

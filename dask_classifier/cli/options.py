@@ -114,6 +114,11 @@ def plan_options(command):
             help="Replace a classifier process after N blocks, or once it uses this much memory (2GiB), if the "
             "classifier leaks memory.",
         ),
+        click.option(
+            "--single-file",
+            is_flag=True,
+            help="Write all rows to one file, too: result.csv.gz in --output, made by the workers.",
+        ),
         click.option("--resume", is_flag=True, help="Continue the run in --output, if there is one."),
         click.option("--overwrite", is_flag=True, help="Delete the run in --output, and start again."),
     ]

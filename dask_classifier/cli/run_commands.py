@@ -13,7 +13,7 @@ from distributed.utils import silence_logging_cmgr
 from rich.console import Console
 
 from .. import generate as generated_rows
-from .. import pipeline, storage
+from .. import pipeline, publishing, storage
 from ..engine.connect import INLINE
 from ..engine.local import LocalCluster
 from ..errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
@@ -143,13 +143,18 @@ def _cluster(
         with EC2Cluster(workers, say=display.say, profile=profile, **options) as ec2:
             yield ec2
     elif cluster != "inline" and "://" not in cluster:
-        from ..cluster import EC2Cluster
-        from ..ec2 import named_clusters
-
-        with EC2Cluster.attach(named_clusters.load(cluster), say=display.say) as named:
+        with _named_cluster(cluster, say=display.say) as named:
             yield named
     else:
         yield cluster
+
+
+def _named_cluster(name: str, **options):
+    """Connect to a cluster of `up`."""
+    from ..cluster import EC2Cluster
+    from ..ec2 import named_clusters
+
+    return EC2Cluster.attach(named_clusters.load(name), **options)
 
 
 def _check_credentials(region: str | None) -> None:
@@ -326,6 +331,32 @@ def fetch(run_url: str, file: str, *, header: bool | None, overwrite: bool, quie
     size = result.fetch(file, header=header is not False)
     if not quiet:
         click.echo(f"{file}: {result.rows:,} rows, {format_bytes(size)}", err=True)
+
+
+def publish(
+    run_url: str, file: str, *, header: bool | None, cluster: str, workers: int | None, overwrite: bool, quiet: bool
+) -> None:
+    """Run `dask-classify publish`: have workers write the rows of a run to one file."""
+    result = open_run(run_url)
+    with silence_logging_cmgr(logging.CRITICAL), _plain_cluster(cluster, workers) as connected:
+        size = publishing.publish(result, file, cluster=connected, header=header, overwrite=overwrite)
+    if not quiet:
+        click.echo(f"{file}: {result.rows:,} rows, {format_bytes(size)}", err=True)
+
+
+@contextmanager
+def _plain_cluster(cluster: str, workers: int | None):
+    """Start or connect to a cluster that is not on EC2, or one of `up`, for the `with` block."""
+    if cluster == EC2:
+        raise UsageError("publish does not start instances.", "Use --cluster local, or the name of a cluster of `up`.")
+    if cluster == LOCAL:
+        with LocalCluster(workers, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as local:
+            yield local
+    elif cluster != INLINE and "://" not in cluster:
+        with _named_cluster(cluster) as named:
+            yield named
+    else:
+        yield cluster
 
 
 def _refuse_existing(file: str, overwrite: bool) -> None:

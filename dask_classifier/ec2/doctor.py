@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .. import storage
+from .. import s3, storage
 from ..errors import ClusterError, DaskClassifyError
 from ..units import count_of
 from . import boot, prices
@@ -204,7 +204,7 @@ def _output(output: str | None) -> Finding:
 def _uploads(output: str) -> Finding:
     """Look for unfinished uploads left by killed runs, which are invisible and billed, but do not affect a run."""
     try:
-        uploads = storage.unfinished_uploads(output)
+        uploads = s3.unfinished_uploads(output)
     except DaskClassifyError as error:
         return Finding("uploads", None, error.message, "Check that you are allowed s3:ListBucketMultipartUploads.")
     if not uploads:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import storage
+from .. import s3, storage
 from ..errors import DamagedRun
 from .formats import FORMATS
 
@@ -28,6 +28,11 @@ _FORMAT = 1  # of the JSON files; to be raised with a change that an older versi
 def part_name(index: int, part_format: str) -> str:
     """Return the name of a block's part."""
     return f"parts/part-{index:05d}.{part_format}"
+
+
+def single_file_name(part_format: str) -> str:
+    """Return the name of the file with all rows."""
+    return f"result.{part_format}"
 
 
 def receipt_name(index: int) -> str:
@@ -120,7 +125,7 @@ class RunFolder:
         formats = "|".join(map(re.escape, FORMATS))
         return re.compile(
             rf"{PLAN}|{MANIFEST}|{MISSING}|{REPORT}|{COPIES}/\d+-[0-9a-f]+\.csv|quarantine/part-\d+\.csv\.gz"
-            rf"|parts/part-\d+\.({formats}|json)"
+            rf"|parts/part-\d+\.({formats}|json)|result\.({formats})"
         )
 
     def is_ours(self, name: str) -> bool:
@@ -131,9 +136,9 @@ class RunFolder:
         """Return the sizes in bytes of all files in the folder that belong to runs, by name."""
         return {name: size for name, size in storage.sizes(self.url).items() if self.is_ours(name)}
 
-    def uploads(self) -> list[storage.Upload]:
+    def uploads(self) -> list[s3.Upload]:
         """Return unfinished uploads, of a run's files or, as `fetch` makes them, to the URL itself."""
-        uploads = storage.unfinished_uploads(self.url)
+        uploads = s3.unfinished_uploads(self.url)
         return [upload for upload in uploads if not upload.name or self.is_ours(upload.name)]
 
     def delete_unfinished(self) -> None:

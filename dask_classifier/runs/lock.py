@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol
 
-from .. import storage
+from .. import s3, storage
 from ..errors import RunInUse, StorageError
 from ..parts.run_folder import LOCK, RunFolder
 
@@ -65,7 +65,7 @@ def held(folder: RunFolder) -> Iterator[Lock]:
 
 
 def _acquired(folder: RunFolder) -> Lock:
-    if storage.has_conditional_writes(folder.url):
+    if s3.is_s3(folder.url):
         return Lease(folder)
     return FileLock(folder) if storage.is_local(folder.url) else NoLock(folder)
 
@@ -163,14 +163,14 @@ class Lease(NoLock):
         self._guard = threading.Lock()  # of the version and the time
         self._version = self._acquire()
         self._renewed = time.monotonic()
-        self._before = storage.version_and_age(folder.path("manifest.json"))
+        self._before = s3.version_and_age(folder.path("manifest.json"))
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_over, daemon=True)
         self._thread.start()
 
     def _acquire(self) -> str:
         for _ in range(3):
-            there = storage.version_and_age(self.url)
+            there = s3.version_and_age(self.url)
             if there and there[1] < STALE_SECONDS and self._content() not in {_FREE, self._mine}:
                 raise self._refusal()
             if version := self._written(there and there[0]):
@@ -183,9 +183,9 @@ class Lease(NoLock):
 
     def _written(self, version: str | None) -> str | None:
         """Write the lease if its version is this one; return the new version, or None."""
-        new = storage.write_if(self.url, self._mine, version)
+        new = s3.write_if(self.url, self._mine, version)
         if new is None and self._content() == self._mine:  # a request whose answer was lost has been repeated
-            there = storage.version_and_age(self.url)
+            there = s3.version_and_age(self.url)
             return there and there[0]
         return new
 
@@ -221,9 +221,9 @@ class Lease(NoLock):
         self._renew()
         self.check()
         url = self.folder.path(name)
-        there = storage.version_and_age(url)
+        there = s3.version_and_age(url)
         is_known = there is None or (self._before is not None and there[0] == self._before[0])
-        if is_known and storage.write_if(url, data, there and there[0]):
+        if is_known and s3.write_if(url, data, there and there[0]):
             return
         if storage.read(url) != data:  # else a request whose answer was lost has been repeated
             raise StorageError(f"{self.folder} was completed by another command in the meantime.", _TAKEN)
@@ -233,5 +233,5 @@ class Lease(NoLock):
         self._over.set()
         self._thread.join(RENEW_SECONDS)
         with self._guard, contextlib.suppress(StorageError):
-            if self._version and storage.write_if(self.url, _FREE, self._version):
+            if self._version and s3.write_if(self.url, _FREE, self._version):
                 storage.delete(self.url)

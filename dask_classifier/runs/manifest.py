@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from .. import storage, templating
+from .. import s3, templating
 from ..errors import DamagedRun, StorageError
 from ..parts.receipts import Receipt, common_kinds
 from ..parts.run_folder import MANIFEST, MISSING, RunFolder, as_json
@@ -131,12 +131,12 @@ def _abort_uploads(folder: RunFolder, before: float) -> None:
     with contextlib.suppress(StorageError):  # optional: without this permission, the run is still complete
         for upload in folder.uploads():
             if upload.name and upload.began < before:
-                storage.abort(upload)
+                s3.abort(upload)
 
 
-def add_machines(folder: RunFolder, machines: dict[str, object]) -> None:
-    """Add what happened to the instances to the manifest of a complete run: they terminate after the run."""
-    folder.write_json(MANIFEST, folder.read_json(MANIFEST) | {"machines": machines})
+def add_to_manifest(folder: RunFolder, **entries: object) -> None:
+    """Add what is known only after a run is complete: its single file, and what happened to its instances."""
+    folder.write_json(MANIFEST, folder.read_json(MANIFEST) | entries)
 
 
 def _check(plan: Plan, blocks: Sequence[Block], receipts: tuple[Receipt, ...]) -> None:

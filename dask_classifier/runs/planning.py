@@ -56,6 +56,7 @@ class Plan:
     max_bad: Allowance = field(default_factory=lambda: Allowance.parse(0))
     block_timeout: float | None = None
     renew_after: Renewal | None = None
+    single_file: bool = False
     resume: bool = False
     overwrite: bool = False
     prediction: dict[str, Any] | None = None  # of its time and cost: for the record, and not for its identity
@@ -159,6 +160,7 @@ def plan(
     max_bad: str | int = 0,
     block_timeout: str | float | None = None,
     renew_after: str | int | None = None,
+    single_file: bool = False,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Plan:
@@ -222,6 +224,8 @@ def plan(
         Time after which a process is killed that still works on a block: seconds, or "10m".
     renew_after : int or str, optional
         Replace a classifier process after this number of blocks, or once it holds more memory: 1000, "2GiB".
+    single_file : bool
+        Whether the workers write all rows to one file, too: `result.csv.gz` in the run's folder.
     resume, overwrite : bool
         Go on with the run in `output`, or delete it and start over.
 
@@ -285,6 +289,7 @@ def plan(
         max_bad=Allowance.parse(max_bad),
         block_timeout=None if block_timeout is None else parse_seconds(block_timeout),
         renew_after=None if renew_after is None else Renewal.parse(renew_after),
+        single_file=single_file,
         resume=resume,
         overwrite=overwrite,
     )

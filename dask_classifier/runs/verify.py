@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import templating
+from .. import storage, templating
 from ..errors import DamagedRun
 from ..parts.formats import CSV_GZ
 from ..parts.receipts import Receipt
@@ -46,6 +46,7 @@ def verify(result: "Result") -> Verified:
     digest = hashlib.sha256()
     for content in result.read_ahead(lambda receipt: _proven_content(result, receipt)):
         digest.update(content)
+    _check_single_file(result)
     missing = result.manifest.get("rows_missing", 0)
     counts = len(result.receipts), result.rows, result.bad_rows, result.manifest["bytes"], missing
     return Verified(*counts, digest.hexdigest())
@@ -101,6 +102,23 @@ def _check_names(result: "Result", holes: set[int]) -> None:
         if wrong[0] in expected:
             raise missing(wrong[0], result.output)
         raise DamagedRun(f"{wrong[0]} of {result.output} does not belong to the run.", "Delete that file.")
+
+
+def _check_single_file(result: "Result") -> None:
+    """Check that the file with all rows, if the run has one, has the bytes of the parts; of Parquet, only its size."""
+    file = result.manifest.get("single_file")
+    if not file:
+        return
+    url = result.folder.path(file["name"])
+    same = result.folder.sizes().get(file["name"]) == file["bytes"]
+    if same and result.part_format.joins:
+        with storage.open_stream(url) as stream:
+            same = all(stream.read(len(data)) == data for data in result.read_ahead(result.stored))
+    if not same:
+        raise DamagedRun(
+            f"{file['name']} of {result.output} is missing, or does not have the rows of the parts.",
+            f"Write it again: dask-classify publish {result.output} {url} --overwrite.",
+        )
 
 
 def _index(name: str) -> int:

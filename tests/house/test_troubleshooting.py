@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 TREES = [ast.parse(path.read_text()) for path in sorted((ROOT / "dask_classifier").rglob("*.py"))]
 # functions that make a message of their first argument
 MADE = dict.fromkeys(["explain", "explained"], "{}: …")
-MADE |= {"_explained": "Cannot {} …: ….", "check_bring_up": "{} after … seconds."}
+MADE |= {"explaining": "Cannot {} …: ….", "check_bring_up": "{} after … seconds."}
 
 
 def nodes(tree, kind):

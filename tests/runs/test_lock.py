@@ -14,7 +14,7 @@ import pytest
 from faulty_s3 import Fault, faulty_s3
 
 import dask_classifier as dc
-from dask_classifier import storage
+from dask_classifier import s3, storage
 from dask_classifier.errors import RunInUse, StorageError
 from dask_classifier.parts.run_folder import LOCK, RunFolder
 from dask_classifier.runs import lock
@@ -141,8 +141,8 @@ def _hold_for_ever(url):
 
 def taken_over(bucket):
     """What another command does with a stale lease."""
-    version, _ = storage.version_and_age(bucket.path(LOCK))
-    assert storage.write_if(bucket.path(LOCK), b'{"token": "other"}', version)
+    version, _ = s3.version_and_age(bucket.path(LOCK))
+    assert s3.write_if(bucket.path(LOCK), b'{"token": "other"}', version)
 
 
 def test_a_command_that_has_slept_too_long_stops_and_leaves_the_other_ones_lease(bucket):

@@ -1,0 +1,48 @@
+"""One file with all rows of a run, written by the workers: from its parts if it has their format, else converted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..classifier.job import WRITE_PIECE, Report, Site
+from ..parts import assembly
+from ..parts.assembly import Assembly
+from ..parts.formats import format_of_file
+from ..runs.result import Result, open_run
+from .executors import Executor
+from .prepare import values
+
+CONVERT = f"{__name__}:convert"
+
+
+def write_single_file(result: Result, url: str, executor: Executor, *, header: bool | None = None) -> int:
+    """Write all rows of a run, in order, to one file, which appears when it is complete; return its size in bytes.
+
+    `header` is whether CSV begins with the columns' names. Default: as in the first part. Raise StorageError if
+    something cannot be read or written, and DamagedRun for a part that is not that of its receipt.
+    """
+    target, begins = format_of_file(url), result.manifest["header"]
+    header = begins if header is None else header
+    if target is not result.part_format or not target.joins or begins > header:
+        ((_, size),) = values(executor.each(CONVERT, [(result.output, url, header)]))
+        return size
+    before = target.header(result.columns) if header > begins and result.columns else b""
+    size = len(before) + result.manifest["bytes"]
+    with _aborted_if_it_fails(assembly.begin(url, size)) as file:
+        pieces = assembly.pieces_of(result.folder, target.name, result.receipts, file.least_bytes, before)
+        written = dict(values(executor.each(WRITE_PIECE, ((file, piece) for piece in pieces))))
+        file.finish([tag for _, tag in sorted(written.items())])
+    return size
+
+
+@contextmanager
+def _aborted_if_it_fails(file: Assembly) -> Iterator[Assembly]:
+    try:
+        yield file
+    except BaseException:
+        file.abort()
+        raise
+
+
+def convert(site: Site, report: Report, output: str, url: str, header: bool) -> int:  # a task
+    """Write all rows of a run to a file of another format, and return its size in bytes."""
+    return open_run(output).fetch(url, header=header)
