@@ -1,6 +1,15 @@
 """The settings of dask-classify in Dask's configuration; dask_classifier.yaml has their names and defaults."""
 
+import json
+import os
+
 import dask.config
+
+from .errors import UsageError
+
+S3_VARIABLE = "DASK_CLASSIFY_S3"  # the settings of S3 in classifier processes, which may be on other computers
+_KINDS = {"anonymous": bool, "requester-pays": bool, "endpoint-url": str, "encryption": str, "kms-key": str}
+EVERY_BUCKET = "*"
 
 
 def configured() -> dict[str, object]:
@@ -11,3 +20,33 @@ def configured() -> dict[str, object]:
     """
     settings = {**(dask.config.get("dask-classifier", None) or {}), **(dask.config.get("classifier", None) or {})}
     return {name.replace("-", "_"): value for name, value in settings.items() if value not in (None, [])}
+
+
+def s3_settings() -> dict[str, dict[str, object]]:
+    """Return the settings of S3 by bucket; those of "*" are for every bucket.
+
+    Raise UsageError for a setting that does not exist.
+    """
+    if text := os.environ.get(S3_VARIABLE):
+        return json.loads(text)
+    settings = configured().get("s3") or {}
+    for bucket, values in settings.items() if isinstance(settings, dict) else [("s3", settings)]:
+        for name, value in values.items() if isinstance(values, dict) else [(values, None)]:
+            if not isinstance(value, _KINDS.get(str(name), ())):
+                raise UsageError(
+                    f"Dask's configuration has {name}: {value!r} for the bucket {bucket}.",
+                    "Write, for example, dask-classifier: {s3: {my-bucket: {anonymous: true}}}. The settings are "
+                    f"{', '.join(_KINDS)}.",
+                )
+    return settings
+
+
+def of_bucket(bucket: str) -> dict[str, object]:
+    """Return the settings of a bucket."""
+    settings = s3_settings()
+    return {**settings.get(EVERY_BUCKET, {}), **settings.get(bucket, {})}
+
+
+def s3_environment() -> dict[str, str]:
+    """Return the variable that gives classifier processes the settings of S3; {} if there are none."""
+    return {S3_VARIABLE: json.dumps(settings)} if (settings := s3_settings()) else {}

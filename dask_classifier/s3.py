@@ -84,6 +84,29 @@ def abort(upload: Upload) -> None:
         filesystem.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload.id)
 
 
+def days_of_unfinished_uploads(url: str) -> int | None:
+    """Return after how many days a lifecycle rule of the bucket aborts uploads there; None if no rule does."""
+    filesystem, _ = filesystem_of(url)
+    bucket, key = _bucket_and_key(url)
+    with explaining("read the lifecycle rules of", url):
+        try:
+            rules = filesystem.call_s3("get_bucket_lifecycle_configuration", Bucket=bucket)["Rules"]
+        except FileNotFoundError as error:
+            if code_of(error) == "NoSuchBucket":
+                raise
+            return None
+    days = [
+        rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
+        for rule in rules
+        if rule["Status"] == "Enabled" and "AbortIncompleteMultipartUpload" in rule and key.startswith(_prefix(rule))
+    ]
+    return min(days, default=None)
+
+
+def _prefix(rule: dict) -> str:
+    return rule.get("Prefix") or rule.get("Filter", {}).get("Prefix", "")
+
+
 # --- objects that are assembled from pieces --------------------------------------------------------------------
 
 LEAST_PIECE_BYTES = 5 * 2**20  # of each piece but the last

@@ -20,6 +20,7 @@ import fsspec
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 from fsspec.implementations.local import LocalFileSystem
 
+from .config import of_bucket
 from .errors import StorageError
 
 TEMPORARY = ".tmp-"  # part of the name of a file that is being written
@@ -50,7 +51,19 @@ _PATIENT_REQUESTS = {
 }
 
 
-def _settings_of_s3() -> dict[str, object]:
+def _options_of_s3(bucket: str) -> dict[str, object]:
+    """Return s3fs' options for a bucket, from the configuration."""
+    settings, options = of_bucket(bucket), {"config_kwargs": _settings_of_botocore()}
+    names = {"anonymous": "anon", "requester-pays": "requester_pays", "endpoint-url": "endpoint_url"}
+    options |= {option: settings[name] for name, option in names.items() if name in settings}
+    if "encryption" in settings:
+        options["s3_additional_kwargs"] = {"ServerSideEncryption": settings["encryption"]}
+        if "kms-key" in settings:
+            options["s3_additional_kwargs"]["SSEKMSKeyId"] = settings["kms-key"]
+    return options
+
+
+def _settings_of_botocore() -> dict[str, object]:
     """Return botocore's settings: those of the user's fsspec configuration and AWS_MAX_ATTEMPTS come first."""
     chosen = dict(_PATIENT_REQUESTS)
     if "AWS_MAX_ATTEMPTS" in os.environ:
@@ -62,7 +75,7 @@ def filesystem_of(url: str):
     """Return the file system of `url`, and the path on it. Listings are never cached, because workers write files."""
     options = {"use_listings_cache": False} if "://" in url and not url.startswith("file://") else {}
     if url.startswith(("s3://", "s3a://")):
-        options["config_kwargs"] = _settings_of_s3()
+        options |= _options_of_s3(url.partition("://")[2].partition("/")[0])
     try:
         if "::" not in url or url.partition("::")[0] in fsspec.available_protocols():
             return fsspec.core.url_to_fs(url, **options)

@@ -18,6 +18,21 @@ HEAD = """\
 """
 SCHEMA_HEAD = "# What dask_classifier.yaml may contain, as a JSON schema.\n"
 NOT_CONFIGURED = {"help", "as_json"} | NOT_CONFIGURABLE
+S3_LINES = [
+    "  # Settings of S3 by bucket, or of every bucket: '*'. For example:",
+    "  # s3:",
+    "  #   public-bucket: {anonymous: true}",
+    "  #   partners-bucket: {requester-pays: true, endpoint-url: 'https://s3.example.com'}",
+    "  #   my-bucket: {encryption: 'aws:kms', kms-key: 'arn:aws:kms:...'}",
+    "  s3: null",
+]
+TEXT, YES_OR_NO = {"type": "string"}, {"type": "boolean"}
+S3 = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"anonymous": YES_OR_NO, "requester-pays": YES_OR_NO},
+}
+S3["properties"] |= {"endpoint-url": TEXT, "encryption": TEXT, "kms-key": TEXT}
 KINDS = {bool: "boolean", int: "integer", str: "string"}
 
 
@@ -45,6 +60,7 @@ def defaults_text():
     for option in options():
         lines += textwrap.wrap(summary(option), 110, initial_indent="  # ", subsequent_indent="  # ")
         lines.append(f"  {option.name.replace('_', '-')}: {yaml.safe_dump(default(option)).splitlines()[0]}")
+    lines += S3_LINES
     return "\n".join(lines) + "\n"
 
 
@@ -56,6 +72,7 @@ def schema_text():
         kinds = ["boolean", "null"] if option.is_flag else kinds
         kinds = ["integer", "null"] if isinstance(option.type, click.IntRange) else kinds
         properties[option.name.replace("_", "-")] = {"type": kinds, "description": summary(option)}
+    properties["s3"] = {"type": ["object", "null"], "description": "Settings by bucket.", "additionalProperties": S3}
     settings = {"type": "object", "additionalProperties": False, "properties": properties}
     schema = {"type": "object", "properties": {"dask-classifier": settings}}
     return SCHEMA_HEAD + yaml.safe_dump(schema, sort_keys=False, width=110)

@@ -31,12 +31,18 @@ class FaultyS3:
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    headers: list[tuple[str, dict[str, str]]] = field(default_factory=list)  # of each request, names in lower case
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def fault(self, request: str) -> Fault | None:
+    def headers_of(self, beginning: str) -> dict[str, str]:
+        """The headers of the last request that begins so."""
+        return [headers for request, headers in self.headers if request.startswith(beginning)][-1]
+
+    def fault(self, request: str, headers: dict[str, str]) -> Fault | None:
         """The fault of a request, counted."""
         with self.lock:
             self.requests.append(request)
+            self.headers.append((request, headers))
             for fault in self.faults:
                 if fault.happened < fault.times and re.search(fault.request, request):
                     fault.happened += 1
@@ -71,7 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _any(self):
         body = self._body()
-        fault = self.state.fault(f"{self.command} {self.path}")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        fault = self.state.fault(f"{self.command} {self.path}", headers)
         kind = fault.kind if fault else ""
         if kind == "slow_down":
             return self._answer(503, [("Content-Type", "application/xml")], SLOW_DOWN)

@@ -50,7 +50,7 @@ class RunByDefault(OptionsOfDefault):
 
         Raises UsageError for a setting that is not an option of any command.
         """
-        settings = {name: _as_typed(name, value) for name, value in configured().items()}
+        settings = {name: _as_typed(name, value) for name, value in configured().items() if name != "s3"}
         known = {
             name: {param.name for param in command.params} - NOT_CONFIGURABLE for name, command in self.commands.items()
         }

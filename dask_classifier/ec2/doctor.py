@@ -208,11 +208,23 @@ def _uploads(output: str) -> Finding:
     except DaskClassifyError as error:
         return Finding("uploads", None, error.message, "Check that you are allowed s3:ListBucketMultipartUploads.")
     if not uploads:
-        return Finding("uploads", True, f"no unfinished uploads below {output}")
+        return Finding("uploads", True, f"no unfinished uploads below {output}; {_cleaned(output)}")
     since = datetime.datetime.fromtimestamp(min(upload.began for upload in uploads), datetime.UTC)
     return Finding(
         "uploads",
         None,
-        f"{count_of(len(uploads), 'unfinished upload')} below {output}, billed since {since:%Y-%m-%d %H:%M} UTC",
+        f"{count_of(len(uploads), 'unfinished upload')} below {output}, billed since {since:%Y-%m-%d %H:%M} UTC; "
+        f"{_cleaned(output)}",
         f"If no run is writing there, run `dask-classify reap --output {output}`.",
+    )
+
+
+def _cleaned(output: str) -> str:
+    """Say whether the bucket deletes unfinished uploads by itself."""
+    try:
+        days = s3.days_of_unfinished_uploads(output)
+    except DaskClassifyError:
+        return "whether the bucket deletes them by itself is not known (s3:GetLifecycleConfiguration)"
+    return (
+        f"the bucket deletes them after {count_of(days, 'day')}" if days else "the bucket has no rule that deletes them"
     )

@@ -27,6 +27,7 @@ _PULL = [
     "ecr:GetDownloadUrlForLayer",
     "ecr:BatchCheckLayerAvailability",
 ]
+_BUCKETS = ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads", "s3:GetLifecycleConfiguration"]
 _OBJECTS = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
 _AMI_PARAMETERS = "arn:aws:ssm:*::parameter/aws/service/ecs/*"  # public parameters, whose ARNs have no account
 # Resources that a request creates and tags; and those that it uses, or creates without tags.
@@ -88,7 +89,7 @@ def _storage(output: str | None) -> list[dict]:
     keys = [folder, f"{folder}/*"] if folder else ["*"]
     return [
         _allow(_OBJECTS, [f"arn:aws:s3:::{bucket}/{key}" for key in keys]),
-        _allow(["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"], f"arn:aws:s3:::{bucket}"),
+        _allow(_BUCKETS, f"arn:aws:s3:::{bucket}"),
     ]
 
 

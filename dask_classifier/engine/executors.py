@@ -21,6 +21,7 @@ from distributed.scheduler import KilledWorker
 
 from ..classifier.bundle import Bundle
 from ..classifier.job import Site
+from ..config import s3_environment
 from ..dashboard import events
 from ..dashboard.scheduler_plugin import RunsPlugin, page_path
 from ..errors import ClusterError, DaskClassifyError, ProcessDied, UsageError
@@ -168,7 +169,9 @@ class DaskExecutor:
         self.tell(client=client.id)  # first: the scheduler clears the workers when this client is killed
         client.subscribe_topic(self.topic, self._hear)
         try:
-            plugin = ClassifierPlugin(self.plugin, package, versions(), instances.environment(), renewal)
+            plugin = ClassifierPlugin(
+                self.plugin, package, versions(), s3_environment() | instances.environment(), renewal
+            )
             client.register_plugin(plugin)
         except BaseException as error:
             self.close()  # else every worker that joins the cluster later would load the plugin, and fail to start
