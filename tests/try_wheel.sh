@@ -55,6 +55,8 @@ answers 0 fetch inline out.parquet
 answers 0 publish inline published.csv.gz --cluster inline
 answers 2 publish inline published.csv.gz --cluster ec2
 gzip -t published.csv.gz
+answers 0 ledger 'runs/{date}/{hour}'
+answers 0 backfill --since -2h -- --rows 100 --output 'runs/{date}/{hour}'
 answers 2 --rows 10 --cluster nosuch --output s3://bucket/run
 answers 1 --rows 10 --slowness 1 --cluster inline --output s3://bucket/run
 answers 4 --rows 10 --cluster ec2 "${aws[@]}" --image nowhere/image:1 --output s3://bucket/run
@@ -64,7 +66,7 @@ answers 4 status "${aws[@]}"
 answers 4 reap "${aws[@]}"
 answers 0 doctor --policy
 answers 1 doctor "${aws[@]}" --image nowhere/image:1 --output s3://bucket/run
-for name in run plan generate verify report fetch publish up down status reap doctor; do
+for name in run plan generate verify report fetch publish ledger backfill up down status reap doctor; do
     tried=${tried/ $name /}
 done
 [[ -z ${tried// /} ]] || { echo "FAILED: never called:$tried" >&2; exit 1; }

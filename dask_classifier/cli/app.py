@@ -16,6 +16,7 @@ from ..engine.processes import start_forkserver
 from ..errors import DaskClassifyError, Interrupted, UsageError
 from . import checks, interrupts
 from .completion import CLUSTER, FILE, FOLDER, NAMED_CLUSTER, OneOf, OptionsOfDefault
+from .hours import backfill, ledger
 from .options import (
     INSTANCE_OPTIONS,
     NOT_CONFIGURABLE,
@@ -78,7 +79,7 @@ def _as_typed(name: str, value: object) -> object:
 @click.group(cls=RunByDefault, **SETTINGS, no_args_is_help=True)
 @click.version_option(__version__)
 def app():
-    """Run a slow pandas function over every row of a large CSV file.
+    """Run a slow pandas function over every row of a large file.
 
     \b
       dask-classify --rows 10k
@@ -87,6 +88,10 @@ def app():
     Without a command, the options are those of `run`. Options can also come from Dask's configuration, as
     `dask-classifier: {workers: 4}` in its YAML files or DASK_CLASSIFIER__WORKERS=4 in the environment.
     """
+
+
+app.add_command(ledger)
+app.add_command(backfill)
 
 
 def workers_option(command):
@@ -163,7 +168,7 @@ def _settle_source(ctx: click.Context, options: dict) -> dict:
     """Let a source on the command line take precedence over a configured one."""
     typed = checks.typed(ctx, ("rows", "input"))
     dropped = {"rows": {"input": ()}, "input": {"rows": None}}[typed[0]] if len(typed) == 1 else {}
-    options = options | dropped
+    options = checks.with_filled_names(options | dropped)
     return options | {"input": options["input"] or None}
 
 
@@ -284,9 +289,7 @@ def fetch(run_url, file, header, overwrite, quiet):
 def publish(run_url, file, header, cluster, workers, overwrite, quiet):
     """Write all rows of a run, in order, to one file in a folder or in S3; the rows do not pass through this computer.
 
-    If the suffix is that of the run's parts, such as .csv.gz, workers join the parts in parallel; within S3, large
-    parts are copied by S3 itself. For another format, one worker converts all parts. The file appears when it is
-    complete.
+    The file appears when it is complete. For another format than that of the parts, one worker converts them all.
     """
     from . import run_commands
 

@@ -1,5 +1,6 @@
 """Checks of the options of a command against each other, before anything else is imported."""
 
+import datetime
 import re
 
 import click
@@ -63,3 +64,21 @@ def _check_reach(ctx: click.Context, cluster: str) -> None:
                 f"The instances of the cluster {cluster} cannot reach the {what} {url}, which is on this computer.",
                 f"Use --{what} s3://bucket/...",
             )
+
+
+def with_filled_names(options: dict) -> dict:
+    """Return options in which {date}, {hour} and other fields of --input and --output are filled with the time --at.
+
+    Raise UsageError for a time that is not understood, or that no name depends on.
+    """
+    options, at = {name: value for name, value in options.items() if name != "at"}, options["at"]
+    if not any("{" in name for name in (*options["input"], options["output"] or "")):
+        if at:
+            raise UsageError("--at has no effect with these names.", "Use {date} and {hour} in --input or --output.")
+        return options
+    from ..runs import hours  # imports fsspec
+
+    now = datetime.datetime.now(datetime.UTC)
+    time = hours.parse_time(at, now) if at else now
+    files = tuple(hours.filled(name, time) for name in options["input"])
+    return options | {"input": files, "output": options["output"] and hours.filled(options["output"], time)}

@@ -28,6 +28,12 @@ def plan_options(command):
             "--output", type=FOLDER, metavar="URL", help="Folder of the run, local or s3://.  [default: runs/RUN-ID]"
         ),
         click.option(
+            "--at",
+            metavar="TIME",
+            help="Time for {date}, {hour}, {year}, {month} and {day} in --input and --output: 2026-11-26T07 (UTC), "
+            "or -1h for an hour ago.  [default: now]",
+        ),
+        click.option(
             "--classifier",
             type=CLASSIFIER,
             metavar="NAME",
@@ -297,7 +303,7 @@ def sample_options(command):
 
 
 # of one command, and never of a configuration: what is confirmed, and when this run must finish
-NOT_CONFIGURABLE = {"yes", "replayed"} | {
+NOT_CONFIGURABLE = {"yes", "replayed", "at"} | {
     option.name
     for add in (target_options, limit_options)
     for option in click.command()(add(lambda **options: None)).params

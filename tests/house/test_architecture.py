@@ -14,8 +14,8 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
     if path.parent != PACKAGE or not path.stem.startswith("__")
 }
-PRINTING = {"cli.app", "cli.checks", "cli.choosing", "cli.cluster_commands", "cli.completion", "cli.options"}
-PRINTING |= {"cli.run_commands", "show.terminal"}
+PRINTING = {"cli.app", "cli.checks", "cli.choosing", "cli.cluster_commands", "cli.completion", "cli.hours"}
+PRINTING |= {"cli.options", "cli.run_commands", "show.terminal"}
 SPEAKING_TO_AWS = {"storage", "ec2.aws", "ec2.teardown", "ec2.launcher", "ec2.prices", "ec2.doctor"}
 
 

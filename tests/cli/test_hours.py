@@ -1,0 +1,161 @@
+"""Runs of every hour: fields in names, the ledger, and what is missing."""
+
+import datetime
+import fcntl
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dask_classifier import storage
+from dask_classifier.errors import UsageError
+from dask_classifier.parts.run_folder import LOCK, RunFolder
+from dask_classifier.runs import hours, lock
+
+AT = datetime.datetime(2026, 11, 26, 7, 30, tzinfo=datetime.UTC)
+
+
+def command(*words, code=0, **environment):
+    call = [sys.executable, "-m", "dask_classifier", *map(str, words)]
+    done = subprocess.run(call, capture_output=True, text=True, env=os.environ | environment)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_fields_of_names(monkeypatch):
+    name = "s3://b/{date}/{hour}/{year}{month}{day}/{other}{"
+    assert hours.filled(name, AT) == "s3://b/2026-11-26/07/20261126/{other}{"
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    late = AT.replace(hour=20)
+    assert hours.filled("{date}T{hour} {date_local}T{hour_local}", late) == "2026-11-26T20 2026-11-27T05"
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-25T05", AT.replace(day=25, hour=5, minute=0)),
+        ("2026-11-25 05:10", AT.replace(day=25, hour=5, minute=10)),
+        ("2026-11-25", AT.replace(day=25, hour=0, minute=0)),
+        ("2026-11-25T05:00+09:00", AT.replace(day=24, hour=20, minute=0)),
+        ("2026-11-25T05:00Z", AT.replace(day=25, hour=5, minute=0)),
+        ("-90m", AT.replace(hour=6, minute=0)),
+    ],
+)
+def test_times(text, expected):
+    assert hours.parse_time(text, AT) == expected
+
+
+@pytest.mark.parametrize("text", ["yesterday", "-soon", "25:00", "2026-13-01"])
+def test_what_is_no_time(text):
+    with pytest.raises(UsageError, match="is not a time"):
+        hours.parse_time(text, AT)
+
+
+def test_hours_and_days():
+    since = AT - datetime.timedelta(hours=3)
+    assert [f"{at:%d %H:%M}" for at in hours.times("{date}/{hour}", since, AT)] == [
+        "26 04:00", "26 05:00", "26 06:00", "26 07:00",
+    ]  # fmt: skip
+    assert [f"{at:%d %H:%M}" for at in hours.times("{date}", AT - datetime.timedelta(days=1), AT)] == [
+        "25 00:00",
+        "26 00:00",
+    ]
+    with pytest.raises(UsageError, match="has no date or hour in it"):
+        hours.times("runs/today", since, AT)
+    with pytest.raises(UsageError, match="more than 10,000 runs"):
+        hours.times("{date}/{hour}", AT - datetime.timedelta(days=5000), AT)
+
+
+RUN = ["--slowness", "1", "--cluster", "inline", "--quiet"]
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def prefix(request, tmp_path):
+    """Six hours: complete, changed since, partial, incomplete, running, missing."""
+    if request.param == "folder":
+        yield from _six_hours(tmp_path, str(tmp_path / "in"), str(tmp_path / "my runs"))
+    else:
+        request.getfixturevalue("s3")
+        base = f"s3://bucket/hours-{time.time_ns()}"
+        yield from _six_hours(tmp_path, f"{base}/in", f"{base}/runs")
+
+
+def _six_hours(tmp_path, inputs, runs):
+    (tmp_path / "c.py").write_text("def f(chunk):\n    return chunk['x']\n")
+    for hour in range(6):
+        storage.write(f"{inputs}/2026-11-26T{hour:02d}.csv", b"id,x\n" + b"1,2\n" * (hour + 1))
+    words = ["--input", f"{inputs}/{{date}}T{{hour}}.csv", "--output", f"{runs}/{{date}}/{{hour}}"]
+    words += ["--classifier", str(tmp_path / "c.py:f"), "--cluster", "inline", "--quiet"]
+    for hour in range(4):
+        command(*words, "--at", f"2026-11-26T{hour:02d}")
+    storage.write(f"{inputs}/2026-11-26T01.csv", b"id,x\n1,2\n1,2\n1,2\n1,2\n")
+    manifest = RunFolder(f"{runs}/2026-11-26/02")
+    manifest.write_json("manifest.json", manifest.read_json("manifest.json") | {"partial": True})
+    storage.delete(f"{runs}/2026-11-26/03/manifest.json")
+    with lock.held(RunFolder(f"{runs}/2026-11-26/04")):
+        yield words, f"{runs}/{{date}}/{{hour}}"
+
+
+SPAN = ["--since", "2026-11-26", "--until", "2026-11-26T06"]
+
+
+def test_the_ledger_says_what_there_is_of_each_hour(prefix):
+    _, name = prefix
+    shown = command("ledger", name, *SPAN).stdout
+    assert shown.splitlines()[0] == "2026-11-26  ##p~>."
+    assert "1 partial, the first 2026-11-26T02:00Z" in shown
+    entries = json.loads(command("ledger", name, *SPAN, "--inputs", "--json").stdout)
+    states = [entry["state"] for entry in entries]
+    assert states == ["complete", "input changed", "partial", "incomplete", "running", "missing"]
+    assert [entry["rows"] for entry in entries[:3]] == [1, 2, 3] and entries[0]["at"] == "2026-11-26T00:00Z"
+
+
+def test_backfill_prints_and_runs_what_is_missing(prefix):
+    words, name = prefix
+    printed = command("backfill", *SPAN, "--", *words).stdout.splitlines()
+    assert [line.split("--at ")[1] for line in printed] == [f"2026-11-26T{hour:02d}:00Z --resume" for hour in (2, 3, 5)]
+    assert shlex.split(printed[0])[:2] == ["dask-classify", "run"]
+    command("backfill", *SPAN, "--yes", "--inputs", "--", *words)
+    assert command("ledger", name, *SPAN, "--inputs").stdout.splitlines()[0] == "2026-11-26  ####>#"
+
+
+def test_backfill_goes_on_after_a_failure_and_has_its_exit_code(prefix):
+    words, _ = prefix
+    place = words.index("--input") + 1
+    words[place] = words[place].replace("{date}T{hour}", "none-{date}T{hour}")
+    command("backfill", *SPAN, "--yes", "--", *words, code=1)
+
+
+def test_looking_does_not_disturb_a_lock(tmp_path):
+    folder = RunFolder(str(tmp_path))
+    assert not lock.is_held(folder)
+    with lock.held(folder):
+        assert lock.is_held(folder)
+    (tmp_path / LOCK).touch()
+    assert not lock.is_held(folder)
+    with (tmp_path / LOCK).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert lock.is_held(folder)
+
+
+def test_wrong_words(tmp_path):
+    assert (
+        "--at has no effect" in command("--rows", 10, "--at", "2026-11-26", "--output", tmp_path / "x", code=2).stderr
+    )
+    assert "has no date or hour in it" in command("ledger", tmp_path, code=2).stderr
+    assert "have no --output" in command("backfill", "--", "--rows", "10", code=2).stderr
+    wrong = command("--rows", 10, "--at", "noon", "--output", f"{tmp_path}/{{hour}}", code=2)
+    assert "'noon' is not a time" in wrong.stderr
+
+
+def test_a_name_from_the_configuration(tmp_path):
+    output = f"{tmp_path}/{{date}}-{{hour}}"
+    command("--rows", 100, *RUN, "--at", "2026-01-02T03", DASK_CLASSIFIER__OUTPUT=output)
+    assert (tmp_path / "2026-01-02-03/manifest.json").exists()
