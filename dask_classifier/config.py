@@ -38,6 +38,8 @@ def s3_settings() -> dict[str, dict[str, object]]:
                     "Write, for example, dask-classifier: {s3: {my-bucket: {anonymous: true}}}. The settings are "
                     f"{', '.join(_KINDS)}.",
                 )
+        if "kms-key" in values and "encryption" not in values:
+            raise UsageError(f"The bucket {bucket} has a kms-key without encryption.", "Add encryption: 'aws:kms'.")
     return settings
 
 

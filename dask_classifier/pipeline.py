@@ -100,15 +100,18 @@ def run(
     plan = replace(_changed(plan, resume, overwrite), prediction=prediction)
     progress = progress or notebook.following()
     earlier = look(plan)
-    if earlier.complete and not _lacks_single_file(plan):
+    if earlier.complete and not lacks_single_file(plan):
         progress.stage("complete already")
         return open_run(plan.output)
+    if earlier.complete:
+        with progress.shown(), held(plan.folder):
+            return _complete_single_file(plan, cluster, progress, worker_timeout)
     with progress.shown(), held(plan.folder) as lock:
         # again: before the lock was acquired, another command may have finished blocks
         return _run(plan, look(plan), cluster, progress, worker_timeout, limits or Limits(), lock)
 
 
-def _lacks_single_file(plan: Plan) -> bool:
+def lacks_single_file(plan: Plan) -> bool:
     """Return whether a complete run has still to write all rows to one file."""
     return plan.single_file and "single_file" not in open_run(plan.output).manifest
 
@@ -212,6 +215,14 @@ def _run(
     _report(result, progress)
     _record_the_end(executor, result, progress)
     return result
+
+
+def _complete_single_file(plan: Plan, cluster, progress: Progress, worker_timeout: str | float | None) -> Result:
+    """Write all rows of a complete run to one file, too."""
+    with connect(cluster, new_run_id(), plan.package, progress, plan.renew_after, worker_timeout) as executor:
+        progress.stage("joining parts")
+        _write_single_file(open_run(plan.output), executor)
+    return open_run(plan.output)
 
 
 def _write_single_file(result: Result, executor: Executor) -> None:

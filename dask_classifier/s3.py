@@ -4,6 +4,7 @@ import contextlib
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+from .config import of_bucket
 from .storage import code_of, explaining, filesystem_of
 
 
@@ -111,6 +112,14 @@ def _prefix(rule: dict) -> str:
 
 LEAST_PIECE_BYTES = 5 * 2**20  # of each piece but the last
 MOST_PIECES = 10_000
+
+
+def are_in_one_store(one: str, other: str) -> bool:
+    """Return whether S3 can copy from one URL to the other: both are in S3, at the same endpoint."""
+    if not (is_s3(one) and is_s3(other)):
+        return False
+    first, second = (of_bucket(_bucket_and_key(url)[0]) for url in (one, other))
+    return first.get("endpoint-url") == second.get("endpoint-url")
 
 
 def begin_upload(url: str) -> str:

@@ -72,13 +72,15 @@ def with_filled_names(options: dict) -> dict:
     Raise UsageError for a time that is not understood, or that no name depends on.
     """
     options, at = {name: value for name, value in options.items() if name != "at"}, options["at"]
-    if not any("{" in name for name in (*options["input"], options["output"] or "")):
-        if at:
-            raise UsageError("--at has no effect with these names.", "Use {date} and {hour} in --input or --output.")
-        return options
-    from ..runs import hours  # imports fsspec
+    names = [*options["input"], options["output"] or ""]
+    if any("{" in name for name in names):
+        from ..runs import hours  # imports fsspec
 
-    now = datetime.datetime.now(datetime.UTC)
-    time = hours.parse_time(at, now) if at else now
-    files = tuple(hours.filled(name, time) for name in options["input"])
-    return options | {"input": files, "output": options["output"] and hours.filled(options["output"], time)}
+        now = datetime.datetime.now(datetime.UTC)
+        time = hours.parse_time(at, now) if at else now
+        if any(map(hours.has_fields, names)):
+            *files, output = (hours.filled(name, time) for name in names)
+            return options | {"input": tuple(files), "output": output or None}
+    if at:
+        raise UsageError("--at has no effect with these names.", "Use {date} and {hour} in --input or --output.")
+    return options

@@ -26,7 +26,7 @@ from ..runs import planning
 from ..runs.earlier import look
 from ..runs.lock import held
 from ..runs.outline import Outline
-from ..runs.result import open_run
+from ..runs.result import Result, open_run
 from ..show import report as reports
 from ..show.figures import figures
 from ..show.terminal import Display, described, next_steps, summary
@@ -64,6 +64,7 @@ def run(
     _announce(plan, chosen.cluster, chosen.workers, display)
     quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # errors that matter are raised by this package
     complete = _is_complete(plan) if chosen.cluster == EC2 else look(plan).complete
+    complete = complete and not pipeline.lacks_single_file(plan)
     if complete:
         cluster_options["cluster"] = INLINE
     with (
@@ -320,10 +321,7 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
 def fetch(run_url: str, file: str, *, header: bool | None, overwrite: bool, quiet: bool) -> None:
     """Run `dask-classify fetch`: write the rows of a run to one file."""
     result = open_run(run_url)
-    if result.partial and not quiet:
-        click.echo(
-            f"Warning: {count_of(result.manifest['rows_missing'], 'row')} missing: the run is partial.", err=True
-        )
+    _warn_if_partial(result, quiet=quiet)
     if file == "-":
         result.write_to(sys.stdout.buffer, header=header)
         return
@@ -333,11 +331,18 @@ def fetch(run_url: str, file: str, *, header: bool | None, overwrite: bool, quie
         click.echo(f"{file}: {result.rows:,} rows, {format_bytes(size)}", err=True)
 
 
+def _warn_if_partial(result: Result, *, quiet: bool) -> None:
+    if result.partial and not quiet:
+        missing = count_of(result.manifest["rows_missing"], "row")
+        click.echo(f"Warning: {missing} missing: the run is partial.", err=True)
+
+
 def publish(
     run_url: str, file: str, *, header: bool | None, cluster: str, workers: int | None, overwrite: bool, quiet: bool
 ) -> None:
     """Run `dask-classify publish`: have workers write the rows of a run to one file."""
     result = open_run(run_url)
+    _warn_if_partial(result, quiet=quiet)
     with silence_logging_cmgr(logging.CRITICAL), _plain_cluster(cluster, workers) as connected:
         size = publishing.publish(result, file, cluster=connected, header=header, overwrite=overwrite)
     if not quiet:

@@ -38,11 +38,15 @@ class StoredPart(NamedTuple):
         """Return its bytes. Raise DamagedRun if they are not those of the receipt."""
         data = storage.read(self.url)
         if len(data) != self.bytes or hashlib.sha256(data).hexdigest() != self.sha256:
-            raise DamagedRun(
-                f"{self.url} does not match its receipt (size or SHA-256).",
-                "Delete that file, then run the same command with --resume.",
-            )
+            raise _mismatch(self.url)
         return data
+
+
+def _mismatch(url: str) -> DamagedRun:
+    return DamagedRun(
+        f"{url} does not match its receipt (size or SHA-256).",
+        "Delete that file, then run the same command with --resume.",
+    )
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,16 @@ class InS3(Assembly):
     least_bytes: int
 
     def write(self, piece: Piece) -> str:
-        """Copy a part within S3, or upload several as one piece; return the ETag."""
-        alone = len(piece.parts) == 1 and not piece.before and s3.is_s3(piece.parts[0].url)
-        if alone and piece.parts[0].bytes >= self.least_bytes:
-            return s3.copy_piece(self.url, self.upload, piece.number, piece.parts[0].url)
+        """Copy a part within S3, or upload several as one piece; return the ETag.
+
+        Of a part that S3 copies, only the size is compared with its receipt.
+        """
+        first = piece.parts[0] if piece.parts else None
+        alone = first and len(piece.parts) == 1 and not piece.before and s3.are_in_one_store(first.url, self.url)
+        if alone and first.bytes >= self.least_bytes:
+            if storage.identity(first.url).size != first.bytes:
+                raise _mismatch(first.url)
+            return s3.copy_piece(self.url, self.upload, piece.number, first.url)
         return s3.upload_piece(self.url, self.upload, piece.number, piece.read())
 
     def finish(self, written: Sequence[str]) -> None:

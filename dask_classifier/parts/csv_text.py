@@ -31,13 +31,15 @@ def as_frames(answers: list[Answer], parsed: Parsed) -> list[pd.DataFrame]:
 
 
 def _with_values(answers: list[Answer], parsed: Parsed) -> pd.DataFrame | None:
-    """Return the rows that have answers with the column of values, or None if the values' types differ."""
+    """Return the rows that have answers with the column of values, or None if types differ or are not plain."""
     parts = [answer.values for answer in answers]
     if not _is_plain_type(parts[0].dtype) or any(part.dtype != parts[0].dtype for part in parts):
         return None
     values = np.concatenate(parts) if isinstance(parts[0], np.ndarray) else pd.concat(map(pd.Series, parts)).array
     complete = parsed.frame is not None and len(parsed.frame) == len(values)
     rows = parsed.frame if complete else pd.concat([answer.chunk for answer in answers])
+    if not all(map(_is_plain_type, (rows.index.dtype, *rows.dtypes))):  # with --dtype and --typed
+        return None
     return rows.assign(**{COLUMN: values})
 
 

@@ -145,6 +145,9 @@ class RunFolder:
         """Delete temporary files left by killed processes."""
         for folder in ("parts", "quarantine", COPIES):
             storage.delete_unfinished(self.path(folder))
+        if storage.is_local(self.url):
+            for path in Path(self.url).glob(f".result.*{storage.TEMPORARY}*"):
+                storage.delete(str(path))
 
 
 def as_json(content: dict[str, Any]) -> bytes:

@@ -173,6 +173,8 @@ class Rows:
 
     text: bytes
     starts: list[int]  # of each row, then the end of the text
+    ends_inside: bool = False  # whether the text ends inside quotes, which would go on in a text behind it
+    separate: bool = False  # whether it must not be parsed as a whole, since a file in it ends inside quotes
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -180,7 +182,8 @@ class Rows:
     @classmethod
     def of(cls, text: bytes, delimiter: str) -> Self:
         """Find the rows of CSV text that begins at a row's start."""
-        return cls(text, [*scan(text, delimiter).starts.tolist(), len(text)])
+        found = scan(text, delimiter)
+        return cls(text, [*found.starts.tolist(), len(text)], found.inside)
 
     @classmethod
     def of_lines(cls, text: bytes) -> Self:
@@ -190,7 +193,8 @@ class Rows:
     def part(self, first: int, stop: int) -> Self:
         """Return the rows from `first` to before `stop`."""
         begin, *_ = starts = self.starts[first : stop + 1]
-        return type(self)(self.text[begin : starts[-1]], [start - begin for start in starts])
+        ends_inside = self.ends_inside and stop == len(self)
+        return type(self)(self.text[begin : starts[-1]], [start - begin for start in starts], ends_inside)
 
     @classmethod
     def joined(cls, several: Sequence[Self]) -> Self:
@@ -202,4 +206,4 @@ class Rows:
             texts.append(rows.text if rows.text.endswith(b"\n") or not len(rows) else rows.text + b"\n")
             starts += [size + start for start in rows.starts[:-1]]
             size += len(texts[-1])
-        return cls(b"".join(texts), [*starts, size])
+        return cls(b"".join(texts), [*starts, size], separate=any(rows.ends_inside for rows in several[:-1]))

@@ -84,6 +84,8 @@ def parse(rows: Rows | pd.DataFrame, layout: Layout) -> Parsed:
     """Parse a block's rows, unless they are a frame already."""
     if isinstance(rows, pd.DataFrame):
         return Parsed(rows, layout, rows, plain=False)
+    if rows.separate:
+        return Parsed(rows, layout, None, plain=False)
     if layout.format == CSV and _is_plain(rows, layout.encoding):
         try:
             return Parsed(rows, layout, _parse_plain(rows.text, layout), plain=not (layout.wanted or layout.types))

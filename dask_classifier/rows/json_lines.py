@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from ..errors import SourceError
 from .borders import Piece, Rows, survey_lines
 from .csv_files import MARK_SPACING, CsvFile
-from .layouts import JSON_LINES, Layout, check_wanted, skip_mark
+from .layouts import HEAD_BYTES, JSON_LINES, Layout, check_wanted, skip_mark
 from .source import InputFile
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class JsonLinesFile(CsvFile):
         lines = Rows.of_lines(head[start:])
         if not lines:
             return replace(self, data_start=start), ()
-        keys = self._keys(lines.part(0, max(1, min(_FIRST_ROWS, len(lines) - 1))))  # the last one may be truncated
+        whole = len(lines) - (len(head) >= HEAD_BYTES)  # the last one may be truncated
+        keys = self._keys(lines.part(0, max(1, min(_FIRST_ROWS, whole))))
         check_wanted(layout, keys, self.url)
         return replace(self, data_start=start), layout.wanted or keys
 
@@ -53,14 +54,15 @@ class JsonLinesFile(CsvFile):
     def _keys(self, lines: Rows) -> tuple[str, ...]:
         """Return the keys of all objects. Raise SourceError if a line has none."""
         keys: dict[str, None] = {}
-        for number, line in enumerate(_lines(lines.text), 1):
+        for number in range(len(lines)):
             try:
-                keys |= dict.fromkeys(_object(line))
+                for line in _lines(lines.part(number, number + 1).text):
+                    keys |= dict.fromkeys(_object(line))
             except ValueError as error:
-                if number == 1:
+                if number == 0:
                     raise SourceError(
                         f"{self.url} is not JSON Lines: row 1 is {error}.",
-                        'Each line must be a JSON object, such as {"id": 1}; pandas writes such files with '
+                        'Each line must be a JSON object in UTF-8, such as {"id": 1}; pandas writes such files with '
                         "df.to_json(file, orient='records', lines=True).",
                     ) from error
         return tuple(keys)
@@ -101,6 +103,8 @@ def _object(line: str) -> dict[str, object]:
         row = json.loads(line, **_TEXT_NUMBERS)
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON: {error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise ValueError("not valid JSON: nested too deeply") from None
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
     return row

@@ -40,6 +40,9 @@ def check_layout(layout: Layout) -> None:
         )
     if len(set(layout.wanted)) < len(layout.wanted):
         raise UsageError("A column is named twice in --columns.", "Name each column once.")
+    if layout.wanted and (useless := set(dict(layout.types)) - set(layout.wanted)):
+        name = repr(min(useless))
+        raise UsageError(f"The column {name} is in --dtype, but not in --columns.", "Name it in both, or in none.")
     try:
         codecs.lookup(layout.encoding)
         "a,\n".encode(layout.encoding)

@@ -65,6 +65,8 @@ class ParquetFile(StoredFile):
 
     def _inspected(self, parquet: "pq.ParquetFile", layout: Layout) -> tuple[Self, tuple]:
         stored = dict(_columns(parquet))
+        if len(stored) < len(parquet.schema_arrow.names):
+            raise SourceError(f"{self.url} has two columns of the same name.", "Rename one of them.")
         check_wanted(layout, tuple(stored), self.url)
         columns = layout.wanted or tuple(stored)
         types = tuple(str(parquet.schema_arrow.field(stored[name]).type) for name in columns) if layout.typed else ()
@@ -131,10 +133,12 @@ class ParquetFile(StoredFile):
             )
         with self._opened() as parquet:
             table = _rows(parquet, span, layout.columns)
-        frame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
-        frame.columns = [_name(str(name)) for name in frame.columns]
         if layout.typed:
+            frame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+            frame.columns = list(layout.columns)
             return frame.set_index(frame.columns[0])
+        frame = table.to_pandas(types_mapper=_type_for_text, ignore_metadata=True)
+        frame.columns = list(layout.columns)
         if (name := nested_column(frame)) is not None:
             raise UsageError(
                 f"The column {name!r} of {self.url} contains lists, bytes or other nested values.",
@@ -143,16 +147,26 @@ class ParquetFile(StoredFile):
         return Rows.of(csv_of(frame, header=False), ",")
 
 
+def _type_for_text(kind: "pa.DataType") -> "pd.ArrowDtype | None":
+    """Return Arrow's type, or None for pandas' own: that of floats, whose NaN is a missing value."""
+    import pandas as pd
+    import pyarrow as pa
+
+    return None if pa.types.is_floating(kind) else pd.ArrowDtype(kind)
+
+
 def _columns(parquet: "pq.ParquetFile") -> list[tuple[str, str]]:
     """Return the columns' names, as given to classifiers and as stored; those of a pandas index come first."""
     stored = list(parquet.schema_arrow.names)
     index = (parquet.schema_arrow.pandas_metadata or {}).get("index_columns", [])
     first = [name for name in index if isinstance(name, str) and name in stored]
-    return [(_name(name), name) for name in [*first, *(name for name in stored if name not in first)]]
+    return [(_name(name, stored), name) for name in [*first, *(name for name in stored if name not in first)]]
 
 
-def _name(stored: str) -> str:
-    return "index" if stored.startswith(_UNNAMED) else stored
+def _name(name: str, stored: list[str]) -> str:
+    """Return the name of a column; of an index without one, "index", as pandas does, if nothing else has that name."""
+    is_single = sum(other.startswith(_UNNAMED) for other in stored) == 1 and "index" not in stored
+    return "index" if name.startswith(_UNNAMED) and is_single else name
 
 
 def _marks(parquet: "pq.ParquetFile", wanted: tuple[str, ...]) -> Marks:

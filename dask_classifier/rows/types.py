@@ -41,14 +41,30 @@ def converted(frame: "pd.DataFrame", layout: Layout) -> "pd.DataFrame":
     if not types or frame.empty:
         return frame
     text = frame[list(types)].to_csv(index=False, header=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    values = pd.read_csv(
-        io.StringIO(text),
-        header=None,
-        names=list(types),
-        dtype={name: str if kind == DATES else kind for name, kind in types.items()},
-        na_values=list(layout.na_values),
-    )
-    for name, kind in types.items():
-        if kind == DATES:
-            values[name] = pd.to_datetime(values[name], format="ISO8601")
+    try:
+        values = pd.read_csv(
+            io.StringIO(text),
+            header=None,
+            names=list(types),
+            dtype={name: str if kind == DATES else kind for name, kind in types.items()},
+            na_values=list(layout.na_values),
+        )
+        for name, kind in types.items():
+            if kind == DATES:
+                values[name] = _dates(values[name])
+    except (TypeError, OverflowError) as error:  # a fraction or a large number where whole ones are wanted
+        raise ValueError(str(error)) from error
     return frame.assign(**{name: values[name].set_axis(frame.index) for name in types})
+
+
+def _dates(text: "pd.Series") -> "pd.Series":
+    """Return dates in microseconds: pandas would choose another unit, or a time zone, by the values that it sees."""
+    import pandas as pd
+
+    dates = pd.to_datetime(text, format="ISO8601")
+    if getattr(dates.dtype, "tz", None) is not None:
+        raise ValueError("a date with a time zone")
+    rounded = dates.dt.as_unit("us")
+    if (dates.notna() & (dates != rounded)).any():
+        raise ValueError("a date with nanoseconds")
+    return rounded

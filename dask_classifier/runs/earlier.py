@@ -91,13 +91,13 @@ def _short(value: object) -> str:
 def _receipts(plan: Plan, cut: Cut, sizes: dict[str, int]) -> tuple[Receipt, ...]:
     """Return the plan's receipts whose parts and quarantine files exist. Blocks without one are classified again."""
     names = [name for block in cut.blocks if (name := receipt_name(block.index)) in sizes]
-    receipts = []
+    receipts, fingerprint = [], cut.fingerprint(plan)
     for text in plan.folder.read_many(names):
         try:
             receipt = Receipt.from_json(text)
         except ValueError:
             continue
-        if receipt.fingerprint == cut.fingerprint(plan) and not missing_files(receipt, plan.part_format, sizes):
+        if receipt.fingerprint == fingerprint and not missing_files(receipt, plan.part_format, sizes):
             receipts.append(receipt)
     return tuple(receipts)
 

@@ -40,21 +40,21 @@ def parse_time(text: str, now: datetime.datetime) -> datetime.datetime:
 
     Raise UsageError for anything else.
     """
-    if text.startswith("-"):
-        return now - datetime.timedelta(seconds=parse_seconds(text[1:]))
     try:
+        if text.startswith("-"):
+            return now - datetime.timedelta(seconds=parse_seconds(text[1:] or "?"))
         time = datetime.datetime.fromisoformat(text)
-    except ValueError as error:
+        return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+    except (ValueError, OverflowError) as error:
         raise UsageError(f"{text!r} is not a time.", "Write 2026-11-26T07, in UTC, or -1h for an hour ago.") from error
-    return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
 
 
 def times(name: str, since: datetime.datetime, until: datetime.datetime) -> list[datetime.datetime]:
-    """Return the hours, or the days if the name has no {hour}, from `since` to before `until`, each at its start.
+    """Return the starts of the hours, or of the days if the name has no {hour}, that are over at `until`.
 
-    Raise UsageError for a name without fields, and for more than MOST times.
+    Raise UsageError for a name without a day in it, and for more than MOST times.
     """
-    if not has_fields(name):
+    if not {field[1] for field in _FIELD.finditer(name)} & {"date", "day", "hour"}:
         raise UsageError(f"{name} has no date or hour in it.", "Write, for example, 's3://bucket/runs/{date}/{hour}'.")
     hourly = any(field[1] == "hour" for field in _FIELD.finditer(name))
     first = since.astimezone(datetime.UTC).replace(minute=0, second=0, microsecond=0)
@@ -69,7 +69,7 @@ def times(name: str, since: datetime.datetime, until: datetime.datetime) -> list
 def _between(
     first: datetime.datetime, until: datetime.datetime, step: datetime.timedelta
 ) -> Iterator[datetime.datetime]:
-    while first < until:
+    while first + step <= until:
         yield first
         first += step
 
@@ -119,10 +119,9 @@ def _has_changed(folder: RunFolder) -> bool:
     for file in folder.read_json(PLAN)["identity"]["source"]:
         if "version" not in file or file["url"] == "DataFrame":
             continue
-        try:
-            now = storage.identity(file["url"])
-        except StorageError:
+        if not storage.exists(file["url"]):
             return True
+        now = storage.identity(file["url"])
         if (now.size, now.version) != (file["size"], file["version"]):
             return True
     return False

@@ -23,7 +23,8 @@ from ..errors import RunInUse, StorageError
 from ..parts.run_folder import LOCK, RunFolder
 
 RENEW_SECONDS, STALE_SECONDS = 20.0, 90.0  # of a lease
-_FREE = b"{}"  # what a lease is that was given back where objects cannot be deleted
+_TRIES, _PROBE_SECONDS = 3, 0.01  # to lock a file, and how long `is_held` may hold it
+_FREE = b"{}"  # a lease that was given back
 _TAKEN = "Its finished blocks are kept. Wait for the other command."
 
 
@@ -52,11 +53,12 @@ def held(folder: RunFolder) -> Iterator[Lock]:
 
     Raise RunInUse if another command has it, StorageError if the store cannot be reached.
     """
-    if lock := dict(_held.get()).get(folder.url):
+    me = f"{os.getpid()} {folder.url}"  # a process that was forked has not got the lock
+    if lock := dict(_held.get()).get(me):
         yield lock
         return
     lock = _acquired(folder)
-    before = _held.set((*_held.get(), (folder.url, lock)))
+    before = _held.set((*_held.get(), (me, lock)))
     try:
         yield lock
     finally:
@@ -131,25 +133,42 @@ class FileLock(NoLock):
         self._file = self._locked()
 
     def _locked(self) -> int | None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            while True:
-                file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if self._is_there(file):
-                        os.ftruncate(file, 0)
-                        os.write(file, json.dumps(_holder()).encode())
-                        return file
-                except BlockingIOError:
-                    text = os.read(file, 1000)
-                    os.close(file)
-                    raise _in_use(self.folder, text, "Wait for it, or choose another --output.") from None
+        for _ in range(_TRIES):
+            try:
+                file = self._opened()
+            except FileNotFoundError:
+                continue  # its holder has just deleted the folder
+            except OSError:
+                return None  # no right to write here: the run itself will say so
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = os.read(file, 1000)
+                os.close(file)
+                time.sleep(_PROBE_SECONDS)  # perhaps it was only looked at
+            except OSError:
+                os.close(file)
+                return None  # a file system without locks
+            else:
+                if self._is_there(file):
+                    self._say_who(file)
+                    return file
                 os.close(file)  # its holder has just deleted it
-        except OSError as error:
-            if isinstance(error, RunInUse):
-                raise
-            return None  # no right to write, or a file system without locks: the run itself will say what is wrong
+                text = b""
+        raise _in_use(self.folder, text, "Wait for it, or choose another --output.")
+
+    def _opened(self) -> int:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        except PermissionError:  # another user's: an flock needs no right to write
+            return os.open(self.path, os.O_RDONLY)
+
+    @staticmethod
+    def _say_who(file: int) -> None:
+        with contextlib.suppress(OSError):  # a full disk, or another user's file: it is locked all the same
+            os.ftruncate(file, 0)
+            os.write(file, json.dumps(_holder()).encode())
 
     def _is_there(self, file: int) -> bool:
         """Return whether the locked file still has its name."""
@@ -244,9 +263,12 @@ class Lease(NoLock):
             raise StorageError(f"{self.folder} was completed by another command in the meantime.", _TAKEN)
 
     def release(self) -> None:
-        """Stop renewing, and free and delete the object, unless another command has it now."""
+        """Stop renewing, and mark the object as free, unless another command has it now.
+
+        It is not deleted: somebody else may have acquired it in the moment before.
+        """
         self._over.set()
         self._thread.join(RENEW_SECONDS)
         with self._guard, contextlib.suppress(StorageError):
-            if self._version and s3.write_if(self.url, _FREE, self._version):
-                storage.delete(self.url)
+            if self._version:
+                s3.write_if(self.url, _FREE, self._version)

@@ -52,7 +52,9 @@ def test_times(text, expected):
     assert hours.parse_time(text, AT) == expected
 
 
-@pytest.mark.parametrize("text", ["yesterday", "-soon", "25:00", "2026-13-01"])
+@pytest.mark.parametrize(
+    "text", ["yesterday", "-soon", "25:00", "2026-13-01", "-", "-99999999h", "0001-01-01T00:00+09:00"]
+)
 def test_what_is_no_time(text):
     with pytest.raises(UsageError, match="is not a time"):
         hours.parse_time(text, AT)
@@ -61,12 +63,12 @@ def test_what_is_no_time(text):
 def test_hours_and_days():
     since = AT - datetime.timedelta(hours=3)
     assert [f"{at:%d %H:%M}" for at in hours.times("{date}/{hour}", since, AT)] == [
-        "26 04:00", "26 05:00", "26 06:00", "26 07:00",
-    ]  # fmt: skip
-    assert [f"{at:%d %H:%M}" for at in hours.times("{date}", AT - datetime.timedelta(days=1), AT)] == [
-        "25 00:00",
-        "26 00:00",
-    ]
+        "26 04:00", "26 05:00", "26 06:00",
+    ], "the hour that has begun is left out"  # fmt: skip
+    days = hours.times("{date}", AT - datetime.timedelta(days=1), AT)
+    assert [f"{at:%d %H:%M}" for at in days] == ["25 00:00"], "and so is the day"
+    with pytest.raises(UsageError, match="has no date or hour in it"):
+        hours.times("{year}", since, AT)
     with pytest.raises(UsageError, match="has no date or hour in it"):
         hours.times("runs/today", since, AT)
     with pytest.raises(UsageError, match="more than 10,000 runs"):
@@ -151,6 +153,8 @@ def test_wrong_words(tmp_path):
     )
     assert "has no date or hour in it" in command("ledger", tmp_path, code=2).stderr
     assert "have no --output" in command("backfill", "--", "--rows", "10", code=2).stderr
+    useless = command("--rows", 10, "--at", "2026-11-26", "--output", f"{tmp_path}/{{hours}}", code=2)
+    assert "--at has no effect" in useless.stderr
     wrong = command("--rows", 10, "--at", "noon", "--output", f"{tmp_path}/{{hour}}", code=2)
     assert "'noon' is not a time" in wrong.stderr
 

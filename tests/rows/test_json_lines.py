@@ -99,3 +99,18 @@ def test_columns_of_csv(tmp_path, run_bytes):
     assert run_bytes(tmp_path / "run") == b"3,1,x\n6,4,x\n"
     with pytest.raises(UsageError, match="named twice"):
         dc.plan(tmp_path / "in.csv", known.lengths, tmp_path / "other", columns="c,c")
+
+
+def test_a_key_that_only_the_last_line_has(tmp_path, run_bytes):
+    (tmp_path / "in.jsonl").write_text('{"a": 1}\n{"a": 2, "b": 3}\n')
+    dc.run(dc.plan(tmp_path / "in.jsonl", lambda c: c, tmp_path / "run"), "inline")
+    assert run_bytes(tmp_path / "run") == b"1,\n2,3\n"
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": "\u00e9"}\n'.encode("latin-1"), '{"a": 1}\n'.encode("utf-16"), b"[" * 100_000 + b"\n"]
+)
+def test_what_cannot_be_read_at_all(tmp_path, text):
+    (tmp_path / "in.jsonl").write_bytes(text)
+    with pytest.raises(SourceError, match="is not JSON Lines: row 1 is"):
+        dc.plan(tmp_path / "in.jsonl", lambda c: c, tmp_path / "run")

@@ -138,3 +138,16 @@ def test_files_whose_text_is_large_do_not_share_a_block():
     marks = [Marks((0, 100), (0, 10)) for _ in range(4)]
     blocks = list(cut(marks, lambda left: 1000, lambda rows, size: rows // 2 if size > 250 else rows))
     assert [[span.file for span in block.spans] for block in blocks] == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("block_rows", [100, 10**6])
+def test_a_quote_that_is_never_closed_does_not_reach_into_the_next_file(tmp_path, run_bytes, block_rows):
+    """Even where the next file's own quotes would make the number of rows right."""
+    (tmp_path / "0.csv").write_text("id,x\n" + "n,v\n" * 3000)
+    (tmp_path / "1.csv").write_text('id,x\n0,w\n1,"abc')
+    (tmp_path / "2.csv").write_text('id,x\n8,y\n2,"l1\nl2\nl3"\n')
+    plan = dc.plan(tmp_path / "*.csv", lambda c: c.assign(L=1), tmp_path / "run", max_bad=1, block_rows=block_rows)
+    result = dc.run(plan, "inline")
+    (bad,) = result.quarantined().to_dict("records")
+    assert (bad["source"].rpartition("/")[2], int(bad["row"]), bad["raw"]) == ("1.csv", 2, '1,"abc')
+    assert run_bytes(tmp_path / "run") == b"n,v,1\n" * 3000 + b'0,w,1\n8,y,1\n2,"l1\nl2\nl3",1\n'

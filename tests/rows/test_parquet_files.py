@@ -49,6 +49,7 @@ def test_as_text(tmp_path, run_bytes, group_rows):
     """What pandas writes to CSV, read as text: the same bytes as from that CSV file."""
     pq.write_table(table(), tmp_path / "in.parquet", row_group_size=group_rows)
     frame = pq.read_table(tmp_path / "in.parquet").to_pandas(types_mapper=pd.ArrowDtype)
+    frame["price"] = frame["price"].astype(float)  # the same text, but with NaN for what is missing
     frame.to_csv(tmp_path / "in.csv", index=False)
     for name in ("in.parquet", "in.csv"):
         dc.run(dc.plan(tmp_path / name, known.lengths, tmp_path / f"{name}.run", block_rows=700), "inline")
@@ -178,10 +179,37 @@ def test_options_of_csv(file):
         with pytest.raises(UsageError, match="has no effect with Parquet"):
             planned(file, **options)
     (file.parent / "in.csv").write_text("id\n1\n")
-    with pytest.raises(UsageError, match="typed has no effect with files that are not Parquet"):
+    with pytest.raises(UsageError, match="typed=True has no effect with files that are not Parquet"):
         dc.plan(file.parent / "in.csv", known.lengths, file.parent / "run", typed=True)
 
 
 def test_a_file_without_rows(file):
     pq.write_table(table(0), file)
     assert dc.run(planned(file), "inline").rows == 0
+
+
+def test_names_of_an_index_without_one(tmp_path, run_bytes):
+    several = pd.MultiIndex.from_tuples([("a", "x"), ("b", "y")])
+    pd.DataFrame({"v": [1, 2]}, index=several).to_parquet(tmp_path / "levels.parquet")
+    pd.DataFrame({"index": [1, 2]}, index=["a", "b"]).to_parquet(tmp_path / "index.parquet")
+    pd.DataFrame({"v": [1, 2]}, index=["a", "b"]).to_parquet(tmp_path / "plain.parquet")
+    expected = {"levels": b"a,x,1\nb,y,2\n", "index": b"a,1\nb,2\n", "plain": b"a,1\nb,2\n"}
+    for name, rows in expected.items():
+        plan = dc.plan(tmp_path / f"{name}.parquet", lambda c: c, tmp_path / name)
+        dc.run(plan, "inline")
+        assert run_bytes(tmp_path / name) == rows
+    assert plan.source.layout.columns == ("index", "v")
+
+
+def test_floats_as_text(tmp_path, run_bytes):
+    """As pandas writes them: short, and a missing value or NaN is empty."""
+    columns = {"id": ["a", "b", "c"], "x": pa.array([0.1, None, float("nan")], pa.float32()), "y": [0.1, 1e300, None]}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    dc.run(dc.plan(tmp_path / "in.parquet", lambda c: c, tmp_path / "run"), "inline")
+    assert run_bytes(tmp_path / "run") == b"a,0.1,0.1\nb,,1e+300\nc,,\n"
+
+
+def test_two_columns_of_one_name(file):
+    pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), file)
+    with pytest.raises(SourceError, match="has two columns of the same name"):
+        planned(file)

@@ -99,3 +99,37 @@ def test_what_is_not_understood(tmp_path):
         dc.plan(tmp_path / "in.csv", lambda c: c, tmp_path / "run", dtype="y=int64")
     with pytest.raises(UsageError, match="na_values= has no effect with columns of text"):
         dc.plan(tmp_path / "in.csv", lambda c: c, tmp_path / "run", na_values="-")
+
+
+def test_dates_have_the_same_type_in_every_chunk(tmp_path, run_bytes):
+    """Whatever the rows: dates without and with a time, none at all; with a zone or nanoseconds, they are bad rows."""
+    lines = ["2026-01-02"] * 100 + [""] * 100 + ["2026-01-02T03:04:05.000001"] * 100
+    lines += ["2026-01-02T03:04+01:00", "2026-01-02T03:04Z", "2026-01-02T03:04:05.000000001"]
+    (tmp_path / "in.csv").write_text("id,d\n" + "".join(f"{row},{line}\n" for row, line in enumerate(lines)))
+    outputs = []
+    for block_rows in (100, 10**6):
+        name = f"run-{block_rows}"
+        options = {"dtype": "d=datetime64", "max_bad": 3, "block_rows": block_rows}
+        result = dc.run(
+            dc.plan(tmp_path / "in.csv", lambda c: [str(c["d"].dtype)] * len(c), tmp_path / name, **options), "inline"
+        )
+        assert list(result.quarantined()["row"].astype(int)) == [301, 302, 303]
+        assert set(result.to_pandas()["CLASSIFICATION"]) == {"datetime64[us]"}
+        outputs.append(run_bytes(tmp_path / name))
+    assert outputs[0] == outputs[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("Int64", "4.5"), ("Int8", "300"), ("UInt8", "-1"), ("int64", "1" * 23), ("boolean", "maybe"), ("bool", "")],
+)
+def test_a_value_that_pandas_refuses_in_another_way_is_a_bad_row(tmp_path, kind, value):
+    (tmp_path / "in.csv").write_text("id,x\n" + f"1,{1 if kind != 'bool' else True}\n" * 150 + f"2,{value}\n")
+    plan = dc.plan(tmp_path / "in.csv", lambda c: c["x"], tmp_path / "run", max_bad=1, dtype={"x": kind})
+    assert list(dc.run(plan, "inline").quarantined()["row"].astype(int)) == [151]
+
+
+def test_a_type_of_a_column_that_is_not_chosen(tmp_path):
+    (tmp_path / "in.csv").write_text("id,x,y\n1,2,3\n")
+    with pytest.raises(UsageError, match="The column 'y' is in dtype="):
+        dc.plan(tmp_path / "in.csv", lambda c: c, tmp_path / "run", columns="id,x", dtype="y=int64")

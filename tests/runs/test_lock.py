@@ -36,10 +36,11 @@ def test_a_second_command_is_refused_with_who_has_it_since_when(folder):
         code += f"with lock.held(RunFolder({folder.url!r})): pass"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert rf"is in use by process {os.getpid()} on " in done.stderr and " since 20" in done.stderr
-    assert not storage.exists(folder.path(LOCK))
+    assert not lock.is_held(folder)
     with lock.held(folder), lock.held(folder):  # the command, and the run in it
-        assert storage.exists(folder.path(LOCK))
-    assert not storage.exists(folder.path(LOCK))
+        assert lock.is_held(folder)
+    assert not lock.is_held(folder)
+    assert not storage.exists(folder.path(LOCK)) or storage.read(folder.path(LOCK)) == b"{}"
 
 
 def test_the_command_ends_with_exit_code_2_before_anything_is_started(folder):
@@ -50,7 +51,7 @@ def test_the_command_ends_with_exit_code_2_before_anything_is_started(folder):
     assert done.returncode == 2 and f"is in use by process {os.getpid()}" in done.stderr
     assert "classifier processes" not in done.stderr
     assert subprocess.run(call, capture_output=True, check=False).returncode == 0
-    assert not storage.exists(folder.path(LOCK))
+    assert not lock.is_held(folder)
 
 
 def _compete(url, log, start, seconds, die):
@@ -78,7 +79,7 @@ def _pairs(folder, tmp_path, count, die_sometimes):
         start = time.time() + 0.02
         offsets = (0, generator.random() * 0.03)
         die = die_sometimes and number % 3 == 0
-        of = [(folder.url, log, start + offset, generator.random() * 0.02, die) for offset in offsets]
+        of = [(folder.url, log, start + offset, generator.uniform(0.04, 0.08), die) for offset in offsets]
         pair = [CONTEXT.Process(target=_compete, args=args) for args in of]
         for process in pair:
             process.start()
@@ -193,12 +194,35 @@ def test_answers_that_are_lost(bucket, monkeypatch):
     storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
-def test_without_the_right_to_delete_the_lease_is_free_all_the_same(bucket, monkeypatch):
-    def refuse(url):
-        raise StorageError(f"Cannot delete {url}: Access Denied.")
-
-    monkeypatch.setattr(storage, "delete", refuse)
-    for _ in range(2):
-        with lock.held(bucket):
-            pass
+def test_a_lease_that_is_given_back_is_not_taken_from_the_next_command(bucket):
+    """It is marked as free, and not deleted: in between, another command may have acquired it."""
+    with lock.held(bucket):
+        pass
     assert storage.read(bucket.path(LOCK)) == b"{}"
+    with lock.held(bucket) as mine:
+        mine.check()
+        mine._renew()
+        mine.check()
+
+
+def test_another_user_is_refused_too(tmp_path):
+    """Who may not write to the lock, but may to the folder."""
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents:
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    with lock.held(RunFolder(str(tmp_path))):
+        process = CONTEXT.Process(target=_as_nobody, args=(str(tmp_path),))
+        process.start()
+        process.join(60)
+    assert process.exitcode == 17
+
+
+def _as_nobody(url):
+    if os.getuid() == 0:
+        os.setuid(65534)
+    try:
+        with lock.held(RunFolder(url)):
+            os._exit(1)
+    except RunInUse:
+        os._exit(17)
