@@ -347,6 +347,7 @@ def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2):
 
 @pytest.mark.virtual
 def test_a_lost_scheduler_then_resume_on_a_new_cluster(ec2):
+    """Exit code 4 and nothing left; the finished blocks are kept, and the bytes are those of a local run."""
     ec2.job = "boss"
     process = ec2.start(*job("boss", 1, "8k"))
     wait_for(lambda: blocks_are_done(ec2), 300)
