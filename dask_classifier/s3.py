@@ -43,6 +43,18 @@ def write_if(url: str, data: bytes, version: str | None) -> str | None:
             raise
 
 
+def delete_if(url: str, version: str) -> None:
+    """Delete an object in S3 if it has this ETag. Stores that do not know the condition delete it in any case."""
+    filesystem, path = filesystem_of(url)
+    bucket, key, _ = filesystem.split_path(path)
+    with explaining("delete", url):
+        try:
+            filesystem.call_s3("delete_object", Bucket=bucket, Key=key, IfMatch=f'"{version}"')
+        except OSError as error:
+            if code_of(error) not in {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "404"}:
+                raise
+
+
 def version_and_age(url: str) -> tuple[str, float] | None:
     """Return the ETag of an object in S3, and its age in seconds by the clock of S3; None if there is none."""
     filesystem, path = filesystem_of(url)

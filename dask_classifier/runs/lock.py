@@ -263,12 +263,18 @@ class Lease(NoLock):
             raise StorageError(f"{self.folder} was completed by another command in the meantime.", _TAKEN)
 
     def release(self) -> None:
-        """Stop renewing, and mark the object as free, unless another command has it now.
+        """Stop renewing, and delete the object, unless another command has it now.
 
-        It is not deleted: somebody else may have acquired it in the moment before.
+        Without the right to delete, it is marked as free.
         """
         self._over.set()
         self._thread.join(RENEW_SECONDS)
         with self._guard, contextlib.suppress(StorageError):
             if self._version:
-                s3.write_if(self.url, _FREE, self._version)
+                self._free(self._version)
+
+    def _free(self, version: str) -> None:
+        try:
+            s3.delete_if(self.url, version)
+        except StorageError:
+            s3.write_if(self.url, _FREE, version)

@@ -160,7 +160,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2_and_writes_nothing(command,
     [
         ([*DEMO, "--input", "none.csv"], "it does not exist"),
         ([*DEMO, "--input", "none-*.csv"], "No file matches"),
-        ([*DEMO, "--input", "."], "it is not a file"),
+        ([*DEMO, "--input", "/dev/null"], "it is not a file"),
         (
             [*DEMO, "--input", "in.csv", "--encoding", "utf-16"],
             "is not in the encoding utf-16: UTF-16 stream does not start",

@@ -231,7 +231,18 @@ def test_python_knows_the_options_of_the_command():
     from dask_classifier.cli.app import app
 
     names = {name for option in app.commands["run"].params for name in (*option.opts, *option.secondary_opts)}
-    only_here = {"--help", "-h", "--json", "--quiet", "-q", "--traceback", "--profile", "--dashboard-address", "--yes"}
+    only_here = {
+        "--help",
+        "-h",
+        "--json",
+        "--quiet",
+        "-q",
+        "--traceback",
+        "--profile",
+        "--dashboard-address",
+        "--yes",
+        "--at",
+    }
     for name in names - only_here:
         if name != "--header-row":
             assert in_python(f"Use {name}.") != f"Use {name}.", name

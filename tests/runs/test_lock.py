@@ -14,7 +14,8 @@ import pytest
 from faulty_s3 import Fault, faulty_s3
 
 import dask_classifier as dc
-from dask_classifier import s3, storage
+from dask_classifier import s3 as in_s3
+from dask_classifier import storage
 from dask_classifier.errors import RunInUse, StorageError
 from dask_classifier.parts.run_folder import LOCK, RunFolder
 from dask_classifier.runs import lock
@@ -40,7 +41,7 @@ def test_a_second_command_is_refused_with_who_has_it_since_when(folder):
     with lock.held(folder), lock.held(folder):  # the command, and the run in it
         assert lock.is_held(folder)
     assert not lock.is_held(folder)
-    assert not storage.exists(folder.path(LOCK)) or storage.read(folder.path(LOCK)) == b"{}"
+    assert not storage.exists(folder.path(LOCK))
 
 
 def test_the_command_ends_with_exit_code_2_before_anything_is_started(folder):
@@ -142,8 +143,8 @@ def _hold_for_ever(url):
 
 def taken_over(bucket):
     """What another command does with a stale lease."""
-    version, _ = s3.version_and_age(bucket.path(LOCK))
-    assert s3.write_if(bucket.path(LOCK), b'{"token": "other"}', version)
+    version, _ = in_s3.version_and_age(bucket.path(LOCK))
+    assert in_s3.write_if(bucket.path(LOCK), b'{"token": "other"}', version)
 
 
 def test_a_command_that_has_slept_too_long_stops_and_leaves_the_other_ones_lease(bucket):
@@ -194,15 +195,26 @@ def test_answers_that_are_lost(bucket, monkeypatch):
     storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
-def test_a_lease_that_is_given_back_is_not_taken_from_the_next_command(bucket):
-    """It is marked as free, and not deleted: in between, another command may have acquired it."""
-    with lock.held(bucket):
-        pass
+def test_without_the_right_to_delete_the_lease_is_free_all_the_same(bucket, monkeypatch):
+    def refuse(url, version):
+        raise StorageError(f"Cannot delete {url}: Access Denied.")
+
+    monkeypatch.setattr(in_s3, "delete_if", refuse)
+    for _ in range(2):
+        with lock.held(bucket):
+            pass
     assert storage.read(bucket.path(LOCK)) == b"{}"
-    with lock.held(bucket) as mine:
-        mine.check()
-        mine._renew()
-        mine.check()
+
+
+def test_what_the_next_command_has_acquired_is_not_deleted(bucket, s3):
+    """The request names the version that is to be deleted: S3 compares, moto does not."""
+    with faulty_s3(os.environ["AWS_ENDPOINT_URL"]) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", server.url)
+        storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
+        with lock.held(bucket):
+            tag = s3.head_object(Bucket="bucket", Key=bucket.path(LOCK)[12:])["ETag"]
+        assert server.headers_of(f"DELETE /bucket/{bucket.path(LOCK)[12:]}")["if-match"] == tag
+    storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def test_another_user_is_refused_too(tmp_path):
