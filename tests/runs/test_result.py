@@ -183,16 +183,15 @@ def test_the_header_of_columns_in_levels_is_one_line(cluster, tmp_path):
     assert result.first_lines(1).splitlines()[0] == "ID,\"('a', 1)\",\"('a', 2)\",\"('b', 1)\",\"('b', 2)\""
 
 
-def test_more_files_than_parts_can_be_numbered(cluster, tmp_path, monkeypatch):
+def test_more_blocks_than_parts_can_be_numbered(cluster, tmp_path, monkeypatch):
     from dask_classifier.engine import prepare
     from dask_classifier.runs import sizing
 
     for module in (prepare, sizing):
         monkeypatch.setattr(module, "MOST_BLOCKS", 9)
-    for number in range(10):
-        (tmp_path / f"{number}.csv").write_text(f"id,a\n{number},x\n")
-    made = dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run", classifier="blackbox")
-    with pytest.raises(UsageError, match="10 rows in 10 files make more than the 9 parts"):
+    (tmp_path / "in.csv").write_text("id,a\n" + "1,x\n" * 1000)
+    made = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox", block_rows=100)
+    with pytest.raises(UsageError, match="1,000 rows in 1 file make more than the 9 parts"):
         dc.run(made, cluster)
     assert not (tmp_path / "run").exists()
 
@@ -202,7 +201,7 @@ def test_many_files_are_joined_in_linear_time():
     from dask_classifier.rows.borders import survey
     from dask_classifier.rows.csv_files import CsvFile
     from dask_classifier.rows.layouts import Layout
-    from dask_classifier.rows.source import Source
+    from dask_classifier.rows.source import Source, Surveyed
 
     class Counted(list):
         taken = 0
@@ -213,8 +212,8 @@ def test_many_files_are_joined_in_linear_time():
                 yield item
 
     files = tuple(CsvFile(f"{n}.csv", 4, "1", f"{n}.csv", 0, 4) for n in range(50))
-    surveyed = Counted((n, survey(b"1,x\n", 0, ",", 10)) for n in range(50))
-    assert len(Source(Layout(columns=("id", "a")), files).marks(surveyed)) == 50
+    surveyed = Counted((n, Surveyed(survey(b"1,x\n", 0, ",", 10))) for n in range(50))
+    assert len(Source(Layout(columns=("id", "a")), files).surveyed(surveyed)[1]) == 50
     assert Counted.taken == 50
 
 
