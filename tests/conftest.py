@@ -96,6 +96,19 @@ def s3():
     server.stop()
 
 
+@pytest.fixture
+def faulty(s3, monkeypatch):
+    """A server in front of moto's that fails as told, and knows what it was asked; see faulty_s3.py."""
+    from faulty_s3 import faulty_s3
+    from s3fs import S3FileSystem
+
+    with faulty_s3(os.environ["AWS_ENDPOINT_URL"]) as front:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
+        S3FileSystem.clear_instance_cache()
+        yield front
+    S3FileSystem.clear_instance_cache()
+
+
 @pytest.fixture(scope="session")
 def region(tmp_path_factory):
     """A region of AWS in rehearsal; see rehearsal/README.md. `make rehearse-vm` wants virtual machines in it."""

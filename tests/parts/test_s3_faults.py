@@ -3,19 +3,9 @@
 import os
 
 import pytest
-from faulty_s3 import Fault, faulty_s3
+from faulty_s3 import Fault
 
 from dask_classifier import storage
-
-
-@pytest.fixture
-def faulty(s3, monkeypatch):
-    with faulty_s3(os.environ["AWS_ENDPOINT_URL"]) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
-        yield server
-    storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
-
 
 DATA = os.urandom(300_000)
 

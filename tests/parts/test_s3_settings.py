@@ -16,20 +16,11 @@ from dask_classifier import storage
 from dask_classifier.errors import UsageError
 
 
-@pytest.fixture
-def server(s3, monkeypatch):
-    with faulty_s3(os.environ["AWS_ENDPOINT_URL"]) as front:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
-        storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
-        yield front
-    storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
-
-
 def configured(**buckets):
     return dask.config.set({"dask-classifier.s3": buckets})
 
 
-def test_every_object_of_a_run_is_encrypted_with_the_key(server, s3, cluster):
+def test_every_object_of_a_run_is_encrypted_with_the_key(faulty, s3, cluster):
     """Also those that workers write."""
     url = f"s3://bucket/encrypted-{time.time_ns()}"
     with configured(**{"*": {"encryption": "aws:kms", "kms-key": "alias/mine"}}):
@@ -42,22 +33,22 @@ def test_every_object_of_a_run_is_encrypted_with_the_key(server, s3, cluster):
         assert (head["ServerSideEncryption"], head["SSEKMSKeyId"][-10:]) == ("aws:kms", "alias/mine"), key
 
 
-def test_requester_pays(server):
+def test_requester_pays(faulty):
     with configured(bucket={"requester-pays": True}):
         storage.write("s3://bucket/pays.csv", b"id,x\n1,2\n")
         assert storage.read("s3://bucket/pays.csv") == b"id,x\n1,2\n"
-    assert server.headers_of("GET /bucket/pays.csv")["x-amz-request-payer"] == "requester"
+    assert faulty.headers_of("GET /bucket/pays.csv")["x-amz-request-payer"] == "requester"
 
 
-def test_a_public_bucket_is_read_without_credentials_beside_ones_own(server, s3, cluster):
+def test_a_public_bucket_is_read_without_credentials_beside_ones_own(faulty, s3, cluster):
     s3.create_bucket(Bucket="public")
     s3.put_object(Bucket="public", Key="in.csv", Body=b"id,x\n" + b"1,2\n" * 500, ACL="public-read")
     with configured(public={"anonymous": True}):
         plan = dc.plan("s3://public/in.csv", lambda chunk: chunk["x"], f"s3://bucket/public-{time.time_ns()}")
         assert dc.run(plan, cluster).rows == 500
-    asked = [headers for request, headers in server.headers if request.startswith("GET /public/in.csv")]
+    asked = [headers for request, headers in faulty.headers if request.startswith("GET /public/in.csv")]
     assert asked and not any("authorization" in headers for headers in asked)
-    assert "authorization" in server.headers_of("PUT /bucket/public-")
+    assert "authorization" in faulty.headers_of("PUT /bucket/public-")
 
 
 def test_another_endpoint_for_one_bucket(s3, tmp_path, monkeypatch):
