@@ -44,7 +44,7 @@ def ledger(name, since, until, inputs, as_json):
     """Show, for every hour or day, whether its run is complete.
 
     NAME is the --output of the runs, with {date}, {hour}, {year}, {month} or {day} in it, quoted:
-    's3://bucket/runs/{date}/{hour}'. Only manifests are read.
+    's3://bucket/runs/{date}/{hour}'. Only manifests are read; with --inputs, plan.json and the files' versions, too.
     """
     entries = _entries(name, since, until, inputs=inputs)
     if as_json:
