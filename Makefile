@@ -11,7 +11,7 @@ IMAGE ?= dask-classify
 PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .PHONY: help run test test-all lint test-image test-signals test-wheel test-lowest tools docs notebooks pictures image push bench bench-quick \
-	rehearse-vm rehearse-vm-short bench-guard bench-calibration bench-scale bench-processes bench-memory constraints clean
+	rehearse-vm rehearse-vm-short bench-guard bench-inputs bench-calibration bench-scale bench-processes bench-memory constraints clean
 
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
@@ -36,6 +36,7 @@ help:
 	@echo "make bench-scale       runs on 112, 256 and 1,000 simulated processes (35 minutes)"
 	@echo "make bench-processes   classifier processes compared with one Dask worker per core"
 	@echo "make bench-memory      peak memory for 30M rows with a trivial classifier (15 minutes)"
+	@echo "make bench-inputs      a .csv.gz of 2 GB and the same rows as Parquet, from a folder and a bucket (half an hour)"
 	@echo "make constraints       update constraints.txt to the newest versions"
 	@echo "make clean             delete .venv, build, dist and caches"
 
@@ -120,6 +121,9 @@ bench-processes: $(ENV)/installed
 
 bench-calibration: $(ENV)/installed
 	$(BIN)/python benchmarks/calibration.py --write
+
+bench-inputs: $(ENV)/installed
+	$(BIN)/python benchmarks/inputs.py
 
 bench-memory: $(ENV)/installed
 	$(BIN)/python benchmarks/memory.py

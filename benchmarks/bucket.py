@@ -3,11 +3,14 @@
 moto answers about 200 requests per second, S3 thousands. Only what s3fs needs is implemented: put, get, head and list.
 Nothing is validated; tests use moto.
 
-    python benchmarks/bucket.py     prints its address
+    python benchmarks/bucket.py [FOLDER]     prints its address; s3://bucket/NAME is the file NAME of the folder
 """
 
 import asyncio
 import hashlib
+import mmap
+import sys
+from pathlib import Path
 from xml.sax.saxutils import escape
 
 from aiohttp import web
@@ -19,7 +22,7 @@ class Bucket:
     """Objects by path: /bucket/key."""
 
     def __init__(self):
-        self.objects = {}
+        self.objects, self.tags = {}, {}
 
     async def handle(self, request):
         path = request.path
@@ -27,17 +30,24 @@ class Bucket:
             return self.list(path.strip("/"), request.query)
         if request.method == "PUT":
             self.objects[path] = await request.read()
+            self.tags.pop(path, None)
             return web.Response(headers=self.headers(path))
         if path not in self.objects:
             return web.Response(status=404)
+        if request.method == "DELETE":
+            del self.objects[path]
+            return web.Response(status=204)
         if request.method == "HEAD":
             return web.Response(headers=self.headers(path) | {"Content-Length": str(len(self.objects[path]))})
         span = request.http_range
-        return web.Response(body=self.objects[path][span], headers=self.headers(path), status=206 if span.stop else 200)
+        return web.Response(
+            body=bytes(self.objects[path][span]), headers=self.headers(path), status=206 if span.stop else 200
+        )
 
     def headers(self, path):
-        tag = hashlib.md5(self.objects[path], usedforsecurity=False).hexdigest()
-        return {"ETag": f'"{tag}"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+        if path not in self.tags:
+            self.tags[path] = hashlib.md5(self.objects[path], usedforsecurity=False).hexdigest()
+        return {"ETag": f'"{self.tags[path]}"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
 
     def list(self, bucket, query):
         """Return a page of the keys that start with a prefix."""
@@ -58,7 +68,11 @@ class Bucket:
 
 async def serve():
     application = web.Application(client_max_size=2**30)
-    application.router.add_route("*", "/{path:.*}", Bucket().handle)
+    bucket = Bucket()
+    for file in Path(sys.argv[1]).iterdir() if len(sys.argv) > 1 else ():
+        with file.open("rb") as content:
+            bucket.objects[f"/bucket/{file.name}"] = mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ)
+    application.router.add_route("*", "/{path:.*}", bucket.handle)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

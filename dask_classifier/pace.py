@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .engine.executors import Executor
 from .parts.receipts import Receipt
@@ -27,7 +27,7 @@ class Pace:
         self.has_grown = False
         self._size = (0.0, 1)  # when it was asked for, processes
 
-    def in_time(self, blocks: list[Block]) -> Iterator[Block]:
+    def in_time(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Yield blocks until a limit leaves no time for another."""
         for block in blocks:
             if self.watch.ends() and not self._has_time_for(block):

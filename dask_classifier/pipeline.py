@@ -1,7 +1,7 @@
 """`run(plan, cluster)`: map blocks over the cluster, collect receipts, write the manifest."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,31 +9,25 @@ from typing import Any
 from distributed import Client
 from distributed.deploy.cluster import Cluster
 
-from . import storage
-from .classifier.job import CLASSIFY_BLOCK
 from .engine.connect import connect
 from .engine.executors import Executor
-from .engine.prepare import prepare, restore_copies
+from .engine.growing import GrowingCut
+from .engine.prepare import prepare
 from .engine.single_file import write_single_file
-from .errors import BlocksFailed, DaskClassifyError, LimitReached, ProcessDied, StorageError, TooManyBadRows, UsageError
-from .pace import Pace
+from .errors import DaskClassifyError, LimitReached, UsageError
+from .mapping import classify_blocks
 from .parts.receipts import Receipt
 from .parts.run_folder import REPORT, single_file_name
-from .rows.blocks import Block
-from .rows.source import Source
 from .runs.earlier import Earlier, look
 from .runs.limits import Limits, Watch
 from .runs.lock import Lock, held
 from .runs.manifest import add_to_manifest, save_manifest
-from .runs.plan_file import Cut
 from .runs.planning import Input, Plan, new_run_id
 from .runs.planning import plan as make_plan
 from .runs.progress import CLASSIFYING, Beginning, Progress
 from .runs.result import Result, open_run
 from .runs.stages import Stages
 from .show import notebook, report
-
-_LETHAL = 3  # the run stops if its first blocks, this many, all kill their processes
 
 
 def run(
@@ -99,16 +93,17 @@ def run(
     """
     plan = replace(_changed(plan, resume, overwrite), prediction=prediction)
     progress = progress or notebook.following()
-    earlier = look(plan)
-    if earlier.complete and not lacks_single_file(plan):
+    if look(plan).complete and not lacks_single_file(plan):
         progress.stage("complete already")
         return open_run(plan.output)
-    if earlier.complete:
-        with progress.shown(), held(plan.folder):
-            return _complete_single_file(plan, cluster, progress, worker_timeout)
     with progress.shown(), held(plan.folder) as lock:
-        # again: before the lock was acquired, another command may have finished blocks
-        return _run(plan, look(plan), cluster, progress, worker_timeout, limits or Limits(), lock)
+        # again: before the lock was acquired, another command may have finished blocks, or the run
+        earlier = look(plan)
+        if not earlier.complete:
+            return _run(plan, earlier, cluster, progress, worker_timeout, limits or Limits(), lock)
+        if lacks_single_file(plan):
+            return _complete_single_file(plan, cluster, progress, worker_timeout)
+        return open_run(plan.output)
 
 
 def lacks_single_file(plan: Plan) -> bool:
@@ -185,32 +180,26 @@ def _run(
     stages.enter("connecting")
     with connect(cluster, new_run_id(), plan.package, progress, plan.renew_after, worker_timeout) as executor:
         with _followed(plan, executor, stages):
-            cut = earlier.cut or prepare(plan, executor, stages)
-            if earlier.cut:
-                restore_copies(plan, earlier, executor, stages)
-            progress.aim(limits.finish_by)
-            progress.begin(cut.rows, len(cut.blocks), earlier.receipts)
-            beginning = Beginning.of(cut.rows, len(cut.blocks), earlier.receipts)
-            executor.tell(beginning=beginning, finish_by=limits.finish_by)
+            growing = prepare(plan, earlier, executor, stages)
+            _begin(growing, earlier, executor, progress, limits)
             stages.enter(CLASSIFYING)
             watch = Watch(limits, stages.entered[0][1], executor.instances.cost)
-            try:
-                receipts = _classify(plan, cut, earlier.receipts, executor, progress, watch, lock)
-            except StorageError:
-                with suppress(StorageError):
-                    cut.restore(plan)
-                raise
-            if partial := watch.stopped_by and len(receipts) < len(cut.blocks):
+            with closing(growing):
+                receipts = classify_blocks(growing, earlier.receipts, executor, progress, watch, lock)
+            partial = watch.stopped_by and not growing.is_done_by(receipts)
+            if partial:
+                _stop_unless_partial(growing, receipts, watch)
+                growing.finish()
                 executor.close()  # so that no block is finished any more
-                _stop_unless_partial(plan, cut, receipts, watch)
+            growing.check()
             stages.enter("publishing")
+            cut = growing.cut
             resumed = [receipt.index for receipt in earlier.receipts]
             save_manifest(plan, cut, receipts, stages=stages.spent, resumed=resumed, partial=bool(partial), lock=lock)
             if plan.single_file and not partial:
                 stages.enter("joining parts")
                 _write_single_file(open_run(plan.output), executor)
-    for _, file in cut.source.copies:
-        storage.delete(file.data_url)
+    growing.clean_up()
     result = open_run(plan.output)
     _report(result, progress)
     _record_the_end(executor, result, progress)
@@ -231,14 +220,28 @@ def _write_single_file(result: Result, executor: Executor) -> None:
     add_to_manifest(result.folder, single_file={"name": name, "bytes": size})
 
 
-def _stop_unless_partial(plan: Plan, cut: Cut, receipts: tuple[Receipt, ...], watch: Watch) -> None:
+def _begin(growing: GrowingCut, earlier: Earlier, executor: Executor, progress: Progress, limits: Limits) -> None:
+    """Tell displays how large the run is, as far as that is known."""
+    size = growing.rows, growing.blocks
+    progress.aim(limits.finish_by)
+    progress.resize(*size, not growing.cut.complete)
+    progress.begin(*size, earlier.receipts)
+    executor.tell(
+        beginning=Beginning.of(*size, earlier.receipts),
+        size=(*size, not growing.cut.complete),
+        finish_by=limits.finish_by,
+    )
+
+
+def _stop_unless_partial(growing: GrowingCut, receipts: tuple[Receipt, ...], watch: Watch) -> None:
     """Raise LimitReached, unless what is there at this time is to be published."""
     if watch.publishes:
         return
     spent = f", after about ${watch.dollars:.2f}" if watch.dollars else ""
+    about = "" if growing.cut.complete else "about "
     raise LimitReached(
-        f"Stopped by {watch.stopped_by}{spent}: {len(receipts):,} of {len(cut.blocks):,} blocks are finished.",
-        f"Continue with the same command, --output {plan.output} --resume, and another limit.",
+        f"Stopped by {watch.stopped_by}{spent}: {len(receipts):,} of {about}{growing.blocks:,} blocks are finished.",
+        f"Continue with the same command, --output {growing.plan.output} --resume, and another limit.",
     )
 
 
@@ -285,81 +288,3 @@ def _record_the_end(executor: Executor, result: Result, progress: Progress) -> N
         _report(open_run(result.output), progress)
 
     executor.instances.when_gone(record)
-
-
-# --- the blocks ------------------------------------------------------------------------------------
-
-
-def _classify(
-    plan: Plan,
-    cut: Cut,
-    done: tuple[Receipt, ...],
-    executor: Executor,
-    progress: Progress,
-    watch: Watch,
-    lock: Lock,
-) -> tuple[Receipt, ...]:
-    """Classify the missing blocks and return the receipts of all blocks, in order; of fewer, if a limit is reached.
-
-    Stop at the first failure, except for blocks that kill their processes: these are named once all others are done,
-    unless the first few blocks all do so.
-    """
-    job = plan.job(plan.max_bad.of(cut.rows), cut.fingerprint(plan))
-    receipts, lethal = {receipt.index: receipt for receipt in done}, {}
-    bad_rows = _Budget(job.max_bad_rows, done)
-    pace = Pace(cut, executor, progress, watch)
-    arguments = ((job, cut.source.read_by(block), block) for block in pace.in_time(cut.missing(done)))
-    with closing(executor.each(CLASSIFY_BLOCK, arguments, plan.block_timeout, watch.is_over)) as outcomes:
-        for outcome in outcomes:
-            lock.check()
-            if isinstance(outcome.error, ProcessDied):
-                lethal[outcome.number] = outcome.error
-                if len(lethal) >= _LETHAL and len(receipts) == len(done):
-                    break  # it is the classifier, not the rows
-            elif outcome.error:
-                raise outcome.error
-            else:
-                receipts[outcome.number] = outcome.value
-                progress.finished(outcome.value)
-                bad_rows.spend(outcome.value)
-                pace.finished(outcome.value)
-    if lethal and not watch.publishes:
-        raise _blocks_failed(cut, lethal, len(receipts))
-    return tuple(receipts[block.index] for block in cut.blocks if block.index in receipts)
-
-
-class _Budget:
-    """The bad rows of a run so far, against the number allowed."""
-
-    def __init__(self, allowed: int, done: tuple[Receipt, ...]):
-        self.allowed, self.spent = allowed, 0
-        for receipt in done:
-            self.spend(receipt)
-
-    def spend(self, receipt: Receipt) -> None:
-        """Count a receipt's bad rows. Raise TooManyBadRows if there are more than allowed."""
-        self.spent += receipt.bad_rows
-        if receipt.bad_rows and self.spent > self.allowed:
-            raise TooManyBadRows.of(receipt.first_bad_row, self.allowed, receipt.first_traceback)
-
-
-def _blocks_failed(cut: Cut, lethal: dict[int, DaskClassifyError], done: int) -> BlocksFailed:
-    blocks = {block.index: block for block in cut.blocks}
-    named = [
-        f"{_described(blocks[index], cut.source)}, whose process {error.message}"
-        for index, error in sorted(lethal.items())
-    ]
-    rest = f"; and {len(named) - 5} more" if len(named) > 5 else ""
-    return BlocksFailed(
-        f"{len(named)} of {len(blocks)} blocks could not be classified: {'; '.join(named[:5])}{rest}.",
-        f"{done:,} finished blocks are kept. If rows need more memory or time, provide it and continue with "
-        "--resume. After fixing the classifier, start over with --overwrite.",
-    )
-
-
-def _described(block: Block, source: Source) -> str:
-    first, last = block.spans[0], block.spans[-1]
-    names = [source.files[span.file].words for span in (first, last)]
-    begin, end = f"{first.first_row + 1:,}", f"{last.first_row + last.rows:,}"
-    rows = f"rows {begin} to {end} of" if first is last else f"row {begin} of {names[0]} to row {end} of"
-    return f"block {block.index} ({rows} {names[1]})"

@@ -1,7 +1,7 @@
 """The tasks of a classifier process: `classify_block`, which does nearly all of the work, and its preparations.
 
-The preparations decompress a file, survey a piece of it, and try the classifier. Each task takes and returns small
-values, and reports its progress by calling `report(rows, bad_rows)`.
+The preparations survey a piece of a file, or write pieces of one that is compressed, and try the classifier. Each
+task takes and returns small values, and reports its progress by calling `report(rows, bad_rows)`.
 """
 
 import functools
@@ -26,10 +26,12 @@ from .rows.borders import Rows
 from .rows.chunks import Chunk, cut, parse
 from .rows.layouts import Layout
 from .rows.reading import FILES_AT_ONCE, read
-from .rows.source import CopiedFile, InputFile, Surveyed, SurveyedFile
+from .rows.source import CopiedFile, FlowingFile, InputFile, Surveyed, SurveyedFile
+from .rows.unpacking import Order, Unpacked, Unpacker
 
 Origin = Callable[[int], tuple[str, int]]  # from a place among the rows of a part to a file and a row in it
 _WARM_UP_ROWS = 10  # of the first call in a process, which may load a model
+_UNPACKER = Unpacker()
 
 
 def classify_block(site: Site, report: Report, job: Job, files: Sequence[InputFile], block: Block) -> Receipt:
@@ -84,9 +86,14 @@ def forget_classifiers() -> None:
     _classifier.cache_clear()
 
 
-def write_copy(site: Site, report: Report, file: CopiedFile, encoding: str) -> int:
-    """Write the decompressed copy of a file and return its size in bytes."""
-    return file.write_copy(encoding)
+def write_copy(site: Site, report: Report, file: CopiedFile) -> int:
+    """Write the copy of a file's text and return its size in bytes."""
+    return file.write_copy()
+
+
+def unpack(site: Site, report: Report, file: FlowingFile, layout: Layout, order: Order) -> Unpacked:
+    """Write some pieces of a file. The file stays open for the next ones."""
+    return _UNPACKER.unpack(file, layout, order, site.worker)
 
 
 def survey(site: Site, report: Report, pieces: list[tuple[SurveyedFile, int]], layout: Layout) -> list[Surveyed]:

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from ..rows.layouts import Layout  # imports numpy
 
 # Tasks are named, so that client, scheduler and Dask workers need not import what a classifier process needs.
-WRITE_COPY, SURVEY, TRY_OUT, MEASURE, CLASSIFY_BLOCK, WRITE_PIECE = (
+WRITE_COPY, SURVEY, TRY_OUT, MEASURE, UNPACK, CLASSIFY_BLOCK, WRITE_PIECE = (
     f"dask_classifier.tasks:{name}"
-    for name in ("write_copy", "survey", "try_out", "measure", "classify_block", "write_piece")
+    for name in ("write_copy", "survey", "try_out", "measure", "unpack", "classify_block", "write_piece")
 )
 
 TRIAL_SECONDS = 0.25  # duration of a trial; a longer one would waste time, since the first block repeats its work

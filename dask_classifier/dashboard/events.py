@@ -79,6 +79,8 @@ class FollowedRun:
             self.progress.classified(event["classified"])
         if "beginning" in event:
             self.progress.start(Beginning(*event["beginning"]))
+        if "size" in event:
+            self.progress.resize(*event["size"])
         if "end" in event:
             self._end(event["end"])
         self._record_history()

@@ -30,12 +30,13 @@ def progress_bar(
     str
         HTML.
     """
+    about = "about " if now.is_estimate else ""
     cells = {
         "rows done": f"{now.done:,}",
-        "rows left": f"{max(0, now.rows - now.done):,}",
+        "rows left": f"{about}{max(0, now.rows - now.done):,}",
         "rows/s while classifying": f"{now.rows_a_second:,.0f}",
         "bad rows": f"{now.bad_rows:,}",
-        "blocks done": f"{now.blocks_done:,} of {now.blocks:,}",
+        "blocks done": f"{now.blocks_done:,} of {about}{now.blocks:,}",
         "blocks in flight": f"{now.blocks_in_flight:,}",
     }
     return templating.render(

@@ -79,6 +79,13 @@ class Executor(Protocol):
         """
         ...
 
+    def soon(self, task: str, args: tuple, near: str, is_over: Over | None = None) -> Outcome | None:
+        """Run a task before those that wait, if possible on the worker `near`; None if `is_over` returns True before.
+
+        `near` is the name of a worker, or "" for any.
+        """
+        ...
+
     def tell(self, **news: object) -> None:
         """Send the dashboard's page what only the client knows."""
         ...
@@ -137,6 +144,10 @@ class InlineExecutor:
             except DaskClassifyError as error:
                 yield Outcome(number, error=error)
             self.progress.under_way("inline", {})
+
+    def soon(self, task: str, args: tuple, near: str, is_over: Over | None = None) -> Outcome | None:
+        """Run the task."""
+        return next(self.each(task, [args], is_over=is_over), None)
 
     def tell(self, **news: object) -> None:
         """Do nothing: there is no dashboard."""
@@ -232,8 +243,23 @@ class DaskExecutor:
         self, task: str, arguments: Iterable[tuple], timeout: float | None = None, is_over: Over | None = None
     ) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments; outcomes in the order in which they come."""
+        return self._each(_Flight(self, task, timeout, is_over), arguments)
+
+    def soon(self, task: str, args: tuple, near: str, is_over: Over | None = None) -> Outcome | None:
+        """Run the task on the worker `near`, if it is there."""
+        address = next((address for address, name in self._names().items() if name == near), None)
+        where = {"workers": address, "allow_other_workers": True} if address else {}
+        flight = _Flight(self, task, None, is_over, {"priority": 1, **where})
+        with contextlib.closing(self._each(flight, [args])) as outcomes:
+            return next(outcomes, None)
+
+    def _names(self) -> dict[str, str]:
+        """Return the workers' names, by their addresses."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        return {address: str(worker["name"]) for address, worker in workers.items()}
+
+    def _each(self, flight: "_Flight", arguments: Iterable[tuple]) -> Iterator[Outcome]:
         left = _numbered(arguments)
-        flight = _Flight(self, task, timeout, is_over)
         try:
             flight.submit(itertools.islice(left, flight.room()))
             for outcome in flight.landed():
@@ -262,6 +288,7 @@ class _Flight:
     task: str
     timeout: float | None
     is_over: Over | None = None
+    where: dict[str, object] = field(default_factory=dict)  # keywords of Dask's `submit`
     under_way: dict = field(default_factory=dict)  # future to (number, args, tries)
     _window: tuple[float, int] = (0.0, 0)  # asked when, tasks
 
@@ -289,7 +316,7 @@ class _Flight:
         if not tasks:
             return
         executor = self.executor
-        call = {"plugin": executor.plugin, "task": self.task, "timeout": self.timeout, "pure": False}
+        call = {"plugin": executor.plugin, "task": self.task, "timeout": self.timeout, "pure": False} | self.where
         name = f"{self.task.rpartition(':')[2]}-{executor.plugin}"
         keys = [(name, number, next(executor._tries)) for number, _ in tasks]
         futures = executor.client.map(run_task, *zip(*tasks, strict=True), key=keys, **call)

@@ -2,13 +2,12 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from ..classifier.job import SURVEY, TRY_OUT, WRITE_COPY, Trial
-from ..errors import BlocksFailed, ProcessDied, SourceError
-from ..rows.blocks import Marks
+from ..errors import ProcessDied, SourceError
+from ..rows.blocks import Block, Marks
 from ..rows.blocks import cut as cut_source
 from ..rows.layouts import Layout
 from ..rows.reading import size_of
@@ -19,6 +18,8 @@ from ..runs.planning import Plan
 from ..runs.sizing import MOST_BLOCKS, rows_of_next, shrink, too_many_blocks
 from ..runs.stages import Stages
 from .executors import Executor
+from .growing import GrowingCut
+from .outcomes import values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,19 @@ if TYPE_CHECKING:
 TRIAL_CHUNKS = 20
 
 
-def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
+def prepare(plan: Plan, earlier: Earlier, executor: Executor, stages: Stages) -> GrowingCut:
+    """Cut the source, or go on with the cut of an earlier attempt; before, try the classifier out and copy inputs."""
+    if earlier.cut is None:
+        return _begin(plan, executor, stages)
+    _restore_copies(plan, earlier, executor, stages)
+    if earlier.cut.complete:
+        return GrowingCut(plan, earlier.cut, executor)
+    stages.enter("finding rows")
+    _, surveyed = survey(earlier.cut.source, executor)
+    return GrowingCut(plan, earlier.cut, executor, surveyed, _row_bytes(plan.source.first_rows(plan.chunk_rows)[2]))
+
+
+def _begin(plan: Plan, executor: Executor, stages: Stages) -> GrowingCut:
     """Try the classifier out, copy inputs, find the rows and cut.
 
     Before the trial has passed, only a probe is written, and deleted.
@@ -38,23 +51,32 @@ def prepare(plan: Plan, executor: Executor, stages: Stages) -> Cut:
     name, layout, sample = plan.source.first_rows(chunks * plan.chunk_rows)
     with plan.folder.probe() if executor.is_remote else contextlib.nullcontext() as probe:
         trial = try_out(executor, plan, name, layout, sample, probe)
-    source = plan.source.with_copies(
-        _enter_and_write(plan.source.copies, plan.source.layout.encoding, executor, stages)
-    )
+    source = plan.source.with_copies(_enter_and_write(plan.source.copies, executor, stages))
     stages.enter("finding rows")
     source, surveyed = survey(source, executor)
+    blocks = () if source.flowing else _blocks(plan, source, surveyed, trial, _row_bytes(sample), executor.processes)
+    cut = Cut(source, blocks, trial.seconds_a_row, complete=not source.flowing)
+    if plan.overwrite:
+        clear(plan)  # now nothing can be wrong with the new one
+    cut.save(plan)
+    return GrowingCut(plan, cut, executor, surveyed, _row_bytes(sample))
+
+
+def _row_bytes(sample: "Rows | pd.DataFrame") -> float:
+    return size_of(sample) / len(sample) if len(sample) else 0.0
+
+
+def _blocks(
+    plan: Plan, source: Source, surveyed: list[Marks], trial: Trial, row_bytes: float, processes: int
+) -> tuple[Block, ...]:
+    """Return all blocks of a source that was surveyed."""
     rows = sum(marks.rows[-1] for marks in surveyed)
-    row_bytes = size_of(sample) / trial.rows if trial.rows else 0
-    sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=executor.processes, trial=trial)
+    sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=processes, trial=trial)
     cutting = cut_source(surveyed, sizes, shrink(plan), source.joinable, plan.chunk_rows)
     blocks = tuple(itertools.islice(cutting, MOST_BLOCKS + 1))
     if len(blocks) > MOST_BLOCKS:
         raise too_many_blocks(plan, rows)
-    cut = Cut(source, blocks, trial.seconds_a_row)
-    if plan.overwrite:
-        clear(plan)  # now nothing can be wrong with the new one
-    cut.save(plan)
-    return cut
+    return blocks
 
 
 def try_out(
@@ -74,23 +96,21 @@ def try_out(
     return outcome.value
 
 
-def _enter_and_write(
-    files: list[tuple[int, CopiedFile]], encoding: str, executor: Executor, stages: Stages
-) -> dict[int, int]:
+def _enter_and_write(files: list[tuple[int, CopiedFile]], executor: Executor, stages: Stages) -> dict[int, int]:
     if files:
         stages.enter("copying the input")
-    return write_copies(files, encoding, executor)
+    return write_copies(files, executor)
 
 
-def write_copies(files: list[tuple[int, CopiedFile]], encoding: str, executor: Executor) -> dict[int, int]:
+def write_copies(files: list[tuple[int, CopiedFile]], executor: Executor) -> dict[int, int]:
     """Write the copies of numbered files that blocks read instead; return their sizes by the files' numbers."""
-    sizes = {number: file.write_copy(encoding) for number, file in files if file.copied_by_client}
+    sizes = {number: file.write_copy() for number, file in files if file.copied_by_client}
     elsewhere = [(number, file) for number, file in files if not file.copied_by_client]
-    outcomes = executor.each(WRITE_COPY, [(file, encoding) for _, file in elsewhere])
+    outcomes = executor.each(WRITE_COPY, [(file,) for _, file in elsewhere])
     return sizes | {elsewhere[place][0]: size for place, size in values(outcomes)}
 
 
-def restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: Stages) -> None:
+def _restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: Stages) -> None:
     """Write copies again that missing blocks need: a complete run has deleted its own."""
     missing = earlier.cut.missing(earlier.receipts)
     there, needed = plan.folder.sizes(), {span.file for block in missing for span in block.spans}
@@ -99,7 +119,7 @@ def restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: Sta
         for number, file in earlier.cut.source.copies
         if number in needed and there.get(file.data_url.removeprefix(f"{plan.output}/")) != file.data_size
     ]
-    sizes = _enter_and_write(lost, earlier.cut.source.layout.encoding, executor, stages)
+    sizes = _enter_and_write(lost, executor, stages)
     for number, file in lost:
         if sizes[number] != earlier.cut.source.files[number].data_size:
             raise SourceError(f"{file.url} has changed since the run was cut.", "Start over with --overwrite.")
@@ -112,17 +132,3 @@ def survey(source: Source, executor: Executor) -> tuple[Source, list[Marks]]:
     found = sorted(values(executor.each(SURVEY, arguments)), key=lambda numbered: numbered[0])
     numbers = (number for pieces in tasks for number, _ in pieces)
     return source.surveyed(zip(numbers, (piece for _, pieces in found for piece in pieces), strict=True))
-
-
-def values(outcomes) -> Iterator[tuple[int, object]]:
-    """Yield the numbered values of outcomes. Raise the first failure."""
-    with closing(outcomes):
-        for outcome in outcomes:
-            if isinstance(outcome.error, ProcessDied):
-                raise BlocksFailed(
-                    f"The source could not be read: a process {outcome.error.message}.",
-                    "Check that the computer has enough memory, then continue with --resume.",
-                )
-            if outcome.error:
-                raise outcome.error
-            yield outcome.number, outcome.value

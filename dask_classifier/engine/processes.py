@@ -261,13 +261,20 @@ class ClassifierProcesses:
         Their environment variables, in addition to those of this process.
     renewal : Renewal, optional
         When a child is replaced, by its blocks or its memory. [default: never]
+    idle_seconds : float, optional
+        Seconds after which a child without a task is stopped.
     """
 
     def __init__(
-        self, count: int, site: Site, environment: dict[str, str] | None = None, renewal: Renewal | None = None
+        self,
+        count: int,
+        site: Site,
+        environment: dict[str, str] | None = None,
+        renewal: Renewal | None = None,
+        idle_seconds: float = IDLE_SECONDS,
     ):
         self.site, self.environment, self.renewal = site, environment or {}, renewal
-        self.count = count
+        self.count, self.idle_seconds = count, idle_seconds
         self._idle: queue.LifoQueue[Child | None] = queue.LifoQueue()
         self._alive: set[Child] = set()
         self._closed = False
@@ -350,13 +357,13 @@ class ClassifierProcesses:
             self._alive.discard(child)
 
     def stop_idle(self) -> None:
-        """Stop children that have been idle for `IDLE_SECONDS`: the client of a remote cluster may have exited."""
+        """Stop children that have been idle for `idle_seconds`: the client of a remote cluster may have exited."""
         idle = []
         with contextlib.suppress(queue.Empty):
             while len(idle) < self.count:
                 idle.append(self._idle.get_nowait())
         for child in idle:
-            if child is not None and time.monotonic() - child.used > IDLE_SECONDS:
+            if child is not None and time.monotonic() - child.used > self.idle_seconds:
                 self._forget(child)
                 child.kill()
                 child = None

@@ -17,7 +17,7 @@ from distributed import WorkerPlugin, get_worker
 from tornado.ioloop import PeriodicCallback
 
 from ..classifier.bundle import Bundle
-from ..classifier.job import CLASSIFY_BLOCK, Site
+from ..classifier.job import CLASSIFY_BLOCK, UNPACK, Site
 from ..dashboard.events import PAGE_TOPIC, run_of
 from ..errors import ClusterError, DaskClassifyError, ProcessDied
 from ..parts.receipts import Receipt
@@ -29,6 +29,7 @@ from .printed import Printed
 from .processes import ClassifierProcesses, start_forkserver
 
 _REPORT_SECONDS = 0.5
+_UNPACKING_IDLE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,21 @@ class ClassifierPlugin(WorkerPlugin):
         self.worker_name = str(worker.name)
         site = Site(self.worker_name, self.folder)
         self.pool = ClassifierProcesses(worker.state.nthreads, site, self.environment, self.renewal)
+        # it has an input open, which it would have to read from its beginning again
+        self.unpacking = ClassifierProcesses(1, site, self.environment, idle_seconds=_UNPACKING_IDLE_SECONDS)
         self.printed = Printed()
         self.blocks: dict[int, UnderWay] = {}
         self.usage = Usage()
         self.finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()  # not yet reported to the page
         self.worker, self.proc = worker, worker.monitor.proc
         # with a memory limit, Dask would pause the worker for memory that its children share
-        worker.monitor.proc = Family(self.proc, self.pool, memory=not worker.memory_manager.memory_limit)
+        worker.monitor.proc = Family(self.proc, self._pids, memory=not worker.memory_manager.memory_limit)
         self.reporting = PeriodicCallback(self._report, _REPORT_SECONDS * 1000)
         self.reporting.start()
         self.stop_spot_watch = spot.watch(worker, self._report_leaving)
+
+    def _pids(self) -> list[int]:
+        return self.pool.pids() + self.unpacking.pids()
 
     def _report_leaving(self, reason: str) -> None:
         event = {"name": self.worker_name, "leaving": reason}
@@ -103,6 +109,7 @@ class ClassifierPlugin(WorkerPlugin):
         self.reporting.stop()
         self.stop_spot_watch.set()
         self.pool.close()
+        self.unpacking.close()
         worker.monitor.proc = self.proc
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -120,15 +127,17 @@ class ClassifierPlugin(WorkerPlugin):
                 self.blocks[number] = self.blocks[number]._replace(rows=rows, bad_rows=bad)
 
         self._restore_files()
+        pool = self.unpacking if task == UNPACK else self.pool
         try:
-            result = self.pool.call(
+            result = pool.call(
                 task, *args, on_start=on_start, on_report=on_report, on_output=self.printed.add, timeout=timeout
             )
             if isinstance(result, Receipt):
                 self.finished.put(Finished.of(result))
             return result
         finally:
-            self.blocks.pop(number, None)
+            if task == CLASSIFY_BLOCK:
+                self.blocks.pop(number, None)
             self._report_printed()  # before the result, so that the client gets the lines before the run is over
 
     def _restore_files(self) -> None:
@@ -144,6 +153,7 @@ class ClassifierPlugin(WorkerPlugin):
     def _report(self) -> None:
         """Report finished blocks, then those in flight: a block that is in neither report would seem to be lost."""
         self.pool.stop_idle()
+        self.unpacking.stop_idle()
         self._report_printed()
         now = time.monotonic()
         self.usage.keep({block.pid for block in self.blocks.copy().values()})
@@ -200,8 +210,8 @@ class Family:
     With it, Dask's dashboard includes the classifier processes in the worker's CPU and memory use.
     """
 
-    def __init__(self, proc: psutil.Process, pool: ClassifierProcesses, *, memory: bool):
-        self._proc, self._pool, self._memory = proc, pool, memory
+    def __init__(self, proc: psutil.Process, pids: Callable[[], list[int]], *, memory: bool):
+        self._proc, self._pids, self._memory = proc, pids, memory
         self._children: dict[int, psutil.Process] = {}
 
     def __getattr__(self, name: str):
@@ -209,7 +219,7 @@ class Family:
 
     def _processes(self) -> Iterator[psutil.Process]:
         yield self._proc
-        for pid in self._pool.pids():
+        for pid in self._pids():
             with contextlib.suppress(psutil.Error):  # it may just have exited
                 yield self._children.setdefault(pid, psutil.Process(pid))
 

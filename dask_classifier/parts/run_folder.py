@@ -21,13 +21,19 @@ from .formats import FORMATS
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 MISSING = "missing.json"  # of a partial run: the rows that it does not have
 LOCK = "run.lock"  # while a command is at work
-COPIES = "unpacked"  # folder for the decompressed copies of inputs
+COPIES = "unpacked"  # folder for the pieces of compressed inputs, and for the rows of a DataFrame
+BLOCKS = "blocks"  # folder for blocks that are known, while others are not known yet
 _FORMAT = 1  # of the JSON files; to be raised with a change that an older version would misread
 
 
 def part_name(index: int, part_format: str) -> str:
     """Return the name of a block's part."""
     return f"parts/part-{index:05d}.{part_format}"
+
+
+def blocks_name(first: int) -> str:
+    """Return the name of a file with blocks, the first of which is number `first`."""
+    return f"{BLOCKS}/{first:05d}.json"
 
 
 def single_file_name(part_format: str) -> str:
@@ -125,7 +131,7 @@ class RunFolder:
         formats = "|".join(map(re.escape, FORMATS))
         return re.compile(
             rf"{PLAN}|{MANIFEST}|{MISSING}|{REPORT}|{COPIES}/\d+-[0-9a-f]+\.csv|quarantine/part-\d+\.csv\.gz"
-            rf"|parts/part-\d+\.({formats}|json)|result\.({formats})"
+            rf"|{BLOCKS}/\d+\.json|parts/part-\d+\.({formats}|json)|result\.({formats})"
         )
 
     def is_ours(self, name: str) -> bool:

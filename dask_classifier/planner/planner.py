@@ -11,6 +11,7 @@ from distributed.deploy.cluster import Cluster
 from ..ec2.spec import ClusterSpec
 from ..engine.connect import connect
 from ..runs.earlier import Earlier
+from ..runs.plan_file import Cut
 from ..runs.planning import Plan, new_run_id
 from ..runs.progress import Progress
 from ..units import count_of, format_seconds
@@ -207,7 +208,7 @@ class Planner:
         )
 
     def _schedule(self, place: Place, slowdown: float) -> Schedule:
-        cut = self.earlier and self.earlier.cut
+        cut = self._earlier_cut()
         blocks = cut.blocks if cut else blocks_of(self.plan, self.sample, place.processes)
         work = work_of(blocks, self.sample.measured.profile) * slowdown
         if cut:
@@ -217,6 +218,11 @@ class Planner:
         return simulate(
             work, place.processes, first_seconds=self.sample.loading * slowdown, block_seconds=block_seconds
         )
+
+    def _earlier_cut(self) -> Cut | None:
+        """Return the cut of the run that is to be resumed, if all of its blocks are known."""
+        cut = self.earlier and self.earlier.cut
+        return cut if cut and cut.complete else None
 
     def _correction(self, place: Place) -> tuple[float, int]:
         return records.correction(self.past, self.plan, place.where, place.processes, self._sampled_ms(place))
@@ -262,7 +268,7 @@ class Planner:
             )
             notes.append(f"start-up on EC2: {how}; a process there counts as fast as one here")
             notes.append(fleet.note)
-        if self.earlier and (cut := self.earlier.cut):
+        if cut := self._earlier_cut():
             done = len(self.earlier.receipts)
             notes.append(f"{done:,} of {len(cut.blocks):,} blocks are finished already")
         if runs:

@@ -208,19 +208,24 @@ def _measured(outcome: Outcome) -> Measured:
 
 @contextmanager
 def _readable(plan: Plan, executor: Executor) -> Iterator[Source]:
-    """Return the source with copies of compressed files in a temporary folder, for the `with` block."""
+    """Return the source so that each place can be read, for the `with` block.
+
+    Large compressed files, and a DataFrame, have copies in a temporary folder.
+    """
     source = plan.source
-    if not source.copies:
+    copied = [*source.copies, *source.flowing]
+    if not copied:
         yield source
         return
     if executor.is_remote:
         raise UsageError(
-            "Compressed inputs cannot be sampled on another computer.", "Estimate on this one: leave the cluster out."
+            "Large compressed inputs cannot be sampled on another computer.",
+            "Estimate on this one: leave the cluster out.",
         )
     with tempfile.TemporaryDirectory(prefix="dask-classify-") as folder:
-        moved = {number: file.with_copy_in(folder) for number, file in source.copies}
+        moved = {number: file.with_copy_in(folder) for number, file in copied}
         source = replace(source, files=tuple(moved.get(number, file) for number, file in enumerate(source.files)))
-        yield source.with_copies(write_copies(source.copies, source.layout.encoding, executor))
+        yield source.with_copies(write_copies(list(moved.items()), executor))
 
 
 class _Sampler:

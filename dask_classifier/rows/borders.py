@@ -132,13 +132,13 @@ def survey(piece: bytes, start: int, delimiter: str, spacing: int) -> Piece:
 
 def survey_lines(piece: bytes, start: int, spacing: int) -> Piece:
     """Locate the lines that are not empty in a piece at offset `start` of its file, whatever quotes are in them."""
-    starts = _lines(piece)
+    starts = lines_of(piece)
     marks = [(start + int(starts[row]), row) for row in _mark_rows(starts, spacing)]
     return Piece(start, (len(starts), len(starts)), (False, False), (marks, marks))
 
 
-def _lines(text: bytes) -> np.ndarray:
-    """Return where the lines begin that are not empty."""
+def lines_of(text: bytes) -> np.ndarray:
+    """Return where the lines of a text begin that are not empty."""
     data = np.frombuffer(text, np.uint8)
     feeds = np.flatnonzero(data == LINE_FEED)
     starts = np.concatenate([[0], feeds + 1]).astype(np.int64, copy=False)
@@ -188,7 +188,7 @@ class Rows:
     @classmethod
     def of_lines(cls, text: bytes) -> Self:
         """Return the lines of a text that are not empty, whatever quotes are in them."""
-        return cls(text, [*_lines(text).tolist(), len(text)])
+        return cls(text, [*lines_of(text).tolist(), len(text)])
 
     def part(self, first: int, stop: int) -> Self:
         """Return the rows from `first` to before `stop`."""

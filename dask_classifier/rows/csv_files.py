@@ -1,39 +1,46 @@
-"""CSV files as inputs: inspect them, decompress them where needed, survey them and read their blocks.
+"""CSV files as inputs: inspect them, survey them and read their blocks.
 
-Pieces of 16 MiB are scanned in parallel, with a mark about every 256 KiB. A compressed file (gzip, bz2, zstd, xz), or
-one in an encoding in which the byte of a comma may be part of another character, is copied once into the run's folder,
-as UTF-8, and the copy is read like any other file.
+Pieces of 16 MiB are scanned in parallel, with a mark about every 256 KiB. A file is packed if its text is not in it as
+it is: it is compressed (gzip, bz2, zstd, xz), or in an encoding in which the byte of a comma may be part of another
+character. A small packed file is read from its beginning by each block. A large one flows: a worker reads it once, into
+pieces that are classified while it goes on.
 """
 
-import codecs
+import contextlib
+import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from .. import storage
-from ..errors import SourceError
+from ..errors import SourceError, StorageError
 from .blocks import Marks, Span
-from .borders import Piece, Rows, marks_of, survey
-from .decompression import compression, open_decompressed
-from .layouts import HEAD_BYTES, Layout, check_wanted, is_utf8, keeps_ascii, read_header
-from .sniff import refuse_what_is_not_csv
-from .source import SURVEY_BYTES, CopiedFile, StoredFile, Surveyed
+from .borders import Anatomy, Piece, Rows, Scan, marks_of, survey
+from .decompression import Packing, TextStream, compression, open_text
+from .layouts import HEAD_BYTES, Layout, check_wanted, keeps_ascii, read_header
+from .row_stream import MAX_ROW_BYTES, RowStream, row_too_long, text_between
+from .sniff import compression_of, refuse_what_is_not_csv
+from .source import SURVEY_BYTES, CopiedFile, FlowingFile, StoredFile, Surveyed
 
 MARK_SPACING = 2**18  # bytes between marks: at either end, a block reads at most this much more than its rows
-MAX_ROW_BYTES = 64 * 2**20  # a longer row almost certainly has a quote that is never closed
+# the largest packed files that do not flow, by compression: each of their blocks reads them again, in 0.1 s at most
+SMALL_BYTES = {"gzip": 2**22, "zstd": 2**22, "bz2": 2**19, "xz": 2**19, None: 2**24}
 
 
 @dataclass(frozen=True)
-class CsvFile(StoredFile, CopiedFile):
-    """A CSV file: the name that the user gave, its version, and where its rows are read."""
+class CsvFile(StoredFile, FlowingFile, CopiedFile):
+    """A CSV file: the name that the user gave, its version, and where its text is read."""
 
     url: str
     size: int
     version: str
-    data_url: str  # equal to url, or the URL of the decompressed copy
-    data_start: int | None = None  # offset in data_url of the first byte after byte order mark and header
-    data_size: int = 0  # 0 until the copy exists
+    data_url: str  # equal to url, or the URL of a copy of the text
+    data_start: int | None = None  # offset of the first byte after byte order mark and header in the text
+    data_size: int = 0  # of the text; 0 until it is known
+    data_packing: Packing | None = None  # of a packed file
+    data_flows: bool = False  # whether it is large, and packed
+    data_pieces: str = ""  # the folder of its pieces, if it flows, and a digest for their names
 
     @classmethod
     def accepts(cls, url: str) -> bool:
@@ -43,13 +50,31 @@ class CsvFile(StoredFile, CopiedFile):
     @classmethod
     def found(cls, url: str, identity: storage.Identity, layout: Layout, copies: str) -> Self:
         """Return a file that is not inspected."""
-        needs_copy = bool(compression(url)) or not keeps_ascii(layout.encoding)
-        data_url = storage.join(copies, _name_of_copy(url, identity, layout)) if needs_copy else url
-        return cls(url, identity.size, identity.version, data_url, data_size=0 if needs_copy else identity.size)
+        of = repr((url, identity.size, identity.version, layout.encoding))  # so that no run has the pieces of another
+        digest = hashlib.sha256(of.encode("utf-8", "backslashreplace")).hexdigest()[:12]
+        pieces = storage.join(copies, digest)
+        file = cls(url, identity.size, identity.version, url, data_size=identity.size, data_pieces=pieces)
+        kind = compression(url)
+        return file._packed(kind, layout) if kind or not keeps_ascii(layout.encoding) else file
+
+    def _packed(self, kind: str | None, layout: Layout) -> Self:
+        """Return this file as one whose text is packed."""
+        packing = Packing(kind, layout.encoding)
+        return replace(self, data_size=0, data_packing=packing, data_flows=self.size > SMALL_BYTES[kind])
+
+    def restored(self, stored: dict[str, Any]) -> Self:
+        """Return this input with what plan.json has of its text."""
+        packing = stored.get("data_packing")
+        known = {"data_size": stored["data_size"], "data_flows": stored.get("data_flows", self.data_flows)}
+        return replace(self, **known, data_packing=Packing(*packing) if packing else self.data_packing)
 
     def inspect(self, layout: Layout) -> tuple[Self, tuple]:
         """Read the beginning of the file: check that it is CSV, and return the input and its columns."""
-        return self._inspected(self._head(layout.encoding)[0], layout)
+        file, head = self, self._head()[0]
+        if not self.is_packed and (kind := compression_of(head)):  # although its name does not say so
+            file = self._packed(kind, layout)
+            head = file._head()[0]
+        return file._inspected(head, layout)
 
     def _inspected(self, head: bytes, layout: Layout) -> tuple[Self, tuple]:
         refuse_what_is_not_csv(head, self.url)
@@ -64,42 +89,57 @@ class CsvFile(StoredFile, CopiedFile):
         return self.data_start is not None
 
     @property
-    def needs_copy(self) -> bool:
-        """Whether the file is compressed, or rows cannot be located among the bytes of its encoding."""
-        return self.data_url != self.url
+    def is_packed(self) -> bool:
+        """Whether the text is not in the file as it is."""
+        return self.data_packing is not None
 
     @property
     def is_compressed(self) -> bool:
-        """Whether the file's name has the suffix of a compression."""
-        return bool(compression(self.url))
+        """Whether the text takes more bytes than are stored."""
+        return self.data_packing is not None and self.data_packing.compression is not None
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether the text is read from a copy."""
+        return self.data_url != self.url
+
+    @property
+    def flows(self) -> bool:
+        """Whether the file is read once, into pieces."""
+        return self.data_flows and not self.is_copied
+
+    @property
+    def needs_copy(self) -> bool:
+        """Whether it cannot be read without a copy: False for a file."""
+        return False
 
     @property
     def rows_size(self) -> int:
-        """Bytes of its rows: without byte order mark and header, or, if there is a copy, as the file is stored."""
-        return self.size if self.needs_copy else self.size - (self.data_start or 0)
+        """Bytes of its rows: without byte order mark and header, or, if it is packed, of the file as it is stored."""
+        return self.size if self.is_packed else self.size - (self.data_start or 0)
 
-    def _head(self, encoding: str) -> tuple[bytes, bool]:
-        """Return the first bytes of the data that blocks read, and whether there are no more."""
-        if not self.needs_copy:
-            return storage.read(self.url, 0, min(HEAD_BYTES, self.data_size)), self.data_size <= HEAD_BYTES
-        with open_decompressed(self.url) as stream:
-            head = stream.read(HEAD_BYTES)
-            complete = not stream.read(1)
-        if is_utf8(encoding):
-            return head, complete
-        try:
-            text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
-        except UnicodeError as error:  # UTF-16 without a byte order mark
-            raise _not_in(encoding, self.url, error) from error
-        return text.encode("utf-8", "replace"), complete
+    def _head(self) -> tuple[bytes, bool]:
+        """Return the first bytes of the text, and whether there are no more."""
+        if not self.data_packing:
+            return storage.read(self.data_url, 0, min(HEAD_BYTES, self.data_size)), self.data_size <= HEAD_BYTES
+        head, complete = b"", True
+        with open_text(self.url, self.data_packing) as text:
+            try:
+                while len(head) <= HEAD_BYTES and (data := text.read()):
+                    head += data
+            except StorageError:
+                if not (text.is_damaged and head and self.flows):
+                    raise
+                complete = False  # its run classifies the rows before the damage, and then reports it
+        return head[:HEAD_BYTES], complete and len(head) <= HEAD_BYTES
 
     def layout_of_rows(self, layout: Layout) -> Layout:
-        """Return the text format of the rows that blocks read: copies are UTF-8."""
-        return replace(layout, encoding="utf-8") if self.needs_copy else layout
+        """Return the text format of the rows that blocks read: those of a packed file are UTF-8."""
+        return replace(layout, encoding="utf-8") if self.is_packed else layout
 
     def first_rows(self, rows: int, layout: Layout) -> Rows:
         """Return the first rows, as far as they are within the first HEAD_BYTES."""
-        head, complete = self._head(layout.encoding)
+        head, complete = self._head()
         head = head[self._inspected(head, layout)[0].data_start :]
         found = self._rows_of(head, layout)
         whole = len(found) - (0 if complete else 1)  # the last row may be truncated
@@ -115,29 +155,51 @@ class CsvFile(StoredFile, CopiedFile):
         """Find the rows of a piece of the file that begins at byte `start`."""
         return survey(text, start, layout.delimiter, MARK_SPACING)
 
-    def with_copy_in(self, folder: str) -> Self:
-        """Return this input with its copy in another folder."""
-        return replace(self, data_url=storage.join(folder, self.data_url.rpartition("/")[2]))
+    @staticmethod
+    def _scan(text: bytes, inside: bool, layout: Layout) -> Scan:
+        """Find the rows of text that begins after a line feed, perhaps inside quotes."""
+        return Anatomy(text, layout.delimiter).scan(inside=inside)
 
-    def write_copy(self, encoding: str) -> int:
-        """Write the copy as UTF-8, in one pass, and return its size in bytes."""
-        decode = codecs.getincrementaldecoder(encoding)()
-        verbatim = is_utf8(encoding)  # bytes that are not UTF-8 then make bad rows
-        size = 0
+    # a packed file
+
+    def open_rows(self, layout: Layout) -> RowStream:
+        """Open the file for reading its rows from the first one. Raise SourceError if it has changed."""
         self._check_unchanged()
-        with open_decompressed(self.url) as stream, storage.open_whole(self.data_url) as copy:
-            while data := stream.read(HEAD_BYTES):
-                size += copy.write(data if verbatim else _decoded(decode, data, self.url, encoding))
-            if not verbatim:
-                size += copy.write(_decoded(decode, b"", self.url, encoding))
-        return size
+        text = TextStream(self.url, self.data_packing)
+        return RowStream(text, self.data_start, functools.partial(self._scan, layout=layout))
+
+    def piece(self, first_row: int) -> str:
+        """Return the URL of the piece that begins with a row."""
+        folder, _, digest = self.data_pieces.rpartition("/")
+        return storage.join(folder, f"{first_row}-{digest}.csv")
+
+    def with_copy_in(self, folder: str) -> Self:
+        """Return this input with a copy in a folder."""
+        return replace(self, data_url=storage.join(folder, f"{self.data_pieces.rpartition('/')[2]}.csv"))
+
+    def write_copy(self) -> int:
+        """Write the copy, in one pass, and return its size in bytes."""
+        self._check_unchanged()
+        with open_text(self.url, self.data_packing) as text, storage.open_whole(self.data_url) as copy:
+            while data := text.read():
+                copy.write(data)
+            return text.offset
+
+    # the survey
 
     def pieces(self) -> list[int]:
-        """Return the starts of pieces of SURVEY_BYTES each; the first has byte order mark and header, too."""
+        """Return the starts of pieces of SURVEY_BYTES each; the first has byte order mark and header, too.
+
+        A small packed file is one piece. A file that flows is not surveyed.
+        """
+        if self.is_packed and not self.is_copied:
+            return [] if self.flows else [0]
         return list(range(0, self.data_size, SURVEY_BYTES))
 
     def survey(self, start: int, layout: Layout) -> Surveyed:
         """Scan the piece that begins right after the first line feed at or after `start - 1`."""
+        if self.is_packed and not self.is_copied:
+            return self._survey_packed(layout)
         begin = self._after_line_feed(start - 1) if start else 0
         stop = self._after_line_feed(min(start + SURVEY_BYTES, self.data_size) - 1)
         if stop - begin > SURVEY_BYTES + MAX_ROW_BYTES:
@@ -148,9 +210,22 @@ class CsvFile(StoredFile, CopiedFile):
         text = storage.read(self.data_url, begin, stop)
         if start:
             return Surveyed(self._survey(text, begin, layout))
-        file, columns = (self, ()) if self.is_inspected else self._inspected(text[:HEAD_BYTES], layout)
-        piece = self._survey(text[file.data_start :], file.data_start, layout)
-        return Surveyed(piece, None if self.is_inspected else file, columns)
+        if self.is_inspected:
+            return Surveyed(self._survey(text[self.data_start :], self.data_start, layout))
+        file, columns = self.inspect(layout)
+        if file.is_packed:
+            return file._survey_packed(layout)._replace(columns=columns)
+        return Surveyed(self._survey(text[file.data_start :], file.data_start, layout), file, columns)
+
+    def _survey_packed(self, layout: Layout) -> Surveyed:
+        """Read the whole file, and return marks in its text."""
+        file, columns = (self, ()) if self.is_inspected else self.inspect(layout)
+        with contextlib.closing(file.open_rows(layout)) as rows:
+            marks = list(rows.marks(MARK_SPACING))
+            if rows.damage:
+                raise rows.damage
+        file = replace(file, data_size=marks[-1][0])
+        return Surveyed(Marks(*zip(*marks, strict=True)), file, columns)
 
     def _after_line_feed(self, offset: int) -> int:
         """Return the offset after the first line feed at or after `offset`, or the size of the file."""
@@ -163,8 +238,10 @@ class CsvFile(StoredFile, CopiedFile):
             offset += len(window)
         return self.data_size
 
-    def marks(self, pieces: list[Piece]) -> Marks:
+    def marks(self, pieces: list) -> Marks:
         """Join the marks of the pieces. Raise SourceError if a row is too long."""
+        if self.is_packed and not self.is_copied:
+            return pieces[0] if pieces else Marks((0,), (0,))
         marks = list(marks_of(pieces))
         offsets = [*(offset for offset, _ in marks[:-1]), self.data_size]
         joined = Marks(tuple(offsets), tuple(rows for _, rows in marks))
@@ -175,19 +252,25 @@ class CsvFile(StoredFile, CopiedFile):
         """Raise SourceError if marks are far apart: they are about MARK_SPACING apart unless one row is longer."""
         for offset, row, following in _gaps(marks):
             if following - offset > MAX_ROW_BYTES + SURVEY_BYTES:
-                raise SourceError(
-                    f"{self.url}: a row after byte {offset:,} (row {row + 1:,}) "
-                    f"is longer than {MAX_ROW_BYTES // 2**20} MiB.",
-                    "Check for a quote that is opened there and never closed.",
-                )
+                raise row_too_long(self.url, offset, row)
+
+    # reading
 
     def read(self, span: Span, layout: Layout) -> Rows:
         """Read the rows of a span. Raise SourceError if the file has changed since the survey."""
         self._check_unchanged()
-        rows = self._rows_of(storage.read(self.data_url, span.start, span.stop), layout)
+        if self.flows:
+            return self._rows_of(storage.read(self.piece(span.first_row)), layout)
+        rows = self._rows_of(self._text(span), layout)
         if len(rows) < span.skip + span.rows:
             raise self._changed()
         return rows.part(span.skip, span.skip + span.rows)
+
+    def _text(self, span: Span) -> bytes:
+        if self.is_copied or not self.data_packing:
+            return storage.read(self.data_url, span.start, span.stop)
+        with open_text(self.url, self.data_packing) as text:
+            return text_between(text, span.start, span.stop)
 
     def _check_unchanged(self) -> None:
         """Raise SourceError if the file is not the version that was inspected."""
@@ -203,20 +286,3 @@ class CsvFile(StoredFile, CopiedFile):
 
 def _gaps(marks: Marks) -> Iterator[tuple[int, int, int]]:
     return zip(marks.offsets, marks.rows, marks.offsets[1:], strict=False)
-
-
-def _name_of_copy(url: str, identity: storage.Identity, layout: Layout) -> str:
-    """Return a name that depends on file, version and encoding, so that no run uses the copy of another input."""
-    of = repr((url, identity.size, identity.version, layout.encoding))
-    return f"00000-{hashlib.sha256(of.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}.csv"
-
-
-def _decoded(decoder, data: bytes, url: str, encoding: str) -> bytes:
-    try:
-        return decoder.decode(data, final=not data).encode("utf-8")
-    except UnicodeError as error:
-        raise _not_in(encoding, url, error) from error
-
-
-def _not_in(encoding: str, url: str, error: UnicodeError) -> SourceError:
-    return SourceError(f"{url} is not in the encoding {encoding}: {error}.", "Check --encoding.")

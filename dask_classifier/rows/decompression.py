@@ -1,19 +1,26 @@
-"""Decompress files: which compression a name has, and a stream that notices damage."""
+"""Decompress files: which compression a file has, and its text as a stream that keeps what precedes a damage."""
 
 import bz2
+import codecs
 import contextlib
+import gzip
+import io
 import lzma
 import zlib
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
 
 from isal import igzip, isal_zlib
 
 from .. import storage
-from ..errors import StorageError
+from ..errors import SourceError, StorageError
+from .layouts import is_utf8
 
+READ_BYTES = 2**20  # of text, read at a time
 _SUFFIXES = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}
 _OTHERS = (".zip", ".lzma", ".snappy", ".lz4", ".z", ".br")  # which would be read as text
+_BUFFER_BYTES = 2**18  # of the stored file, read at a time
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, isal_zlib.error)
 
 
 def compression(url: str) -> str | None:
@@ -26,37 +33,162 @@ def compression(url: str) -> str | None:
     return _SUFFIXES.get(suffix)
 
 
+class Packing(NamedTuple):
+    """How the text of a file is stored: its compression, or None, and its encoding."""
+
+    compression: str | None
+    encoding: str
+
+
 @contextlib.contextmanager
-def open_decompressed(url: str) -> Iterator["Decompressed"]:
-    """Open `url` for reading, decompressed according to its suffix."""
-    kind = compression(url)
-    with storage.open_stream(url) as stored, contextlib.ExitStack() as stack:
-        yield Decompressed(url, stack.enter_context(_decompressing(stored, kind)) if kind else stored)
+def open_text(url: str, packing: Packing) -> Iterator["TextStream"]:
+    """Open a file for reading its text, as UTF-8, from the beginning."""
+    stream = TextStream(url, packing)
+    try:
+        yield stream
+    finally:
+        stream.close()
 
 
-class Decompressed:
-    """A stream whose `read` raises StorageError if the compressed file is damaged or truncated."""
+class TextStream:
+    """The text of a file, decompressed and as UTF-8, read from its beginning.
+
+    If the file is damaged or truncated, all of the text before the damage is returned first. An encoding that is UTF-8
+    is not decoded: bytes that are invalid in it make bad rows.
+    """
+
+    def __init__(self, url: str, packing: Packing):
+        self.url, self.packing = url, packing
+        self.offset = 0  # bytes of text that were read
+        self._unpacked = 0  # bytes that were decompressed
+        self._decoder = None if is_utf8(packing.encoding) else codecs.getincrementaldecoder(packing.encoding)()
+        self._damage: StorageError | None = None
+        self._open(_decompressing)
+
+    def _open(self, decompressing: Callable) -> None:
+        self._opened = contextlib.ExitStack()
+        self._stored = _Stored(self.url, self._opened.enter_context(storage.open_stream(self.url)))
+        buffered = io.BufferedReader(self._stored, _BUFFER_BYTES)
+        self._stream = self._opened.enter_context(decompressing(buffered, self.packing.compression))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._opened.close()
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the file cannot be decompressed any further."""
+        return self._damage is not None
+
+    @property
+    def stored_offset(self) -> int:
+        """Bytes of the stored file that were read, at most a mebibyte ahead of the text."""
+        return self._stored.offset
+
+    def read(self, size: int = READ_BYTES) -> bytes:
+        """Return up to `size` bytes, of another encoding than UTF-8 perhaps some more; b"" at the end.
+
+        Raise StorageError where the file is damaged, SourceError where it is not in its encoding.
+        """
+        if self._damage:
+            raise self._damage
+        while True:
+            data = self._read(size)
+            text = self._decoded(data)
+            if text or not data:
+                self.offset += len(text)
+                return text
+
+    def _read(self, size: int) -> bytes:
+        try:
+            data = self._stream.read1(size)
+        except StorageError:  # which is an OSError, but no damage
+            raise
+        except _DAMAGE as error:
+            data = self._rest_before_damage()
+            self._damage = _damaged(self.url, error, self._unpacked + len(data))
+            if not data:
+                raise self._damage from error
+        self._unpacked += len(data)
+        return data
+
+    def _rest_before_damage(self) -> bytes:
+        """Return what the failed read has decompressed before it failed, with another stream, byte by byte.
+
+        igzip, which is faster than zlib, keeps back what zlib returns of a stream that is cut off.
+        """
+        self.close()
+        self._open(_decompressing_slowly)
+        rest, left = [], self._unpacked
+        try:
+            while left and (data := self._stream.read1(min(left, READ_BYTES))):
+                left -= len(data)
+            while data := self._stream.read1(1):
+                rest.append(data)
+        except StorageError:
+            raise
+        except _DAMAGE:
+            pass
+        return b"".join(rest)
+
+    def _decoded(self, data: bytes) -> bytes:
+        if self._decoder is None:
+            return data
+        try:
+            return self._decoder.decode(data, final=not data).encode("utf-8")
+        except UnicodeError as error:
+            raise not_in(self.packing.encoding, self.url, error) from error
+
+
+def not_in(encoding: str, url: str, error: UnicodeError) -> SourceError:
+    """Return the error for a file that is not in its encoding."""
+    return SourceError(f"{url} is not in the encoding {encoding}: {error}.", "Check --encoding.")
+
+
+def _damaged(url: str, error: Exception, offset: int) -> StorageError:
+    return StorageError(
+        f"Cannot decompress {url} after byte {offset:,} of its text: {str(error).rstrip('.')}.",
+        "Check that the file is complete and that its suffix is right.",
+    )
+
+
+class _Stored(io.RawIOBase):
+    """A stored file. An error of the storage is a StorageError, so that it is not mistaken for a damage of the file."""
 
     def __init__(self, url: str, stream: BinaryIO):
-        self.url, self.stream = url, stream
+        self.url, self.stream, self.offset = url, stream, 0
 
-    def read(self, size: int) -> bytes:
-        """Return up to `size` bytes; b"" at the end."""
-        try:
-            return self.stream.read(size)
-        except (OSError, EOFError, zlib.error, lzma.LZMAError, isal_zlib.error) as error:
-            raise StorageError(
-                f"Cannot decompress {self.url}: {error}.",
-                "Check that the file is complete and that its suffix is right.",
-            ) from error
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        with storage.explaining("read", self.url):
+            size = self.stream.readinto(buffer)
+        self.offset += size
+        return size
 
 
-def _decompressing(stored: BinaryIO, kind: str) -> BinaryIO:
-    """Return a decompressing stream that joins members and detects a missing end."""
-    if kind == "zstd":
+class _Zstd:
+    """A Zstandard stream of pyarrow, whose `read` returns what it has, as `read1` of the others does."""
+
+    def __init__(self, stored: BinaryIO):
         import pyarrow as pa  # slow to import, and rarely needed
 
-        return pa.CompressedInputStream(stored, "zstd")
+        self.stream = pa.CompressedInputStream(stored, "zstd")
+        self.read1, self.close = self.stream.read, self.stream.close
+
+
+def _decompressing_slowly(stored: io.BufferedReader, kind: str | None):
+    """Return the same, with the standard library where that differs."""
+    return gzip.GzipFile(fileobj=stored) if kind == "gzip" else _decompressing(stored, kind)
+
+
+def _decompressing(stored: io.BufferedReader, kind: str | None):
+    """Return a stream with `read1`, as a context, that joins members and detects a missing end."""
+    if kind == "zstd":
+        return contextlib.closing(_Zstd(stored))
     if kind == "gzip":
         return igzip.IGzipFile(fileobj=stored)
+    if kind is None:
+        return stored
     return bz2.BZ2File(stored) if kind == "bz2" else lzma.LZMAFile(stored)

@@ -66,20 +66,25 @@ class FrameInput(CsvFile):
         return f"a DataFrame of {self.rows:,} rows"
 
     @property
+    def needs_copy(self) -> bool:
+        """True: workers cannot read the rows from anywhere else."""
+        return True
+
+    @property
     def copied_by_client(self) -> bool:
         """True: only the client has the rows."""
         return True
 
-    def _head(self, encoding: str) -> tuple[bytes, bool]:
+    def _head(self) -> tuple[bytes, bool]:
         return self.text[:HEAD_BYTES], len(self.text) <= HEAD_BYTES
 
     def with_copy_in(self, folder: str) -> Self:
         """Return this input, with its text, and with its copy in another folder."""
-        moved = super().with_copy_in(folder)
+        moved = replace(self, data_url=storage.join(folder, self.data_url.rpartition("/")[2]))
         object.__setattr__(moved, "_text", self.text)
         return moved
 
-    def write_copy(self, encoding: str) -> int:
+    def write_copy(self) -> int:
         """Write the rows to the run's folder, and return their size in bytes."""
         storage.write(self.data_url, self.text)
         return len(self.text)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from ..errors import SourceError
-from .borders import Piece, Rows, survey_lines
+from .borders import Piece, Rows, Scan, lines_of, survey_lines
 from .csv_files import MARK_SPACING, CsvFile
 from .layouts import HEAD_BYTES, JSON_LINES, Layout, check_wanted, skip_mark
 from .source import InputFile
@@ -70,6 +70,10 @@ class JsonLinesFile(CsvFile):
     @staticmethod
     def _rows_of(text: bytes, layout: Layout) -> Rows:
         return Rows.of_lines(text)
+
+    @staticmethod
+    def _scan(text: bytes, inside: bool, layout: Layout) -> Scan:
+        return Scan(lines_of(text), False)
 
     @staticmethod
     def _survey(text: bytes, start: int, layout: Layout) -> Piece:

@@ -1,10 +1,12 @@
-"""Recognize input that is not CSV by its first bytes: parsed as CSV, it would be one long row of binary data."""
+"""Recognize compressed input, and input that is not CSV, by its first bytes.
+
+Parsed as CSV, it would be one long row of binary data.
+"""
 
 import re
 
 from ..errors import SourceError
 
-_RENAME = "Give the file's name the suffix of its compression: {}."
 # magic numbers from libmagic and the specifications of the formats
 _NOT_CSV = (
     (b"PAR1", "a Parquet file", "Give the file's name the suffix .parquet."),
@@ -14,11 +16,8 @@ _NOT_CSV = (
     (b"SQLite format 3", "an SQLite database", "Export the table as CSV."),
     (b"ORC", "an ORC file", "Convert it: pandas.read_orc(file).to_csv('in.csv', index=False)."),
     (b"Obj\x01", "an Avro file", "Convert it to CSV."),
-    (b"\x1f\x8b\x08", "compressed with gzip", _RENAME.format(".gz")),
-    (b"BZh", "compressed with bzip2", _RENAME.format(".bz2")),
-    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", _RENAME.format(".zst")),
-    (b"\xfd7zXZ", "compressed with xz", _RENAME.format(".xz")),
 )
+_COMPRESSIONS = {b"\x1f\x8b\x08": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")  # in no CSV header, even if it begins with a magic number: ORCID,name
 _BEGINNING = 512  # bytes
 
@@ -26,5 +25,14 @@ _BEGINNING = 512  # bytes
 def refuse_what_is_not_csv(head: bytes, url: str) -> None:
     """Raise SourceError if the first bytes are those of another format."""
     for magic, name, hint in _NOT_CSV:
-        if head.startswith(magic) and _BINARY.search(head, 0, _BEGINNING):
+        if _begins_with(head, magic):
             raise SourceError(f"{url} is {name}, not CSV.", hint)
+
+
+def compression_of(head: bytes) -> str | None:
+    """Return the compression of a file by its first bytes: gzip, bz2, zstd, xz, or None."""
+    return next((name for magic, name in _COMPRESSIONS.items() if _begins_with(head, magic)), None)
+
+
+def _begins_with(head: bytes, magic: bytes) -> bool:
+    return head.startswith(magic) and _BINARY.search(head, 0, _BEGINNING) is not None

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from .. import storage
 from ..errors import SourceError
@@ -16,6 +16,7 @@ from ..units import count_of, format_bytes
 from .blocks import Block, Marks, Span
 from .borders import Piece, Rows
 from .layouts import Layout
+from .row_stream import RowStream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,9 +92,18 @@ class InputFile(ABC):
         """Return up to `rows` of the first rows, as `read` does."""
 
     @property
+    def is_packed(self) -> bool:
+        """Whether the text of its rows is not in it as it is."""
+        return False
+
+    @property
     def is_compressed(self) -> bool:
         """Whether the rows take more bytes than are stored."""
         return False
+
+    def restored(self, stored: dict[str, Any]) -> Self:
+        """Return this input with what plan.json, written by an earlier attempt, has of it besides its identity."""
+        return self
 
     def layout_of_rows(self, layout: Layout) -> Layout:
         """Return the text format of the rows that blocks read."""
@@ -156,12 +166,12 @@ class SurveyedFile(InputFile):
 
 
 class CopiedFile(SurveyedFile):
-    """An input whose rows may have to be read from a copy in the run's folder, because of its compression."""
+    """An input whose rows can be read at any place only from a copy of its text."""
 
     @property
     @abstractmethod
     def needs_copy(self) -> bool:
-        """Whether rows are read from a copy."""
+        """Whether a run reads it from a copy in its folder."""
 
     @property
     def copied_by_client(self) -> bool:
@@ -173,8 +183,25 @@ class CopiedFile(SurveyedFile):
         """Return this input with its copy in another folder."""
 
     @abstractmethod
-    def write_copy(self, encoding: str) -> int:
-        """Write the copy and return its size in bytes."""
+    def write_copy(self) -> int:
+        """Write the copy as UTF-8 and return its size in bytes."""
+
+
+class FlowingFile(CopiedFile):
+    """A file that may be read once, from its beginning, into pieces: the text of a block each."""
+
+    @property
+    @abstractmethod
+    def flows(self) -> bool:
+        """Whether it is read like this."""
+
+    @abstractmethod
+    def open_rows(self, layout: Layout) -> RowStream:
+        """Open the file for reading its rows from the first one. Raise SourceError if it has changed."""
+
+    @abstractmethod
+    def piece(self, first_row: int) -> str:
+        """Return the URL of the piece that begins with a row, given by its number from 0."""
 
 
 class StoredFile(SurveyedFile):
@@ -237,12 +264,23 @@ class Source:
 
     @property
     def copies(self) -> list[tuple[int, CopiedFile]]:
-        """The inputs that need a decompressed copy before they can be cut, with their numbers."""
+        """The inputs that need a copy before they can be cut, with their numbers."""
         copied = [(number, file) for number, file in enumerate(self.files) if isinstance(file, CopiedFile)]
         return [(number, file) for number, file in copied if file.needs_copy]
 
+    @property
+    def flowing(self) -> list[tuple[int, FlowingFile]]:
+        """The inputs that are read once, from their beginnings, with their numbers."""
+        files = [(number, file) for number, file in enumerate(self.files) if isinstance(file, FlowingFile)]
+        return [(number, file) for number, file in files if file.flows]
+
+    def restored(self, stored: list[dict[str, Any]]) -> "Source":
+        """Return this source with what plan.json has of its files."""
+        files = (file.restored(known) for file, known in zip(self.files, stored, strict=True))
+        return replace(self, files=tuple(files))
+
     def with_copies(self, sizes: dict[int, int]) -> "Source":
-        """Return this source with the sizes of the decompressed copies, given by input number."""
+        """Return this source with the sizes of the copies, given by input number."""
         files = (replace(file, data_size=sizes[n]) if n in sizes else file for n, file in enumerate(self.files))
         return replace(self, files=tuple(files))
 

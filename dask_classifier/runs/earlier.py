@@ -40,7 +40,7 @@ def look(plan: Plan) -> Earlier:
             "Continue with --resume, start over with --overwrite, or choose another --output.",
         )
     _refuse_another(plan, stored)
-    cut = Cut.load(plan, stored)
+    cut = Cut.load(plan, stored, list(sizes))
     receipts = _receipts(plan, cut, sizes)
     return Earlier(cut, receipts, complete and not cut.missing(receipts))
 
@@ -91,12 +91,13 @@ def _short(value: object) -> str:
 def _receipts(plan: Plan, cut: Cut, sizes: dict[str, int]) -> tuple[Receipt, ...]:
     """Return the plan's receipts whose parts and quarantine files exist. Blocks without one are classified again."""
     names = [name for block in cut.blocks if (name := receipt_name(block.index)) in sizes]
-    receipts, fingerprint = [], cut.fingerprint(plan)
+    receipts, fingerprint_of = [], cut.fingerprints(plan)
     for text in plan.folder.read_many(names):
         try:
             receipt = Receipt.from_json(text)
         except ValueError:
             continue
+        fingerprint = fingerprint_of(cut.blocks[receipt.index])
         if receipt.fingerprint == fingerprint and not missing_files(receipt, plan.part_format, sizes):
             receipts.append(receipt)
     return tuple(receipts)
@@ -113,7 +114,7 @@ def missing_files(receipt: Receipt, part_format: str, sizes: dict[str, int]) -> 
 def clear(plan: Plan) -> None:
     """Delete the run that `--overwrite` replaces, starting with its manifest.
 
-    Files that do not belong to a run, and the copies that the plan has decompressed, are kept.
+    Files that do not belong to a run, and the copies that the plan has written, are kept.
     """
     kept = {file.data_url for _, file in plan.source.copies}
     names = [name for name in plan.folder.sizes() if plan.folder.path(name) not in kept]

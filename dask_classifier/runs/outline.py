@@ -80,9 +80,10 @@ def estimated_rows(plan: Plan) -> tuple[int, str]:
         return round(sum(file.known_rows for file in counted) * source.size / size), ABOUT
     precision = AT_LEAST if any(file.is_compressed for file in source.files) else ABOUT
     _, _, sample = source.first_rows(_SAMPLE_ROWS)
+    packed = any(file.is_packed for file in source.files)
     if not len(sample):
-        return 0, precision if source.copies else EXACT
+        return 0, precision if packed else EXACT
     text = sample.text
-    if source.copies and precision == ABOUT:  # the sample is UTF-8, and the files are not
+    if packed and precision == ABOUT:  # the sample is UTF-8, and the files are not
         text = text.decode("utf-8", "replace").encode(source.layout.encoding, "replace")
     return round(source.rows_size / (len(text) / len(sample))), precision

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Self
 
 from ..parts.receipts import Receipt
-from ..parts.run_folder import PLAN
+from ..parts.run_folder import BLOCKS, PLAN, blocks_name
 from ..rows.blocks import BLOCK_FIELDS, Block, blocks_of_lines
 from ..rows.source import Source
 from .planning import Plan
@@ -15,19 +16,27 @@ from .planning import Plan
 
 @dataclass(frozen=True)
 class Cut:
-    """How the source was cut into blocks. plan.json stores it with the plan."""
+    """How the source was cut into blocks. plan.json stores it with the plan.
 
-    source: Source  # with the sizes of decompressed copies
+    If large compressed files are among the inputs, blocks become known one after the other. Those that became known
+    after plan.json was written are in files of their own, until the cut is complete.
+    """
+
+    source: Source  # with the sizes of copies
     blocks: tuple[Block, ...]
     seconds_a_row: float  # measured by the trial; 0 if there was none
+    complete: bool = True  # whether these are all blocks
 
-    def fingerprint(self, plan: Plan) -> str:
-        """Return the fingerprint of the receipts, that of the plan and this cut.
+    def fingerprints(self, plan: Plan) -> Callable[[Block], str]:
+        """Return a function from a block to the fingerprint of its receipt, that of the plan and this cut.
 
-        Two runs of a plan may measure different speeds, and so cut the source differently.
+        Two runs of a plan may measure different speeds, and so cut the source differently. As long as not all blocks
+        are known, a fingerprint is that of the plan and the block alone.
         """
-        blocks = json.dumps(self.lines)
-        return hashlib.sha256(f"{plan.fingerprint} {blocks}".encode()).hexdigest()
+        if self.source.flowing:
+            return lambda block: _digest(plan, block.lines())
+        of_all = _digest(plan, self.lines)
+        return lambda block: of_all
 
     @cached_property
     def lines(self) -> list[tuple[int, ...]]:
@@ -36,7 +45,7 @@ class Cut:
 
     @property
     def rows(self) -> int:
-        """The number of rows in the source."""
+        """The number of rows in all blocks."""
         return sum(block.rows for block in self.blocks)
 
     def missing(self, receipts: tuple[Receipt, ...]) -> list[Block]:
@@ -52,6 +61,7 @@ class Cut:
             "max_bad": plan.max_bad.text,
             "seconds_a_row": self.seconds_a_row,
             "rows": self.rows,
+            **({} if self.complete else {"growing": True}),
             "files": [asdict(file) for file in self.source.files],
             "prediction": plan.prediction,
             "block_fields": list(BLOCK_FIELDS),
@@ -59,17 +69,31 @@ class Cut:
         }
         plan.folder.write_json(PLAN, content)
 
+    def grown(self, plan: Plan, blocks: Sequence[Block]) -> Self:
+        """Return this cut with more blocks, which are written to a file before."""
+        lines = [line for block in blocks for line in block.lines()]
+        plan.folder.write(blocks_name(blocks[0].index), json.dumps(lines).encode())
+        return replace(self, blocks=self.blocks + tuple(blocks))
+
     def restore(self, plan: Plan) -> None:
         """Write plan.json again if the folder was deleted during the run: --resume needs it."""
         if not plan.folder.exists(PLAN):
             self.save(plan)
 
     @classmethod
-    def load(cls, plan: Plan, stored: dict) -> Self:
-        """Return the stored cut, with the plan's files and the stored sizes of their decompressed copies.
+    def load(cls, plan: Plan, stored: dict, names: Sequence[str]) -> Self:
+        """Return the stored cut. `names` are those of the files in the run's folder.
 
         The identities of the plan's files must equal the stored ones.
         """
-        sizes = {number: stored["files"][number]["data_size"] for number, _ in plan.source.copies}
-        blocks = tuple(blocks_of_lines(stored["blocks"]))
-        return cls(plan.source.with_copies(sizes), blocks, stored["seconds_a_row"])
+        source = plan.source.restored(stored["files"])
+        blocks = list(blocks_of_lines(stored["blocks"]))
+        growing = stored.get("growing", False)
+        more = sorted(name for name in names if name.startswith(f"{BLOCKS}/")) if growing else []
+        for text in plan.folder.read_many(more):
+            blocks += [block for block in blocks_of_lines(json.loads(text)) if block.index >= len(blocks)]
+        return cls(source, tuple(blocks), stored["seconds_a_row"], complete=not growing)
+
+
+def _digest(plan: Plan, lines: list[tuple[int, ...]]) -> str:
+    return hashlib.sha256(f"{plan.fingerprint} {json.dumps(lines)}".encode()).hexdigest()

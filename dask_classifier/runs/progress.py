@@ -32,6 +32,7 @@ class Snapshot:
     seconds_left: float | None
     by_worker: dict[str, int] = field(default_factory=dict)  #: rows of finished blocks
     finish_by: float | None = None  #: when it should have ended, in seconds since 1970
+    is_estimate: bool = False  #: whether rows and blocks are estimates, since a compressed input is not read to its end
 
     @property
     def share(self) -> float:
@@ -104,6 +105,7 @@ class Progress:
         self._lock = threading.Lock()
         self._stage = "starting"
         self._rows = self._blocks = 0
+        self._is_estimate = False
         self._finished: set[int] = set()  # numbers of blocks
         self._done = self._bad_rows = 0  # rows of finished blocks
         self._already = 0  # rows done by an earlier attempt
@@ -147,6 +149,11 @@ class Progress:
             self._done, self._bad_rows = beginning.done, beginning.bad_rows
             self._already, self._classifying_seconds = beginning.done, None
             self._marks.append((time.monotonic(), self._done))
+
+    def resize(self, rows: int, blocks: int, is_estimate: bool) -> None:
+        """Record the numbers of rows and blocks as they become known, while a compressed input is read."""
+        with self._lock:
+            self._rows, self._blocks, self._is_estimate = rows, blocks, is_estimate
 
     def finished(self, receipt: Receipt) -> None:
         """Record a finished block."""
@@ -209,6 +216,7 @@ class Progress:
                 left,
                 rows_by_name(self._by_place),
                 self._finish_by,
+                self._is_estimate,
             )
 
     def rows_by_worker(self, flying: Mapping[Place, int]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Reading a finished run: head, to_pandas, to_dask, quarantined, fetch, verify."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -13,6 +13,7 @@ from ..parts.part_format import PartFormat
 from ..parts.receipts import Receipt
 from ..parts.run_folder import MANIFEST, MISSING, PLAN, REPORT, RunFolder, part_name, quarantine_name
 from ..rows.borders import scan_part
+from .fetching import fetch
 from .manifest import Manifest
 from .verify import Verified, check_bytes, missing, verify
 
@@ -298,10 +299,13 @@ class Result:
         -------
         int
             Size of the file in bytes.
+
+        Notes
+        -----
+        If it is interrupted, and the file is local and has the format of the parts, the next call for the same file
+        goes on where it was.
         """
-        with storage.open_whole(storage.absolute(str(file))) as stream:
-            self.write_to(stream, str(file), header=header)
-            return stream.tell()
+        return fetch(self, str(file), header=header)
 
     def write_to(self, stream: BinaryIO, name: str = "", *, header: bool | None = None) -> None:
         """Write all rows, in order, to a binary stream.
@@ -339,11 +343,14 @@ class Result:
             elif receipt.rows:
                 yield target.convert(data, self.part_format, columns, header=header)
 
-    def read_ahead(self, read: Callable[[Receipt], bytes]) -> Iterator[bytes]:
-        """Yield what `read` gives for each receipt, in order; a few are read at the same time, and no more are in
-        memory.
+    def read_ahead(
+        self, read: Callable[[Receipt], bytes], receipts: Sequence[Receipt] | None = None
+    ) -> Iterator[bytes]:
+        """Yield what `read` gives for each receipt, or for some of them, in order.
+
+        A few are read at the same time, and no more are in memory.
         """
-        receipts = self.receipts
+        receipts = self.receipts if receipts is None else receipts
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for first in range(0, len(receipts), _AT_ONCE):
                 yield from pool.map(read, receipts[first : first + _AT_ONCE])

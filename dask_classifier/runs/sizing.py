@@ -16,6 +16,7 @@ LAST_BLOCK_SECONDS = 1.0  # work in the last blocks, so that no process waits lo
 BLOCKS_A_SECOND = 100  # at most, for all processes: a Dask scheduler manages some 300 tasks per second
 BLOCKS_A_PROCESS = 8  # at least
 BLOCK_BYTES = 16 * 2**20  # at most, of CSV text: a process has a block's text, frame and part in memory
+LARGEST_BYTES = BLOCK_BYTES + 2 * MARK_SPACING  # of a block as it is read, where rows differ in length
 MOST_BLOCKS = 100_000
 UNMEASURED_SECONDS = 0.01  # a row, where the trial died
 
@@ -57,7 +58,7 @@ def shrink(plan: "Plan") -> Callable[[int, int], int]:
     """Return a function that halves a block, in whole chunks, if its text is too large: rows differ in length."""
 
     def fewer(rows: int, size: int) -> int:
-        too_large = not plan.block_rows and size > BLOCK_BYTES + 2 * MARK_SPACING and rows > plan.chunk_rows
+        too_large = not plan.block_rows and size > LARGEST_BYTES and rows > plan.chunk_rows
         return max(1, rows // 2 // plan.chunk_rows) * plan.chunk_rows if too_large else rows
 
     return fewer

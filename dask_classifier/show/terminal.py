@@ -63,8 +63,13 @@ class Display(Progress):
     def begin(self, rows: int, blocks: int, receipts: tuple[Receipt, ...]) -> None:
         """Print the numbers of rows and blocks, or of blocks left if the run is resumed."""
         super().begin(rows, blocks, receipts)
+        about = "about " if self.snapshot().is_estimate else ""
         if receipts:
-            self.say(f"{len(receipts):,} of {blocks:,} blocks are already done; {blocks - len(receipts):,} to go")
+            self.say(
+                f"{len(receipts):,} of {about}{blocks:,} blocks are already done; {blocks - len(receipts):,} to go"
+            )
+        elif about:
+            self.say(f"about {rows:,} rows; a compressed input is classified while it is read")
         else:
             self.say(f"{rows:,} rows in {blocks:,} block{'' if blocks == 1 else 's'}")
 
@@ -123,14 +128,19 @@ def describe(now: Snapshot, width: int | None = None) -> str:
     """Return the progress in one line, with as many items as fit, the most important first."""
     if not now.rows:
         return f"{now.stage} ..."
-    items = [f"{100 * now.done // now.rows}%", f"{now.done:,}/{now.rows:,} rows", f"{now.rows_a_second:,.0f} rows/s"]
+    about = "~" if now.is_estimate else ""
+    items = [
+        f"{100 * now.done // now.rows}%",
+        f"{now.done:,}/{about}{now.rows:,} rows",
+        f"{now.rows_a_second:,.0f} rows/s",
+    ]
     if now.seconds_left and now.done < now.rows:
         items.append(f"{format_seconds(now.seconds_left)} left")
     if now.pace:
         items.append(now.pace)
     if now.bad_rows:
         items.append(f"{now.bad_rows:,} bad")
-    items.append(f"{now.blocks_done:,}/{now.blocks:,} blocks")
+    items.append(f"{now.blocks_done:,}/{about}{now.blocks:,} blocks")
     items.append(now.stage)
     while width and len(_SEPARATOR.join(items)) > width:
         items.pop()

@@ -1,5 +1,6 @@
 """Dask clusters that somebody else runs, and objects in S3 (moto's server, over HTTP)."""
 
+import gzip
 import http.server
 import os
 import shutil
@@ -16,7 +17,9 @@ from generated_csv import csv_of
 from reference import reference
 
 import dask_classifier as dc
+from dask_classifier.engine.executors import DaskExecutor
 from dask_classifier.errors import ClusterError, StorageError
+from dask_classifier.rows import csv_files
 
 
 class Dask:
@@ -128,6 +131,41 @@ def test_a_dask_worker_killed_and_another_joining_in_mid_run(dask_cluster, tmp_p
     assert run_bytes(tmp_path / "run") == reference(csv_of(20_000), known.lengths)
 
 
+def test_the_worker_that_has_a_compressed_file_open_is_killed(
+    dask_cluster, tmp_path, run_bytes, classifiers, monkeypatch
+):
+    """Another one reads the file from its beginning up to where the first one was."""
+    monkeypatch.setattr(csv_files, "SMALL_BYTES", dict.fromkeys(csv_files.SMALL_BYTES, 1000))
+    for name in ("first", "second"):
+        dask_cluster.worker(name, threads=1)
+    open_at, killed = [], []
+    ask = DaskExecutor.soon
+
+    def soon(self, *args):
+        outcome = ask(self, *args)
+        open_at.append(outcome.value.worker)
+        return outcome
+
+    class Killer(dc.Progress):
+        def finished(self, receipt):
+            super().finished(receipt)
+            if not killed:
+                workers = client.scheduler_info()["workers"].items()
+                address = next(address for address, info in workers if info["name"] == open_at[-1])
+                killed.append(open_at[-1])
+                psutil.Process(client.run(os.getpid)[address]).kill()
+
+    monkeypatch.setattr(DaskExecutor, "soon", soon)
+    text = csv_of(6000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    with Client(dask_cluster.address) as client:
+        client.wait_for_workers(2, timeout=300)
+        plan = dc.plan(tmp_path / "in.csv.gz", classifiers("slow"), tmp_path / "run", block_rows=100)
+        dc.run(plan, client, progress=Killer())
+    assert killed and len(set(open_at)) == 2 and len(open_at) > 10
+    assert run_bytes(tmp_path / "run") == reference(text, known.lengths)
+
+
 def test_text_that_is_not_unicode_harms_no_worker(dask_cluster, tmp_path):
     """Messages between Dask's processes cannot hold it; a bad row's reason can."""
     worker = dask_cluster.worker("only", threads=1)
@@ -210,10 +248,11 @@ def test_from_s3_to_s3(s3, command, tmp_path, classifiers):
     assert (tmp_path / "again.csv").read_bytes() == expected
 
 
-def test_a_packed_object_is_unpacked_beside_the_run_and_removed(s3, command, tmp_path, classifiers):
-    import gzip
-
-    text = csv_of(3000)
+@pytest.mark.parametrize("rows", [3000, 80_000])
+def test_a_packed_object(s3, command, tmp_path, classifiers, rows):
+    """A small one is read where it is; a large one flows into pieces beside the run, which are removed."""
+    text = csv_of(rows)
+    assert (len(gzip.compress(text)) > 2**22) == (rows > 3000)
     s3.put_object(Bucket="bucket", Key="packed.csv.gz", Body=gzip.compress(text))
     args = [
         "--input",

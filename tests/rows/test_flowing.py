@@ -1,0 +1,428 @@
+"""Large compressed inputs flow: a worker reads them once, into pieces that are classified and deleted."""
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import classifiers as known
+import pytest
+import zstandard
+from generated_csv import csv_of
+from reference import reference
+
+import dask_classifier as dc
+from dask_classifier.engine import growing
+from dask_classifier.engine.executors import DaskExecutor
+from dask_classifier.errors import LimitReached, StorageError, TooManyBadRows
+from dask_classifier.rows import csv_files, unpacking
+from dask_classifier.rows.decompression import Packing, TextStream
+from dask_classifier.runs.limits import Limits
+from dask_classifier.runs.progress import Progress
+
+PACK = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.compress}
+
+
+@pytest.fixture(autouse=True)
+def everything_flows(monkeypatch):
+    """Packed files count as large from a kilobyte on, and few pieces are read at once."""
+    monkeypatch.setattr(csv_files, "SMALL_BYTES", dict.fromkeys(csv_files.SMALL_BYTES, 1000))
+    monkeypatch.setattr(growing, "_MOST_AT_ONCE", 3)
+
+
+class Watcher(Progress):
+    """Looks at the run's folder whenever a block is finished, and may do something then."""
+
+    def __init__(self, folder, then=lambda done: None):
+        super().__init__()
+        self.folder, self.then, self.done, self.pieces, self.sizes = folder, then, 0, [], []
+
+    def finished(self, receipt):
+        super().finished(receipt)
+        self.done += 1
+        self.pieces.append(len(list((self.folder / "unpacked").glob("*.csv"))))
+        self.then(self.done)
+
+    def resize(self, rows, blocks, is_estimate):
+        super().resize(rows, blocks, is_estimate)
+        self.sizes.append((rows, blocks, is_estimate))
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_after(count):
+    def then(done):
+        if done == count:
+            raise Interrupted
+
+    return then
+
+
+def leftovers(folder):
+    return [path.name for name in ("unpacked", "blocks") for path in (folder / name).glob("*")]
+
+
+# --- the bytes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize("block_rows", [100, 700, "auto"])
+def test_bytes_of_a_file_that_flows(cluster, tmp_path, run_bytes, classifiers, suffix, block_rows):
+    text = csv_of(5000)
+    file = tmp_path / f"in.csv.{suffix}"
+    file.write_bytes(PACK[suffix](text))
+    plan = dc.plan(file, classifiers("lengths"), tmp_path / "run", block_rows=block_rows)
+    assert plan.source.flowing
+    watcher = Watcher(tmp_path / "run")
+    result = dc.run(plan, cluster, progress=watcher)
+    assert run_bytes(tmp_path / "run") == reference(text, known.lengths)
+    assert result.verify().rows == 5000 and not leftovers(tmp_path / "run")
+    assert watcher.sizes[0][2] and watcher.sizes[-1] == (5000, len(result.receipts), False)
+    if block_rows == 100:
+        assert len(result.receipts) == 50
+        assert 0 < max(watcher.pieces) <= 3 * 2 + 3 + 1, "pieces are those of the blocks under way"
+
+
+def test_a_mix_of_files(cluster, tmp_path, run_bytes, classifiers):
+    """Blocks are numbered in the order of inputs, of which some flow, some are small and packed, some are plain."""
+    texts = [csv_of(rows) for rows in (250, 3000, 30, 5, 2000, 1500, 0, 310)]
+    packed = {1: ".gz", 3: ".gz", 4: ".bz2", 5: ".xz"}
+    files = []
+    for number, text in enumerate(texts):
+        suffix = packed.get(number, "")
+        data = PACK[suffix[1:]](text) if suffix else text
+        files.append(tmp_path / f"{number}.csv{suffix}")
+        files[-1].write_bytes(data)
+    plan = dc.plan(files, classifiers("lengths"), tmp_path / "run", block_rows=400)
+    assert [number for number, _ in plan.source.flowing] == [1, 4, 5]
+    result = dc.run(plan, cluster)
+    assert run_bytes(tmp_path / "run") == b"".join(reference(text, known.lengths) for text in texts)
+    assert result.verify().rows == sum((250, 3000, 30, 5, 2000, 1500, 0, 310))
+    blocks = json.loads((tmp_path / "run/plan.json").read_text())["blocks"]
+    assert [line[3] for line in blocks] == sorted(line[3] for line in blocks) and "growing" not in blocks
+
+
+def hard_rows(rows):
+    """Quotes over line breaks, blank lines, CR and CRLF, rows of all lengths."""
+    rng = random.Random(7)
+    kinds = ("{0},x{1}", '{0},"a\n\nb{1}"', '{0},"q""{1}"', '{0},"\r\n,{1}"', '\n{0},5" pipe', "{0}," + "y" * 300)
+    ends = ("\n", "\r\n", "\n\n")
+    text = "".join(rng.choice(kinds).format(n, n) + rng.choice(ends) for n in range(rows))
+    return ("id,text\n" + text + 'end,"last"').encode()
+
+
+@pytest.mark.parametrize("read_bytes", [1, 7, 1000, 2**20])
+def test_rows_are_found_wherever_reads_end(tmp_path, monkeypatch, read_bytes):
+    """Pieces of all sizes, joined, are the text; each has as many rows as it says, on its own."""
+    text = hard_rows(400 if read_bytes < 1000 else 4000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    monkeypatch.setattr(TextStream.read, "__defaults__", (read_bytes,))
+    plan = dc.plan(tmp_path / "in.csv.gz", "blackbox", tmp_path / "run")
+    ((_, file),) = plan.source.flowing
+    unpacker, row, found = unpacking.Unpacker(), 0, b""
+    while True:
+        order = unpacking.Order(row, (100, 200, 700), largest=20_000, chunk_rows=100)
+        unpacked = unpacker.unpack(file, plan.source.layout, order, "me")
+        for rows, size in unpacked.pieces:
+            piece = Path(file.piece(row)).read_bytes()
+            assert len(piece) == size and len(file._rows_of(piece, plan.source.layout)) == rows
+            assert rows % 100 == 0 or unpacked.ended
+            found, row = found + piece, row + rows
+        if unpacked.ended:
+            break
+    assert text.endswith(found) and text[: -len(found)].strip() == b"id,text"
+    assert row == len(file._rows_of(text, plan.source.layout)) - 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "shift_jis", "utf-8-sig"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_encodings(tmp_path, run_bytes, classifiers, encoding, suffix):
+    words = "größe" if encoding == "latin-1" else "大きさ,名前"[:3]
+    text = "id,text\n" + "".join(f"{n},{words}{n}\n" for n in range(3000))
+    data = text.encode(encoding)
+    (tmp_path / f"in.csv{suffix}").write_bytes(gzip.compress(data) if suffix else data)
+    plan = dc.plan(tmp_path / f"in.csv{suffix}", classifiers("lengths"), tmp_path / "run", encoding=encoding)
+    assert bool(plan.source.flowing) == (bool(suffix) or encoding in {"utf-16", "shift_jis"})
+    dc.run(plan, "inline")
+    assert run_bytes(tmp_path / "run") == reference(text.encode(), known.lengths)
+
+
+def test_json_lines_flow(tmp_path, run_bytes, classifiers):
+    lines = b"".join(b'{"id": %d, "text": "a\\"b%d"}\n' % (n, n) for n in range(3000))
+    (tmp_path / "in.jsonl").write_bytes(lines)
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(lines))
+    for name, flows in (("in.jsonl", False), ("in.jsonl.gz", True)):
+        plan = dc.plan(tmp_path / name, classifiers("lengths"), tmp_path / name.replace(".", "-"), block_rows=500)
+        assert bool(plan.source.flowing) == flows
+        dc.run(plan, "inline")
+    assert run_bytes(tmp_path / "in-jsonl-gz") == run_bytes(tmp_path / "in-jsonl")
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_the_content_says_what_a_name_does_not(tmp_path, run_bytes, classifiers, suffix, monkeypatch):
+    """A file of the command line, one that flows, and one of many, which only the survey reads."""
+    text = csv_of(300)
+    for number in range(20):
+        (tmp_path / f"{number:02d}.csv").write_bytes(PACK[suffix](text) if number in {0, 19} else text)
+    monkeypatch.setattr(csv_files, "SMALL_BYTES", dict.fromkeys(csv_files.SMALL_BYTES, 2**20))
+    dc.classify(tmp_path / "*.csv", classifiers("lengths"), tmp_path / "many", cluster="inline")
+    assert run_bytes(tmp_path / "many") == 20 * reference(text, known.lengths)
+    monkeypatch.setattr(csv_files, "SMALL_BYTES", dict.fromkeys(csv_files.SMALL_BYTES, 1000))
+    plan = dc.plan(tmp_path / "00.csv", classifiers("lengths"), tmp_path / "one")
+    assert plan.source.flowing
+    dc.run(plan, "inline")
+    assert run_bytes(tmp_path / "one") == reference(text, known.lengths)
+
+
+# --- resume, and workers that die ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [1, 4, 12])
+def test_resume_in_the_middle_of_a_file(cluster, tmp_path, run_bytes, classifiers, after):
+    """The blocks that were known stay the same, whatever their number; pieces are written again where they are gone."""
+    text = csv_of(4000)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress(text))
+    options = {"input": tmp_path / "*.csv.gz", "classifier": classifiers("lengths"), "block_rows": 300}
+    watcher = Watcher(tmp_path / "run", interrupt_after(after))
+    with pytest.raises(Interrupted):
+        dc.run(dc.plan(**options, output=tmp_path / "run"), cluster, progress=watcher)
+    known_blocks = sum(len(json.loads(path.read_text())) for path in (tmp_path / "run/blocks").glob("*"))
+    assert known_blocks >= after and not (tmp_path / "run/manifest.json").exists()
+    pieces = list((tmp_path / "run/unpacked").glob("*.csv"))
+    for piece in pieces[::2]:
+        piece.unlink()
+    for piece in pieces[1::4]:
+        piece.write_bytes(piece.read_bytes()[:-10])
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run/parts").glob("*.json")}
+    result = dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster)
+    assert run_bytes(tmp_path / "run") == 2 * reference(text, known.lengths)
+    assert result.verify().rows == 8000 and not leftovers(tmp_path / "run")
+    assert len(result.manifest["resumed"]) >= after
+    for index in result.manifest["resumed"]:
+        name = f"part-{index:05d}.json"
+        assert (tmp_path / "run/parts" / name).read_bytes() == before[name]
+
+
+def test_a_block_of_a_complete_run_is_classified_again(cluster, tmp_path, run_bytes, classifiers):
+    text = csv_of(3000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("lengths"), "block_rows": 300}
+    dc.run(dc.plan(**options, output=tmp_path / "run"), cluster)
+    for index in (2, 3, 8):
+        (tmp_path / f"run/parts/part-{index:05d}.csv.gz").unlink()
+    result = dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster)
+    assert len(result.manifest["resumed"]) == 7 and not leftovers(tmp_path / "run")
+    assert run_bytes(tmp_path / "run") == reference(text, known.lengths)
+
+
+def test_another_process_takes_over(cluster, tmp_path, run_bytes, classifiers, monkeypatch):
+    """The process that has the file open is killed after each of its orders: the next one reads up to there again."""
+    killed = []
+    ask = DaskExecutor.soon
+
+    def kill_after(self, task, args, near, is_over=None):
+        outcome = ask(self, task, args, near, is_over)
+        for pids in self.client.run(open_files).values():
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+        return outcome
+
+    def open_files(dask_worker):
+        plugins = [plugin for plugin in dask_worker.plugins.values() if hasattr(plugin, "unpacking")]
+        return [pid for plugin in plugins for pid in plugin.unpacking.pids()]
+
+    monkeypatch.setattr(DaskExecutor, "soon", kill_after)
+    text = csv_of(3000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    plan = dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", block_rows=300)
+    dc.run(plan, cluster)
+    assert len(set(killed)) >= 3
+    assert run_bytes(tmp_path / "run") == reference(text, known.lengths)
+
+
+# --- damage ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_no_row_before_a_cut_is_lost(tmp_path, classifiers, run_bytes, suffix):
+    """All that the standard library can decompress of a file that is cut off is classified; the error says where."""
+    text = csv_of(20_000)
+    whole = PACK[suffix](text)
+    cut = whole[: len(whole) * 2 // 3]
+    file = tmp_path / f"in.csv.{suffix}"
+    file.write_bytes(cut)
+    plan = dc.plan(file, classifiers("lengths"), tmp_path / "run", block_rows=500)
+    with pytest.raises(StorageError, match=r"Cannot decompress .* after byte [\d,]+ of its text") as raised:
+        dc.run(plan, "inline")
+    there = decompressed(suffix, cut)
+    rows = there[: there.rfind(b"\n") + 1]
+    number = rows.count(b"\n") - 1
+    assert f"after byte {len(there):,} of" in raised.value.message
+    assert f"{number:,} rows before it are classified" in raised.value.hint
+    assert run_bytes(tmp_path / "run") == reference(rows, known.lengths)
+    assert not (tmp_path / "run/manifest.json").exists()
+
+
+def decompressed(suffix, data):
+    """All of a stream that is cut off, from another decompressor where there is one."""
+    import zlib
+
+    if suffix == "gz":
+        return zlib.decompressobj(31).decompress(data)
+    if suffix == "bz2":
+        return bz2.BZ2Decompressor().decompress(data)
+    if suffix == "xz":
+        return lzma.LZMADecompressor().decompress(data)
+    return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+
+
+def test_a_cut_inside_quotes(tmp_path, classifiers, run_bytes):
+    """The row in which the file ends is left out as a whole, also if its last line is complete."""
+    text = b"id,text\n" + b"".join(b"%d,x\n" % n for n in range(500)) + b'500,"one\ntwo\n'
+    packed = gzip.compress(text + random.Random(1).randbytes(3000).hex().encode())
+    (tmp_path / "in.csv.gz").write_bytes(packed[:-2000])
+    plan = dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", block_rows=100)
+    with pytest.raises(StorageError, match="after byte") as raised:
+        dc.run(plan, "inline")
+    assert "500 rows before it" in raised.value.hint
+    assert run_bytes(tmp_path / "run") == reference(text[: text.index(b"500,")], known.lengths)
+
+
+def test_files_behind_a_damaged_one_are_left_alone(tmp_path, classifiers):
+    text = csv_of(3000)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text)[:-1000])
+    (tmp_path / "b.csv").write_bytes(text)
+    plan = dc.plan(tmp_path / "*.csv*", classifiers("lengths"), tmp_path / "run", block_rows=500)
+    for resume in (False, True):
+        with pytest.raises(StorageError, match=r"a\.csv\.gz"):
+            dc.run(plan, "inline", resume=resume)
+    parts = list((tmp_path / "run/parts").glob("*.csv.gz"))
+    assert 1 < len(parts) <= 6
+
+
+def test_an_error_of_the_storage_is_not_damage(tmp_path, monkeypatch):
+    """A file that cannot be read for now must not end as one that is damaged there."""
+    (tmp_path / "in.gz").write_bytes(gzip.compress(random.Random(1).randbytes(3_000_000)))
+    stream = TextStream(str(tmp_path / "in.gz"), Packing("gzip", "utf-8"))
+    first = stream.read()
+    stored = stream._stored.stream
+    monkeypatch.setattr(stream._stored, "stream", Failing())
+    with pytest.raises(StorageError, match="Cannot read"):
+        while stream.read():
+            pass
+    assert not stream.is_damaged and first and not stored.closed
+
+
+class Failing:
+    def readinto(self, buffer):
+        raise OSError(5, "Input/output error")
+
+
+def test_the_wrong_checksum(tmp_path, classifiers):
+    packed = bytearray(gzip.compress(csv_of(3000)))
+    packed[-6] ^= 1
+    (tmp_path / "in.csv.gz").write_bytes(packed)
+    plan = dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", block_rows=500)
+    with pytest.raises(StorageError, match="CRC check failed"):
+        dc.run(plan, "inline")
+    assert not (tmp_path / "run/manifest.json").exists()
+
+
+# --- limits and budgets ------------------------------------------------------------------------------------
+
+
+def test_a_partial_result_knows_the_rows_that_it_lacks(cluster, tmp_path, classifiers):
+    text = csv_of(20_000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("slow"), "block_rows": 100}
+    limits = Limits(finish_by=time.time() + 15, partial=True)
+    result = dc.run(dc.plan(**options, output=tmp_path / "run"), cluster, limits=limits)
+    assert result.partial and 0 < result.rows < 20_000
+    verified = result.verify()
+    assert verified.rows + verified.missing == 20_000
+    (hole,) = json.loads((tmp_path / "run/missing.json").read_text())["holes"][-1:]
+    assert hole["last_row"] == 20_000
+    plan = json.loads((tmp_path / "run/plan.json").read_text())
+    assert "growing" not in plan and plan["rows"] == 20_000
+
+
+def test_a_limit_keeps_what_is_done(cluster, tmp_path, run_bytes, classifiers):
+    text = csv_of(30_000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("slow"), "block_rows": 300}
+    with pytest.raises(LimitReached, match="of about"):
+        dc.run(dc.plan(**options, output=tmp_path / "run"), cluster, limits=Limits(max_time=4))
+    result = dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster)
+    assert result.manifest["resumed"]
+    assert run_bytes(tmp_path / "run") == reference(text, known.lengths)
+
+
+@pytest.mark.parametrize(("allowed", "fits"), [("10%", True), ("9%", False)])
+def test_a_share_of_bad_rows_counts_at_the_end(tmp_path, classifiers, allowed, fits):
+    """All bad rows are in the first tenth, whose share is ten times that of the file."""
+    lines = [b"%d,x,too,many\n" % n if n < 300 else b"%d,x\n" % n for n in range(3000)]
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b"id,text\n" + b"".join(lines)))
+    options = {"block_rows": 100, "max_bad": allowed}
+    plan = dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", **options)
+    if fits:
+        assert dc.run(plan, "inline").bad_rows == 300
+    else:
+        with pytest.raises(TooManyBadRows):
+            dc.run(plan, "inline")
+        assert not (tmp_path / "run/manifest.json").exists()
+
+
+# --- estimates and small files -------------------------------------------------------------------------------
+
+
+def test_small_packed_files_need_no_copy(cluster, tmp_path, run_bytes, classifiers, monkeypatch):
+    monkeypatch.setattr(csv_files, "SMALL_BYTES", dict.fromkeys(csv_files.SMALL_BYTES, 2**22))
+    texts = [csv_of(2000), csv_of(0), csv_of(777)]
+    for number, text in enumerate(texts):
+        (tmp_path / f"{number}.csv.gz").write_bytes(gzip.compress(text))
+    watcher = Watcher(tmp_path / "run")
+    plan = dc.plan(tmp_path / "*.gz", classifiers("lengths"), tmp_path / "run", block_rows=300)
+    dc.run(plan, cluster, progress=watcher)
+    assert run_bytes(tmp_path / "run") == b"".join(reference(text, known.lengths) for text in texts)
+    assert set(watcher.pieces) == {0} and not watcher.sizes[0][2]
+
+
+def test_the_size_is_estimated_from_what_was_read(tmp_path, classifiers, monkeypatch):
+    """After the first order, the number of rows is roughly known."""
+    rng = random.Random(5)
+    text = b"id,text\n" + b"".join(b"%d,%s\n" % (n, rng.randbytes(50).hex().encode()) for n in range(120_000))
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text, 1))
+    watcher = Watcher(tmp_path / "run", interrupt_after(8))
+    plan = dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", block_rows=10_000)
+    with pytest.raises(Interrupted):
+        dc.run(plan, "inline", progress=watcher)
+    rows, blocks, is_estimate = watcher.sizes[-1]
+    assert is_estimate and 100_000 < rows < 150_000 and blocks > 8
+
+
+def test_a_file_is_open_in_one_process_at_a_time(tmp_path, classifiers):
+    """Orders go to the worker that has the file open, so that nobody reads it twice."""
+    text = csv_of(6000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    near = set()
+    ask = DaskExecutor.soon
+
+    def asked(self, task, args, worker, is_over=None):
+        outcome = ask(self, task, args, worker, is_over)
+        near.add(outcome.value.worker)
+        return outcome
+
+    plan = dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", block_rows=100)
+    with pytest.MonkeyPatch.context() as patch, dc.LocalCluster(2, dashboard_address="127.0.0.1:0") as cluster:
+        patch.setattr(DaskExecutor, "soon", asked)
+        dc.run(plan, cluster)
+    assert len(near) == 1
