@@ -133,9 +133,7 @@ def main():
             address = server.stdout.readline().strip()
             os.environ |= {"AWS_ENDPOINT_URL": address, "AWS_DEFAULT_REGION": "us-east-1"}
             os.environ |= {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark"}
-            print(
-                "| input | seconds | rows/s | MB of text/s | first part, s | MB of pieces | MiB, client | MiB, process |"
-            )
+            print("| input | s | rows/s | MB of text/s | first part, s | MB of pieces | MiB client | MiB process |")
             print("|---|---|---|---|---|---|---|---|")
             digests = set()
             for where in ("folder", "bucket"):
