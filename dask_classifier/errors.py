@@ -28,11 +28,16 @@ from typing import Any, Self
 
 _FLAGS = {"resume": "resume=True", "overwrite": "overwrite=True", "header": "header=True", "spot": "spot=True"}
 _FLAGS |= {"no-header": "header=False", "no-header-row": "header_row=False", "private-ip": "private_ip=True"}
-_FLAGS |= {"partial": "partial=True", "typed": "typed=True", "single-file": "single_file=True"}
+_FLAGS |= {
+    "partial": "partial=True",
+    "typed": "typed=True",
+    "infer-types": "infer_types=True",
+    "single-file": "single_file=True",
+}
 _OPTIONS = (
     "ami|block-rows|block-timeout|bring-up-limit|budget|chunk-rows|classifier|columns|cluster|deadline|delimiter|dtype|encoding|finish-by|"
     "finish-in|history|idle-timeout|"
-    "image|input|instance-profile|instance-type|key-name|max-bad|max-time|min-workers|na-values|output|output-format|price|"
+    "image|index|input|instance-profile|instance-type|key-name|max-bad|max-time|min-workers|na-values|output|output-format|price|"
     "processes-per-worker|region|renew-after|rows|sample|scale-up-to|scheduler-instance-type|security-group|seed|slowness|subnet|tag|"
     "teardown-limit|"
     f"with-file|worker-timeout|workers|{'|'.join(_FLAGS)}"

@@ -40,7 +40,7 @@ def classify_block(site: Site, report: Report, job: Job, files: Sequence[InputFi
     Raise TooManyBadRows as soon as the block alone has more bad rows than the run may have.
     """
     classify = _classifier(job.entry, site.folder, job.slowness)
-    parsed = parse(read(files, block.spans, job.layout), files[0].layout_of_rows(job.layout))
+    parsed = parse(read(files, block.spans, job.layout), files[0].layout_of_rows(job.layout), block.spans)
     part = PartWriter(job, block.index, parsed, site.worker)
     origin = functools.partial(_origin, places=list(zip(files, block.spans, strict=True)))
     end = 0
@@ -135,7 +135,7 @@ def measure(site: Site, report: Report, job: Job, places: list[tuple[InputFile, 
     loading, first_call = (None, 0.0) if _classifier.cache_info().currsize else _load(job, site, rows, layout)
     classify = _classifier(job.entry, site.folder, job.slowness)
     wall, cpu = time.perf_counter(), time.process_time()
-    part = PartWriter(job, 0, parse(rows, layout), site.worker)
+    part = PartWriter(job, 0, parse(rows, layout, [span for _, span in places]), site.worker)
     origin = functools.partial(_origin, places=places)
     _classify_chunks(classify, part, enumerate(cut(part.parsed, job.chunk_rows), 1), job, site, report, origin)
     with answering("the sample"):

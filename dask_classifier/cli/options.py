@@ -70,7 +70,14 @@ def plan_options(command):
             show_default=True,
             help="Whether the first row of the input contains the column names.",
         ),
-        click.option("--columns", metavar="NAME,...", help="Columns that the classifier gets; the first is the index."),
+        click.option("--columns", metavar="NAME,...", help="Columns that the classifier gets, in this order."),
+        click.option(
+            "--index",
+            metavar="NAME|none",
+            default="",
+            help="Column that becomes the chunks' index; none: the row's number, in a column named row.  "
+            "[default: the first]",
+        ),
         click.option("--typed", is_flag=True, help="Give the classifier the types of Parquet files, not text."),
         click.option(
             "--dtype",
@@ -78,7 +85,10 @@ def plan_options(command):
             help="Types of columns of CSV or JSON Lines, as pandas names them: price=float64,when=datetime64.",
         ),
         click.option(
-            "--na-values", metavar="TEXT,...", help="More texts that are missing values in columns with --dtype."
+            "--infer-types", is_flag=True, help="Guess the types of the other columns from rows all over the input."
+        ),
+        click.option(
+            "--na-values", metavar="TEXT,...", help="More texts that are missing values in columns with a type."
         ),
         click.option(
             "--chunk-rows", default="100", show_default=True, metavar="N", help="Rows per call of the classifier."

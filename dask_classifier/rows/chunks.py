@@ -12,14 +12,16 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
 from ..raised import Raised
+from .blocks import Span
 from .borders import Rows
 from .json_lines import json_frame
-from .layouts import CSV, JSON_LINES, READ_TEXT, Layout, is_utf8
+from .layouts import CSV, JSON_LINES, NO_INDEX, READ_TEXT, ROW, Layout, is_utf8
 from .types import converted
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -65,6 +67,7 @@ class Parsed:
     layout: Layout
     frame: pd.DataFrame | None  # all rows; None if some are malformed
     plain: bool  # whether each line of the rows' text is a row of the frame, its fields joined by the delimiter
+    numbers: np.ndarray | None = None  # of the rows in their files, if these are the index
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,21 +83,39 @@ class Parsed:
         return raw.decode(self.layout.encoding, "backslashreplace")
 
 
-def parse(rows: Rows | pd.DataFrame, layout: Layout) -> Parsed:
-    """Parse a block's rows, unless they are a frame already."""
+def parse(rows: Rows | pd.DataFrame, layout: Layout, spans: Sequence[Span] = ()) -> Parsed:
+    """Parse a block's rows, unless they are a frame already. Without spans, they are the first rows of a file."""
+    numbers = _row_numbers(spans or [Span(len(rows))]) if layout.index == NO_INDEX else None
     if isinstance(rows, pd.DataFrame):
-        return Parsed(rows, layout, rows, plain=False)
+        return Parsed(rows, layout, _numbered(rows, numbers), plain=False)
+    frame, plain = _frame(rows, layout)
+    frame = frame if frame is None else _numbered(frame, numbers)
+    return Parsed(rows, layout, frame, plain, numbers)
+
+
+def _frame(rows: Rows, layout: Layout) -> tuple[pd.DataFrame | None, bool]:
+    """Return all rows, or None if some are malformed, and whether a row's text is its fields and delimiters."""
     if rows.separate:
-        return Parsed(rows, layout, None, plain=False)
+        return None, False
     if layout.format == CSV and _is_plain(rows, layout.encoding):
         try:
-            return Parsed(rows, layout, _parse_plain(rows.text, layout), plain=not (layout.wanted or layout.types))
+            return _parse_plain(rows.text, layout), not (layout.wanted or layout.types or layout.index)
         except (pa.ArrowInvalid, ValueError):  # a row of another width, invalid bytes or values: let pandas decide
             pass
     try:
-        return Parsed(rows, layout, _parse(rows, 0, len(rows), layout), plain=False)
+        return _parse(rows, 0, len(rows), layout), False
     except ValueError:  # ParserError and UnicodeError are ValueErrors
-        return Parsed(rows, layout, None, plain=False)
+        return None, False
+
+
+def _row_numbers(spans: Sequence[Span]) -> np.ndarray:
+    """Return the numbers of rows in their files, from 1."""
+    return np.concatenate([np.arange(span.first_row, span.first_row + span.rows) + 1 for span in spans])
+
+
+def _numbered(frame: pd.DataFrame, numbers: np.ndarray | None) -> pd.DataFrame:
+    """Return the frame with numbers as its index, if there are any."""
+    return frame if numbers is None else frame.set_axis(pd.Index(numbers, name=ROW))
 
 
 def cut(parsed: Parsed, chunk_rows: int, begin: int = 0, end: int | None = None) -> Iterator[Chunk]:
@@ -105,8 +126,10 @@ def cut(parsed: Parsed, chunk_rows: int, begin: int = 0, end: int | None = None)
         if parsed.frame is not None:
             yield Chunk(parsed.frame.iloc[first:stop], range(first, stop), [])
         else:
-            frames, numbers, malformed = _salvage(parsed.rows, first, stop, parsed.layout)
-            yield Chunk(pd.concat(frames) if frames else _empty(parsed.layout), numbers, malformed)
+            frames, places, malformed = _salvage(parsed.rows, first, stop, parsed.layout)
+            frame = pd.concat(frames) if frames else _empty(parsed.layout)
+            numbers = None if parsed.numbers is None else parsed.numbers[places]
+            yield Chunk(_numbered(frame, numbers), places, malformed)
 
 
 def _is_plain(rows: Rows, encoding: str) -> bool:
@@ -139,20 +162,33 @@ def _parse_plain(text: bytes, layout: Layout) -> pd.DataFrame:
 
 
 def _indexed(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
-    """Return the columns that the classifier gets, indexed by the first one."""
+    """Return the columns that the classifier gets, indexed by one of them."""
     frame = frame[list(layout.wanted)] if layout.wanted else frame
-    frame = converted(frame, layout)
-    return frame.set_index(frame.columns[0])
+    return indexed(converted(frame, layout), layout)
 
 
-def _parse(rows: Rows, first: int, stop: int, layout: Layout) -> pd.DataFrame:
-    """Parse the rows from `first` to before `stop`. Raise ValueError for a row that cannot be parsed."""
+def indexed(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """Return the frame indexed by the column of the layout; rows are numbered later if there is none."""
+    return frame if layout.index == NO_INDEX else frame.set_index(layout.index or frame.columns[0])
+
+
+def text_frame(rows: Rows, layout: Layout) -> pd.DataFrame:
+    """Return rows as text, with all columns and without an index. Raise ValueError if one is malformed."""
+    return _text_frame(rows, 0, len(rows), layout)
+
+
+def _text_frame(rows: Rows, first: int, stop: int, layout: Layout) -> pd.DataFrame:
     text = rows.text[rows.starts[first] : rows.starts[stop]]
     is_json = layout.format == JSON_LINES
     frame = json_frame(text, layout.columns, others=bool(layout.wanted)) if is_json else _parse_csv(text, layout)
     if len(frame) != stop - first:
         raise ValueError(f"pandas reads {len(frame)} rows instead of {stop - first}")
-    return _indexed(frame, layout)
+    return frame
+
+
+def _parse(rows: Rows, first: int, stop: int, layout: Layout) -> pd.DataFrame:
+    """Parse the rows from `first` to before `stop`. Raise ValueError for a row that cannot be parsed."""
+    return _indexed(_text_frame(rows, first, stop, layout), layout)
 
 
 def _parse_csv(text: bytes, layout: Layout) -> pd.DataFrame:

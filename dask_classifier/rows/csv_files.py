@@ -145,6 +145,16 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
         whole = len(found) - (0 if complete else 1)  # the last row may be truncated
         return found.part(0, min(rows, max(0, whole)))
 
+    def rows_near(self, offset: int, rows: int, layout: Layout) -> Rows:
+        """Return whole rows behind a byte; of a packed file, the first ones."""
+        if self.is_packed or offset < (self.data_start or 0):
+            return self.first_rows(rows, layout)
+        text = storage.read(self.data_url, offset, min(offset + MARK_SPACING, self.data_size))
+        begin = text.find(b"\n") + 1
+        stop = text.rfind(b"\n") + 1 if offset + MARK_SPACING < self.data_size else len(text)
+        found = self._rows_of(text[begin:stop], layout)
+        return found.part(0, min(rows, len(found))) if len(found) else self.first_rows(rows, layout)
+
     @staticmethod
     def _rows_of(text: bytes, layout: Layout) -> Rows:
         """Find the rows of text that begins at a row's start."""

@@ -67,6 +67,13 @@ def look(names: Iterable[str], layout: Layout, copies: str) -> Source:
     return Source(replace(layout, columns=columns), tuple(files))
 
 
+def with_types(source: Source) -> Source:
+    """Return the source with types of columns that are guessed from rows all over it."""
+    from .inference import infer_types
+
+    return replace(source, layout=replace(source.layout, types=infer_types(source)))
+
+
 def _named(name: str, layout: Layout, copies: str) -> list[InputFile]:
     """Return the inputs that a name stands for, not inspected."""
     for kind in KINDS:

@@ -15,6 +15,7 @@ _PLAIN_NAMES = re.compile(rb"[\w .:/()%+-]+")
 
 
 CSV, JSON_LINES = "csv", "jsonl"
+NO_INDEX, ROW = "none", "row"  # no column becomes the index, but the number of the row, which gets this name
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Layout:
     typed: bool = False  # whether it gets the types of the file, if that has types, and not text
     types: tuple[tuple[str, str], ...] = ()  # columns of text that it gets as values of a type
     na_values: tuple[str, ...] = ()  # texts that are missing values in these columns, in addition to those of pandas
+    index: str = ""  # the column that becomes the index of a chunk, "" for the first one, or NO_INDEX
     format: str = CSV  # of the rows that blocks read: CSV or JSON_LINES
 
 
@@ -43,6 +45,11 @@ def check_layout(layout: Layout) -> None:
     if layout.wanted and (useless := set(dict(layout.types)) - set(layout.wanted)):
         name = repr(min(useless))
         raise UsageError(f"The column {name} is in --dtype, but not in --columns.", "Name it in both, or in none.")
+    if layout.wanted and layout.index not in {"", NO_INDEX, *layout.wanted}:
+        raise UsageError(
+            f"The column {layout.index!r} is in --index, but not in --columns.",
+            "Name it in both, or leave --index out.",
+        )
     try:
         codecs.lookup(layout.encoding)
         "a,\n".encode(layout.encoding)
@@ -52,8 +59,9 @@ def check_layout(layout: Layout) -> None:
 
 def check_wanted(layout: Layout, columns: Sequence[str | int], url: str) -> None:
     """Raise UsageError if a column that the user names is not in the file."""
-    if missing := [name for name in (*layout.wanted, *dict(layout.types)) if name not in columns]:
-        hint = f"It has {', '.join(map(str, columns))}: check --columns and --dtype."
+    index = (layout.index,) if layout.index not in {"", NO_INDEX} else ()
+    if missing := [name for name in (*layout.wanted, *dict(layout.types), *index) if name not in columns]:
+        hint = f"It has {', '.join(map(str, columns))}: check --columns, --dtype and --index."
         raise UsageError(f"{url} does not have the column {missing[0]!r}.", hint)
 
 

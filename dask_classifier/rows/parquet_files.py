@@ -136,7 +136,9 @@ class ParquetFile(StoredFile):
         if layout.typed:
             frame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
             frame.columns = list(layout.columns)
-            return frame.set_index(frame.columns[0])
+            from .chunks import indexed  # imports pandas
+
+            return indexed(frame, layout)
         frame = table.to_pandas(types_mapper=_type_for_text, ignore_metadata=True)
         frame.columns = list(layout.columns)
         if (name := nested_column(frame)) is not None:

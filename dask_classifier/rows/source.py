@@ -91,6 +91,13 @@ class InputFile(ABC):
     def first_rows(self, rows: int, layout: Layout) -> "Rows | pd.DataFrame":
         """Return up to `rows` of the first rows, as `read` does."""
 
+    def rows_near(self, offset: int, rows: int, layout: Layout) -> "Rows | pd.DataFrame":
+        """Return up to `rows` rows behind a byte of the stored file, or, if these cannot be found, the first ones.
+
+        For a guess: the rows may be wrong if the byte is within quotes.
+        """
+        return self.first_rows(rows, layout)
+
     @property
     def is_packed(self) -> bool:
         """Whether the text of its rows is not in it as it is."""

@@ -20,12 +20,11 @@ from ..parts.formats import FORMATS
 from ..parts.run_folder import COPIES, RunFolder
 from ..rows import inputs
 from ..rows.frame_input import is_frame
-from ..rows.json_lines import JsonLinesFile
 from ..rows.layouts import Layout
-from ..rows.parquet_files import ParquetFile
 from ..rows.source import Source
 from ..rows.types import parse_types
 from ..units import Allowance, Renewal, parse_count, parse_seconds
+from .refusals import refuse_own_input, refuse_useless, refuse_useless_for
 from .sizing import BLOCK_SECONDS
 
 CODE = "classifier's code"  # in a plan's identity
@@ -73,6 +72,11 @@ class Plan:
         """Labelled lines for people, made without reading the source."""
         return {
             "source": str(self.source),
+            **(
+                {"types": ", ".join(f"{name}={kind}" for name, kind in self.source.layout.types)}
+                if self.source.layout.types
+                else {}
+            ),
             "classifier": self.package.reference,
             "output": self.output,
             "chunks": f"of {self.chunk_rows:,} rows",
@@ -95,6 +99,7 @@ class Plan:
             **({"typed": True} if layout.typed else {}),
             **({"types": dict(layout.types)} if layout.types else {}),
             **({"missing values": list(layout.na_values)} if layout.na_values else {}),
+            **({"index": layout.index} if layout.index else {}),
             "classifier": self.package.reference,
             CODE: self.package.digest,
             "slowness": self.package.slowness,
@@ -153,6 +158,8 @@ def plan(
     typed: bool = False,
     dtype: str | Mapping[str, str] | None = None,
     na_values: str | Sequence[str] | None = None,
+    infer_types: bool = False,
+    index: str = "",
     chunk_rows: str | int = 100,
     block_rows: str | int = "auto",
     output_format: str = "csv.gz",
@@ -198,8 +205,8 @@ def plan(
     header_row : bool
         Whether the first row of each input file has the columns' names.
     columns : str or sequence of str, optional
-        The columns that the classifier gets, in this order, as a list or joined by commas. The first one becomes the
-        index. Only these are read from Parquet. Default: all.
+        The columns that the classifier gets, in this order, as a list or joined by commas. Only these are read from
+        Parquet. Default: all.
     typed : bool
         Whether values of Parquet files have the types of the file, as `pandas.read_parquet` gives them with
         `dtype_backend="pyarrow"`, and not their text. Missing values are then missing, not empty text.
@@ -210,6 +217,12 @@ def plan(
     na_values : str or sequence of str, optional
         Texts that are missing values in the columns of `dtype`, as a list or joined by commas, in addition to those of
         `pandas.read_csv`, such as "", NA and null.
+    infer_types : bool
+        Whether other columns of CSV or JSON Lines get a type, too, if rows from 20 places of the source have only
+        whole numbers, numbers, dates or booleans in them: Int64, float64, datetime64, boolean. The index remains text.
+    index : str
+        The column that becomes the index of a chunk, and the first column of the result; "none" for the number of the
+        row in its file, from 1, as a column named row. Default: the first column.
     chunk_rows : int or str
         Rows that the classifier gets at a time.
     block_rows : int or str
@@ -267,9 +280,12 @@ def plan(
         typed=typed,
         types=parse_types(dtype) if isinstance(dtype, str) else parse_types(_joined_types(dtype)) if dtype else (),
         na_values=_split(na_values),
+        index=index,
     )
     classifier = classifier or "blackbox"
-    _refuse_useless(input, classifier, layout, seed=seed, slowness=slowness, with_file=with_file)
+    refuse_useless(
+        input, classifier, layout, seed=seed, slowness=slowness, with_file=with_file, infer_types=infer_types
+    )
     if resume and overwrite:
         raise UsageError("A run cannot be both resumed and overwritten.", "Use --resume or --overwrite, not both.")
     if resume and output is None:
@@ -279,7 +295,7 @@ def plan(
     chunk_rows = _positive(chunk_rows, "number of rows")
     folder = storage.absolute(str(output)) if output is not None else str(Path("runs", new_run_id()).absolute())
     return Plan(
-        source=_source(rows, seed, input, layout, folder),
+        source=_source(rows, seed, input, layout, folder, infer_types=infer_types),
         package=bundle.create(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness")),
         output=folder,
         chunk_rows=chunk_rows,
@@ -295,31 +311,9 @@ def plan(
     )
 
 
-def _refuse_useless(
-    input: Input | None, classifier: object, layout: Layout, *, seed: int, slowness: object, with_file: object
-) -> None:
-    """Raise UsageError for an option that would have no effect."""
-    if input is None or is_frame(input):
-        rows = "generated rows" if input is None else "a DataFrame"
-        _refuse_text_options(layout, rows)
-        _refuse_if(layout.typed, "--typed", rows)
-        _refuse_if(bool(layout.wanted), "--columns", rows)
-        _refuse_if(bool(layout.types), "--dtype", rows)
-    _refuse_if(bool(layout.na_values) and not layout.types, "--na-values", "columns of text")
-    if input is not None:
-        _refuse_if(seed != 0, "--seed", "input files")
-    if classifier == "blackbox":
-        _refuse_if(bool(with_file), "--with-file", "the classifier blackbox")
-    else:
-        _refuse_if(str(slowness) != "10", "--slowness", f"the classifier {classifier}")
-
-
-def _refuse_if(given: bool, option: str, about: str) -> None:
-    if given:
-        raise UsageError(f"{option} has no effect with {about}.", "Leave it out.")
-
-
-def _source(rows: str | int | None, seed: int, input: Input | None, layout: Layout, folder: str) -> Source:
+def _source(
+    rows: str | int | None, seed: int, input: Input | None, layout: Layout, folder: str, *, infer_types: bool
+) -> Source:
     """Return the source that the arguments name. Raise TypeError for an input of another kind."""
     copies = storage.join(folder, COPIES)
     if rows is not None:
@@ -336,31 +330,9 @@ def _source(rows: str | int | None, seed: int, input: Input | None, layout: Layo
                 "DataFrame or an Arrow table; write other data to files first."
             )
     source = inputs.look([str(name) for name in names], layout, copies)
-    _refuse_own_input(source, folder)
-    _refuse_useless_for(source)
-    return source
-
-
-def _refuse_useless_for(source: Source) -> None:
-    """Raise UsageError for an option that has no effect with any of the files."""
-    kinds = {type(file) for file in source.files}
-    if kinds <= {ParquetFile, JsonLinesFile}:
-        _refuse_text_options(source.layout, "Parquet and JSON Lines")
-    _refuse_if(bool(source.layout.types) and kinds == {ParquetFile}, "--dtype", "Parquet files")
-    _refuse_if(source.layout.typed and ParquetFile not in kinds, "--typed", "files that are not Parquet")
-
-
-def _refuse_text_options(layout: Layout, about: str) -> None:
-    """Raise UsageError for an option that describes CSV."""
-    _refuse_if(layout.delimiter != ",", "--delimiter", about)
-    _refuse_if(layout.encoding != "utf-8", "--encoding", about)
-    _refuse_if(not layout.header_row, "--no-header-row", about)
-
-
-def _refuse_own_input(source: Source, folder: str) -> None:
-    for file in source.files:
-        if file.url.startswith((f"{folder}/parts/", f"{folder}/quarantine/", f"{folder}/{COPIES}/")):
-            raise UsageError(f"{file.url} is a part of the run in {folder}.", "Choose another --output.")
+    refuse_own_input(source, folder)
+    refuse_useless_for(source, infer_types=infer_types)
+    return inputs.with_types(source) if infer_types else source
 
 
 def new_run_id() -> str:

@@ -1,5 +1,6 @@
 """Columns of CSV and JSON Lines with types, compared with pandas' read_csv(dtype=...) in one process."""
 
+import gzip
 import io
 
 import numpy as np
@@ -133,3 +134,147 @@ def test_a_type_of_a_column_that_is_not_chosen(tmp_path):
     (tmp_path / "in.csv").write_text("id,x,y\n1,2,3\n")
     with pytest.raises(UsageError, match="The column 'y' is in dtype="):
         dc.plan(tmp_path / "in.csv", lambda c: c, tmp_path / "run", columns="id,x", dtype="y=int64")
+
+
+# --- guessed types -----------------------------------------------------------------------------------------
+
+
+def test_guessed_types_are_those_that_all_values_have(tmp_path, run_bytes):
+    """Also where only a row in the middle of the file tells, which the first rows do not show."""
+    rows = 40_000
+    lines = ["id,n,x,when,yes,code,text,late,none"]
+    for row in range(rows):
+        n, late = "" if row % 9 == 0 else row - 100, "1" if row < rows // 2 else "one"
+        when = "2026-01-31" if row % 2 else "2026-01-31T12:00:00"
+        lines.append(f"{row},{n},{row / 7},{when},{['true', 'NA', 'false'][row % 3]},{row:06},a{row},{late},")
+    (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
+    expected = {"n": "Int64", "x": "float64", "when": "datetime64", "yes": "boolean"}
+    plan = dc.plan(tmp_path / "in.csv", uses_types, tmp_path / "run", infer_types=True)
+    assert dict(plan.source.layout.types) == expected
+    assert "n=Int64" in plan.words["types"]
+    dc.run(plan, "inline").verify()
+    given = dc.plan(tmp_path / "in.csv", uses_types, tmp_path / "given", dtype=expected)
+    dc.run(given, "inline")
+    assert run_bytes(tmp_path / "run") == run_bytes(tmp_path / "given")
+    dc.run(dc.plan(tmp_path / "in.csv", uses_types, tmp_path / "run", infer_types=True, resume=True), "inline")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1", "-2", "0"], "Int64"),
+        (["007", "1"], None),
+        (["+1", "2"], None),
+        ([" 1", "2"], None),
+        (["9" * 18, "1"], "Int64"),
+        (["9" * 19, "1"], "float64"),
+        (["1", "2.5", "-3e7"], "float64"),
+        (["1", "NA", ""], "Int64"),
+        (["", "null"], None),
+        (["2026-01-31", "2026-02-01 12:00"], "datetime64"),
+        (["2026-01-31T12:00:00Z"], None),
+        (["20260131"], "Int64"),
+        (["True", "FALSE"], "boolean"),
+        (["yes", "no"], None),
+        (["1", "x"], None),
+        (["-", "1"], None),
+    ],
+)
+def test_what_is_guessed(tmp_path, values, kind):
+    (tmp_path / "in.csv").write_text("id,a\n" + "".join(f"{row},{value}\n" for row, value in enumerate(values)))
+    plan = dc.plan(tmp_path / "in.csv", lambda c: c["a"], tmp_path / "run", infer_types=True)
+    assert dict(plan.source.layout.types).get("a") == kind
+
+
+def test_given_types_and_texts_come_before_guesses(tmp_path):
+    (tmp_path / "in.csv").write_text("id,a,b,c\n1,2,-,3\n2,3,4,x\n")
+    options = {"dtype": "a=float32", "na_values": "-", "columns": "id,a,b", "infer_types": True}
+    plan = dc.plan(tmp_path / "in.csv", lambda c: c["a"], tmp_path / "run", **options)
+    assert plan.source.layout.types == (("a", "float32"), ("b", "Int64"))
+
+
+def test_guesses_of_json_lines_and_compressed_files(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"id": 1, "x": 1.5, "t": "5"}\n{"id": 2, "x": null, "t": "a"}\n')
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b'id,x,"t"\n1,1.5,a\n2,,"b\n"\n'))
+    for name in ("in.jsonl", "in.csv.gz"):
+        plan = dc.plan(tmp_path / name, lambda c: c["x"], tmp_path / "run", infer_types=True)
+        assert plan.source.layout.types == (("x", "float64"),)
+
+
+def test_a_value_that_does_not_fit_a_guess_is_a_bad_row(tmp_path):
+    lines = [f"{row},{row}" for row in range(100_000)]
+    lines[1234] = "1234,many"
+    (tmp_path / "in.csv").write_text("id,n\n" + "\n".join(lines))
+    plan = dc.plan(tmp_path / "in.csv", lambda c: c["n"] * 2, tmp_path / "run", infer_types=True, max_bad=1)
+    bad = dc.run(plan, "inline").quarantined()
+    assert list(bad["row"].astype(int)) == [1235] and "'many'" in bad["reason"][0]
+
+
+def test_where_guessing_has_no_effect(tmp_path):
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "in.parquet")
+    (tmp_path / "in.csv").write_text("1,2\n")
+    for source, more in ((tmp_path / "in.parquet", {}), (tmp_path / "in.csv", {"header_row": False})):
+        with pytest.raises(UsageError, match="has no effect"):
+            dc.plan(source, lambda c: c, tmp_path / "run", infer_types=True, **more)
+    with pytest.raises(UsageError, match="has no effect with generated rows"):
+        dc.plan(rows=10, infer_types=True)
+
+
+# --- the index ---------------------------------------------------------------------------------------------
+
+
+def shows_its_index(df):
+    return df.assign(I=[f"{df.index.name}={value}" for value in df.index], C="+".join(df.columns))
+
+
+@pytest.mark.parametrize("block_rows", [100, 300, 10**6])
+def test_an_index_of_row_numbers(tmp_path, run_bytes, block_rows):
+    """Each file's rows are numbered from 1, also behind bad rows; the first column is one of the classifier's."""
+    for name, rows in (("a", 250), ("b", 30)):
+        lines = [f"{name}{row},{row}" for row in range(rows)]
+        lines[7] = "bad,row,here"
+        (tmp_path / f"{name}.csv").write_text("id,n\n" + "\n".join(lines) + "\n")
+    options = {"index": "none", "max_bad": 2, "block_rows": block_rows}
+    result = dc.run(dc.plan(tmp_path / "?.csv", shows_its_index, tmp_path / "run", **options), "inline")
+    expected = "".join(
+        f"{row + 1},{name}{row},{row},row={row + 1},id+n\n"
+        for name, rows in (("a", 250), ("b", 30))
+        for row in range(rows)
+        if row != 7
+    )
+    assert run_bytes(tmp_path / "run").decode() == expected
+    assert result.to_pandas().index.name == "row" and list(result.quarantined()["row"].astype(int)) == [8, 8]
+
+
+def test_values_beside_row_numbers(tmp_path, run_bytes):
+    (tmp_path / "in.csv").write_text("n,t\n1,a\n2,b\n")
+    dc.run(dc.plan(tmp_path / "in.csv", lambda c: c["n"], tmp_path / "run", index="none", dtype="n=int64"), "inline")
+    assert run_bytes(tmp_path / "run") == b"1,1,a,1\n2,2,b,2\n"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize("typed", [False, True])
+def test_another_column_as_the_index(tmp_path, run_bytes, suffix, typed):
+    frame = pd.DataFrame({"n": [1, 2], "id": ["a", "b"]})
+    write = {"csv": frame.to_csv, "parquet": frame.to_parquet}
+    if suffix == "jsonl":
+        frame.to_json(tmp_path / "in.jsonl", orient="records", lines=True)
+    else:
+        write[suffix](tmp_path / f"in.{suffix}", index=False)
+    options = {"typed": True} if typed and suffix == "parquet" else {"infer_types": True} if typed else {}
+    if suffix == "parquet" and typed is False:
+        options = {}
+    for index, expected in (("id", "a,1,id=a,n\nb,2,id=b,n\n"), ("none", "1,1,a,row=1,n+id\n2,2,b,row=2,n+id\n")):
+        output = tmp_path / f"run-{index}"
+        dc.run(dc.plan(tmp_path / f"in.{suffix}", shows_its_index, output, index=index, **options), "inline")
+        assert run_bytes(output).decode() == expected
+
+
+def test_an_index_that_is_not_there(tmp_path):
+    (tmp_path / "in.csv").write_text("id,n\n1,2\n")
+    with pytest.raises(UsageError, match="does not have the column 'other'"):
+        dc.plan(tmp_path / "in.csv", lambda c: c, tmp_path / "run", index="other")
+    with pytest.raises(UsageError, match="in index=, but not in columns="):
+        dc.plan(tmp_path / "in.csv", lambda c: c, tmp_path / "run", index="id", columns="n")
+    with pytest.raises(UsageError, match="has no effect"):
+        dc.plan(rows=10, index="SKU")
