@@ -23,6 +23,7 @@ from .options import (
     Grouped,
     instance_options,
     limit_options,
+    output_options,
     plan_options,
     region_option,
     sample_options,
@@ -126,11 +127,9 @@ def workers_option(command):
 @target_options
 @limit_options
 @instance_options
-@click.option("--traceback", is_flag=True, help="Print the full traceback if the classifier raises.")
-@click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest, without its parts, as JSON.")
+@output_options
 @click.pass_context
-def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, traceback, quiet, as_json, **options):
+def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, **options):
     """Classify every row, and write compressed parts, receipts and a manifest to a folder.
 
     With --finish-by or --finish-in, and without --workers, the size of the cluster is chosen by an estimate.
@@ -146,6 +145,7 @@ def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, trace
         start_forkserver()  # before the imports: it loads pandas at the same time
     from . import choosing, run_commands
 
+    traceback, output = options.pop("traceback"), {name: options.pop(name) for name in ("quiet", "as_json", "log_json")}
     wishes = choosing.Wishes(**{name: options.pop(name) for name in choosing.Wishes.__dataclass_fields__})
     cluster_options |= {
         "cluster": cluster,
@@ -155,9 +155,7 @@ def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, trace
     }
     is_free = ctx.get_parameter_source("cluster") == ParameterSource.DEFAULT
     try:
-        run_commands.run(
-            options, cluster_options, wishes, free=is_free, worker_timeout=worker_timeout, quiet=quiet, as_json=as_json
-        )
+        run_commands.run(options, cluster_options, wishes, free=is_free, worker_timeout=worker_timeout, **output)
     except DaskClassifyError as error:
         if traceback and error.details:
             click.echo(f"Traceback of the classifier (most recent call last):\n{error.details}\n", err=True)

@@ -286,6 +286,17 @@ def limit_options(command):
     return _with(command, options)
 
 
+def output_options(command):
+    """Add the options that say what a run prints, and logs."""
+    options = [
+        click.option("--traceback", is_flag=True, help="Print the full traceback if the classifier raises."),
+        click.option("--quiet", "-q", is_flag=True, help="Print only errors."),
+        click.option("--json", "as_json", is_flag=True, help="Print the manifest, without its parts, as JSON."),
+        click.option("--log-json", type=FILE, metavar="FILE", help="Append the run's events to FILE, as JSON Lines."),
+    ]
+    return _with(command, options)
+
+
 def sample_options(command):
     """Add the options of an estimate."""
     options = [

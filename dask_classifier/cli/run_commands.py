@@ -28,6 +28,7 @@ from ..runs.lock import held
 from ..runs.outline import Outline
 from ..runs.result import Result, open_run
 from ..show import report as reports
+from ..show.event_log import LoggingDisplay, event_log
 from ..show.figures import figures
 from ..show.terminal import Display, described, next_steps, summary
 from ..units import count_of, format_bytes, parse_count
@@ -47,16 +48,41 @@ def run(
     worker_timeout: str | None,
     quiet: bool,
     as_json: bool,
+    log_json: str | None,
 ) -> None:
     """Run `dask-classify run`: plan, choose, announce, classify, summarize.
 
     `free` says that no cluster was named, so that time and budget may choose one.
     """
+    with event_log(log_json, options["output"]) as log:
+        if cluster_options["cluster"] == "ec2":
+            _check_credentials(cluster_options["region"])
+        plan = planning.plan(**options)
+        if log:
+            log.started(plan)
+        display = LoggingDisplay(log, quiet=quiet) if log else Display(quiet=quiet)
+        result = _run(plan, cluster_options, wishes, display, free=free, worker_timeout=worker_timeout)
+        exit_code = PARTIAL_EXIT_CODE if result.partial else 0
+        if log:
+            log.ended(result, exit_code)
+    if as_json:
+        without_parts = {name: value for name, value in result.manifest.items() if name != "parts"}
+        click.echo(json.dumps({"output": result.output} | without_parts))
+    if exit_code:
+        sys.exit(exit_code)
+
+
+def _run(
+    plan: planning.Plan,
+    cluster_options: dict,
+    wishes: Wishes,
+    display: Display,
+    *,
+    free: bool,
+    worker_timeout: str | None,
+) -> Result:
+    """Choose a cluster, run the plan on it, and print what there is."""
     started = time.time()
-    if cluster_options["cluster"] == "ec2":
-        _check_credentials(cluster_options["region"])
-    plan = planning.plan(**options)
-    display = Display(quiet=quiet)
     cluster, workers = cluster_options.pop("cluster"), cluster_options.pop("workers")
     instance_options = {name: cluster_options[name] for name in cluster_options if name not in _OF_RUNS}
     chosen = choose(plan, cluster, workers, instance_options, wishes, display, free=free)
@@ -92,14 +118,11 @@ def run(
     if result.bad_rows:
         display.warn(f"{count_of(result.bad_rows, 'bad row')} in {_short(result.output)}/quarantine, with reasons.")
     display.say(next_steps(_short(result.output)))
-    if as_json:
-        without_parts = {name: value for name, value in result.manifest.items() if name != "parts"}
-        click.echo(json.dumps({"output": result.output} | without_parts))
     if result.partial:
         missing = count_of(result.manifest["rows_missing"], "row")
         display.warn(f"{missing} of {_short(result.output)} were not classified in time: {MISSING} lists them.")
         display.say(f"Classify them with the same command, --output {_short(result.output)} --resume.")
-        sys.exit(PARTIAL_EXIT_CODE)
+    return result
 
 
 def _short(output: str) -> str:

@@ -1,13 +1,19 @@
 """Runs of every hour: fields in names, the ledger, and what is missing."""
 
+import contextlib
 import datetime
 import fcntl
+import http.server
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
+import types
+from pathlib import Path
 
 import pytest
 
@@ -163,3 +169,92 @@ def test_a_name_from_the_configuration(tmp_path):
     output = f"{tmp_path}/{{date}}-{{hour}}"
     command("--rows", 100, *RUN, "--at", "2026-01-02T03", DASK_CLASSIFIER__OUTPUT=output)
     assert (tmp_path / "2026-01-02-03/manifest.json").exists()
+
+
+# --- schedulers --------------------------------------------------------------------------------------------
+
+
+def block(title):
+    """A block of docs/schedulers.md."""
+    page = (Path(__file__).parents[2] / "docs/schedulers.md").read_text()
+    return re.search(rf'```\w+ title="{title}"\n(.*?)```', page, re.DOTALL)[1]
+
+
+@pytest.fixture
+def hour(tmp_path, monkeypatch):
+    """An input of one hour, in the current folder."""
+    (tmp_path / "mine.py").write_text(block("mine.py"))
+    (tmp_path / "2026-11-26T07.csv").write_text(block("2026-11-26T07.csv"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+class Anything(types.ModuleType):
+    """A module of a scheduler that is not installed here: what a page calls is remembered."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name == "AirflowFailException":
+            return RuntimeError
+        return lambda *args, **options: self.called(name, args, options)
+
+
+def test_the_dag_of_airflow(hour, monkeypatch):
+    """Without Airflow: what its operator would call runs the command, and fails for good with exit code 2."""
+    called = []
+
+    def remember(name, args, options):
+        called.append((name, args, options))
+        return contextlib.nullcontext()
+
+    for name in ("airflow", "airflow.exceptions", "airflow.operators", "airflow.operators.python"):
+        module = Anything(name)
+        module.called = remember
+        monkeypatch.setitem(sys.modules, name, module)
+    exec(compile(block("dag.py"), "dag.py", "exec"), {})
+    (_, _, dag), (_, _, operator) = called
+    assert dag["schedule"] == "@hourly" and "data_interval_start" in operator["op_args"][0]
+    operator["python_callable"]("2026-11-26T07")
+    assert (hour / "runs/2026-11-26/07/manifest.json").exists()
+    (hour / "2026-11-26T07.csv").write_text("id,text\n1,other\n")
+    with pytest.raises(RuntimeError, match="exit code 2"):
+        operator["python_callable"]("2026-11-26T07")
+    with pytest.raises(subprocess.CalledProcessError):
+        operator["python_callable"]("2026-11-26T08")  # no input: to be tried again
+
+
+def test_the_flow_of_prefect(hour, monkeypatch):
+    """Without Prefect: its decorators are replaced by nothing."""
+    module = types.ModuleType("prefect")
+    module.flow, module.task = (lambda function: function), (lambda **options: lambda function: function)
+    monkeypatch.setitem(sys.modules, "prefect", module)
+    names = {}
+    exec(compile(block("flow.py"), "flow.py", "exec"), names)
+    names["hourly"]("2026-11-26T07")
+    assert (hour / "runs/2026-11-26/07/manifest.json").exists()
+
+
+def test_the_monitor_hears_of_start_and_exit_code(hour):
+    heard = []
+
+    class Monitor(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            heard.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Monitor)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    (hour / "watched.sh").write_text(block("watched.sh"))
+    env = os.environ | {"MONITOR": f"http://127.0.0.1:{server.server_port}/uuid"}
+    codes = [subprocess.run(["bash", "watched.sh", f"2026-11-26T0{n}"], env=env).returncode for n in (7, 8)]
+    server.shutdown()
+    assert codes == [0, 1]
+    assert heard == ["/uuid/start", "/uuid/0", "/uuid/start", "/uuid/1"]
+    ends = [json.loads(line) for line in (hour / "events.jsonl").read_text().splitlines() if '"end"' in line]
+    assert [end["exit_code"] for end in ends] == [0, 1]

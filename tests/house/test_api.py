@@ -242,6 +242,7 @@ def test_python_knows_the_options_of_the_command():
         "--dashboard-address",
         "--yes",
         "--at",
+        "--log-json",
     }
     for name in names - only_here:
         if name != "--header-row":

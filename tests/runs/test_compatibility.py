@@ -37,7 +37,7 @@ def read(folder, name):
     return json.loads(Path(folder, name).read_text())
 
 
-@pytest.mark.parametrize("name", ["plan", "receipt", "manifest", "missing", "report"])
+@pytest.mark.parametrize("name", ["plan", "receipt", "manifest", "missing", "report", "event"])
 def test_each_schema_is_one(name):
     jsonschema.Draft202012Validator.check_schema(schema(name))
 
@@ -118,3 +118,66 @@ def test_it_is_resumed(interrupted, monkeypatch):
     result.verify()
     after = [(interrupted / f"run/parts/part-{number:05d}.csv.gz").read_bytes() for number in range(3)]
     assert [gzip.decompress(part) for part in after] == [gzip.decompress(part) for part in before]
+
+
+# --- the events of a run -------------------------------------------------------------------------------------
+
+
+def events_of(file):
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    for event in events:
+        check("event", event)
+    return events
+
+
+def test_the_events_of_a_run_fit_the_schema(command, tmp_path, classifiers):
+    """Those of a whole run, of one that fails, and of one that finds nothing to do, one after the other in a file."""
+    args = ["--rows", 2000, "--classifier", classifiers("lengths"), "--block-rows", 500, "--workers", 2, "--quiet"]
+    args += ["--output", "run", "--log-json", "events.jsonl"]
+    command(*args, check=0)
+    command(*args, check=2)
+    command(*args, "--resume", check=0)
+    events = events_of(tmp_path / "events.jsonl")
+    assert {event["run"] for event in events} == {str(tmp_path / "run")}
+    ends = [event for event in events if event["event"] == "end"]
+    assert [(end["outcome"], end["exit_code"]) for end in ends] == [("complete", 0), ("failed", 2), ("complete", 0)]
+    assert ends[0]["rows_out"] == 2000 and ends[0]["parts"] == 4 and ends[1]["error"] == "OutputExists"
+    blocks = [event for event in events if event["event"] == "block"]
+    assert sorted(block["block"] for block in blocks) == [0, 1, 2, 3]
+    assert [block["blocks_done"] for block in blocks] == [1, 2, 3, 4] and blocks[-1]["rows_done"] == 2000
+    stages = [event["stage"] for event in events if event["event"] == "stage"]
+    assert stages.index("classifying") < stages.index("publishing") and stages[-1] == "complete already"
+    assert {"start", "connected", "begin", "size", "message"} <= {event["event"] for event in events}
+
+
+KILLER = """
+import os
+
+def classify(chunk):
+    if "150" in chunk.index:
+        os.kill(os.getpid(), 9)
+    return chunk
+"""
+
+
+def test_the_events_of_runs_that_go_wrong(command, tmp_path, classifiers):
+    """Before there is a plan, with a process that dies, with bad rows, partial; and a file that cannot be written."""
+    log = ["--log-json", "events.jsonl", "--output", "run", "--overwrite", "--workers", 1]
+    command("--input", "missing.csv", "--classifier", "blackbox", *log, check=1)
+    (tmp_path / "killer.py").write_text(KILLER)
+    command("--rows", 300, "--classifier", "killer.py:classify", "--block-rows", 100, *log, check=1)
+    (tmp_path / "in.csv").write_text("id,x\n" + "1,2\n" * 200 + "1,2,3\n")
+    command("--input", "in.csv", "--classifier", classifiers("lengths"), *log, check=3)
+    command("--rows", "100k", "--slowness", 3, "--finish-in", "1s", "--partial", "--yes", *log, check=7)
+    events = events_of(tmp_path / "events.jsonl")
+    ends = [(event["outcome"], event["exit_code"], event.get("error")) for event in events if event["event"] == "end"]
+    assert ends == [
+        ("failed", 1, "StorageError"),
+        ("failed", 1, "BlocksFailed"),
+        ("failed", 3, "TooManyBadRows"),
+        ("partial", 7, None),
+    ]
+    died = [event for event in events if event["event"] == "process_died"]
+    assert [event["again"] for event in died] == [True, True, False] and {event["block"] for event in died} == {1}
+    done = command("--rows", 10, "--output", "other", "--log-json", "no/such/folder", check=1)
+    assert "Check the path given with --log-json" in done.stderr and not (tmp_path / "other").exists()
