@@ -37,7 +37,7 @@ _FLAGS |= {
 _OPTIONS = (
     "ami|block-rows|block-timeout|bring-up-limit|budget|chunk-rows|classifier|columns|cluster|deadline|delimiter|dtype|encoding|finish-by|"
     "finish-in|history|idle-timeout|"
-    "image|index|input|instance-profile|instance-type|key-name|max-bad|max-time|min-workers|na-values|output|output-format|price|"
+    "image|index|input|limit|instance-profile|instance-type|key-name|max-bad|max-time|min-workers|na-values|output|output-format|price|"
     "processes-per-worker|region|renew-after|rows|sample|scale-up-to|scheduler-instance-type|security-group|seed|slowness|subnet|tag|"
     "teardown-limit|"
     f"with-file|worker-timeout|workers|{'|'.join(_FLAGS)}"

@@ -90,6 +90,7 @@ def plan_options(command):
         click.option(
             "--na-values", metavar="TEXT,...", help="More texts that are missing values in columns with a type."
         ),
+        click.option("--limit", metavar="N", help="Classify only the first N rows, to try something out."),
         click.option(
             "--chunk-rows", default="100", show_default=True, metavar="N", help="Rows per call of the classifier."
         ),

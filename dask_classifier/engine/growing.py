@@ -20,7 +20,7 @@ from ..classifier.job import UNPACK, Trial
 from ..errors import StorageError
 from ..parts.receipts import Receipt
 from ..parts.run_folder import BLOCKS, COPIES
-from ..rows.blocks import Block, Marks, Sizes, Span
+from ..rows.blocks import NO_ROWS, Block, Marks, Sizes, Span, beginnings
 from ..rows.blocks import cut as cut_source
 from ..rows.source import FlowingFile
 from ..rows.unpacking import Order, Unpacked
@@ -78,8 +78,11 @@ class GrowingCut:
 
     @property
     def rows(self) -> int:
-        """The rows of the source; an estimate until the cut is complete."""
-        return self.cut.rows if self.cut.complete else sum(map(self._rows_of, range(len(self.cut.source.files))))
+        """The rows of the run; an estimate until the cut is complete."""
+        if self.cut.complete:
+            return self.cut.rows
+        rows = sum(map(self._rows_of, range(len(self.cut.source.files))))
+        return rows if self.plan.limit is None else min(rows, self.plan.limit)
 
     def _rows_of(self, number: int) -> int:
         """Return the rows of a file, or an estimate."""
@@ -213,14 +216,21 @@ class GrowingCut:
                 yield blocks
             if self._is_interrupted:
                 return
+            if self._left == 0:
+                break
             row = 0
         self.cut = replace(self.cut, complete=True)
         self.cut.save(self.plan)
 
+    @property
+    def _left(self) -> int | None:
+        """The rows that the limit leaves; None without a limit."""
+        return None if self.plan.limit is None else self.plan.limit - self.cut.rows
+
     def _of_surveyed(self, numbers: list[int]) -> Iterator[list[Block]]:
         """Yield the blocks of inputs that were surveyed, all at once."""
-        nothing = Marks((0,), (0,))
-        marks = [self.surveyed[number] if number in numbers else nothing for number in range(numbers[-1] + 1)]
+        marks = [self.surveyed[number] if number in numbers else NO_ROWS for number in range(numbers[-1] + 1)]
+        marks = beginnings(marks, self._left)
         rows = sum(each.rows[-1] for each in marks)
         behind = max(0, self.rows - self.cut.rows - rows)
         sizes = self._sizing()
@@ -242,7 +252,7 @@ class GrowingCut:
         """Yield the blocks of inputs that flow, of the first one from a row on, as a worker reads them."""
         for number in numbers:
             ended = False
-            while not ended:
+            while not ended and self._left != 0:
                 order = self._order(row, written)
                 unpacked = self._unpack(number, order, is_over)
                 if unpacked is None:
@@ -266,9 +276,13 @@ class GrowingCut:
         """Return the order for the next pieces of a file, sized like the blocks of other inputs."""
         sizes, left = [], max(1, self.rows - self.cut.rows)
         next_rows = self._sizing()
+        at_most = self._left
         for _ in range(self._at_once()):
-            sizes.append(next_rows(left))
+            sizes.append(next_rows(left) if at_most is None else min(next_rows(left), at_most))
             left = max(1, left - sizes[-1])
+            at_most = None if at_most is None else at_most - sizes[-1]
+            if at_most == 0:
+                break
         largest = None if self.plan.block_rows else LARGEST_BYTES
         return Order(row, tuple(sizes), largest=largest, chunk_rows=self.plan.chunk_rows, written=written)
 

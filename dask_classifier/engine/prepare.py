@@ -3,15 +3,16 @@
 import contextlib
 import itertools
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..classifier.job import SURVEY, TRY_OUT, WRITE_COPY, Trial
 from ..errors import ProcessDied, SourceError
-from ..rows.blocks import Block, Marks
+from ..rows.blocks import NO_ROWS, Block, Marks, beginnings
 from ..rows.blocks import cut as cut_source
 from ..rows.layouts import Layout
 from ..rows.reading import size_of
-from ..rows.source import CopiedFile, Source
+from ..rows.source import CopiedFile, Source, Surveyed
 from ..runs.earlier import Earlier, clear
 from ..runs.plan_file import Cut
 from ..runs.planning import Plan
@@ -37,7 +38,7 @@ def prepare(plan: Plan, earlier: Earlier, executor: Executor, stages: Stages) ->
     if earlier.cut.complete:
         return GrowingCut(plan, earlier.cut, executor)
     stages.enter("finding rows")
-    _, surveyed = survey(earlier.cut.source, executor)
+    _, surveyed = survey(earlier.cut.source, executor, plan.limit)
     return GrowingCut(plan, earlier.cut, executor, surveyed, _row_bytes(plan.source.first_rows(plan.chunk_rows)[2]))
 
 
@@ -53,7 +54,7 @@ def _begin(plan: Plan, executor: Executor, stages: Stages) -> GrowingCut:
         trial = try_out(executor, plan, name, layout, sample, probe)
     source = plan.source.with_copies(_enter_and_write(plan.source.copies, executor, stages))
     stages.enter("finding rows")
-    source, surveyed = survey(source, executor)
+    source, surveyed = survey(source, executor, plan.limit)
     blocks = () if source.flowing else _blocks(plan, source, surveyed, trial, _row_bytes(sample), executor.processes)
     cut = Cut(source, blocks, trial.seconds_a_row, complete=not source.flowing)
     if plan.overwrite:
@@ -125,10 +126,45 @@ def _restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: St
             raise SourceError(f"{file.url} has changed since the run was cut.", "Start over with --overwrite.")
 
 
-def survey(source: Source, executor: Executor) -> tuple[Source, list[Marks]]:
-    """Return the source, with all files inspected, and the marks of each input, from a survey on the workers."""
-    tasks = source.pieces()
-    arguments = [([(source.files[file], start) for file, start in pieces], source.layout) for pieces in tasks]
-    found = sorted(values(executor.each(SURVEY, arguments)), key=lambda numbered: numbered[0])
-    numbers = (number for pieces in tasks for number, _ in pieces)
-    return source.surveyed(zip(numbers, (piece for _, pieces in found for piece in pieces), strict=True))
+def survey(source: Source, executor: Executor, limit: int | None = None) -> tuple[Source, list[Marks]]:
+    """Return the source, with all files inspected, and the marks of each input, from a survey on the workers.
+
+    With a limit, only as much is surveyed as has so many rows, and the marks are those of these rows.
+    """
+    tasks, found = source.pieces(), []
+    at_once = len(tasks) if limit is None else 2 * executor.processes
+    while True:
+        wave = tasks[len(found) : len(found) + at_once]
+        arguments = [([(source.files[file], start) for file, start in pieces], source.layout) for pieces in wave]
+        numbered = sorted(values(executor.each(SURVEY, arguments)), key=lambda numbered: numbered[0])
+        found += [pieces for _, pieces in numbered]
+        known, surveyed, rows = _joined(source, tasks, found)
+        if len(found) == len(tasks) or (limit is not None and rows >= limit):
+            return known, beginnings(surveyed, limit)
+
+
+def _joined(source: Source, tasks: list, found: list[list[Surveyed]]) -> tuple[Source, list[Marks], int]:
+    """Return what the first tasks of a survey have found: source, marks, and the number of rows that can be cut.
+
+    A file that is not surveyed to its end ends, for its marks, where the next piece begins. Rows behind its last but
+    one mark, of which the last may be longer, cannot be cut.
+    """
+    done, rest = tasks[: len(found)], tasks[len(found) :]
+    numbers = (number for pieces in done for number, _ in pieces)
+    pieces = list(zip(numbers, (piece for several in found for piece in several), strict=True))
+    if not rest:
+        known, surveyed = source.surveyed(pieces)
+        return known, surveyed, sum(marks.rows[-1] for marks in surveyed)
+    number, start = rest[0][0]
+    files = list(source.files)
+    if start:
+        files[number] = replace(files[number], data_size=start)
+    behind = number + bool(start)
+    known, surveyed = replace(source, files=tuple(files[:behind])).surveyed(pieces)
+    complete = sum(marks.rows[-1] for marks in surveyed[:number])
+    rows = complete + (surveyed[number].rows[-2] if start and len(surveyed[number].rows) > 1 else 0)
+    files[:number] = known.files[:number]
+    files[number] = (
+        source.files[number] if not start else replace(known.files[number], data_size=source.files[number].data_size)
+    )
+    return replace(source, files=tuple(files)), surveyed + [NO_ROWS] * (len(files) - behind), rows

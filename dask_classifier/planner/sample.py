@@ -167,7 +167,7 @@ def take_sample(plan: Plan, executor: Executor, rows: int | None, began: float) 
             "Try it on a few rows: dask-classify --rows 100 --cluster inline. Or estimate nothing: --sample 0.",
         )
     with _readable(plan, executor) as source:
-        source, marks = survey(source, executor)
+        source, marks = survey(source, executor, plan.limit)
         total = sum(each.rows[-1] for each in marks)
         if not total:
             raise UsageError("The source has no rows to sample.", "Give an input with rows, or do without: --sample 0.")

@@ -67,6 +67,27 @@ class Marks:
         end = bisect.bisect_left(self.rows, first + rows)
         return Span(rows, first, file, self.offsets[begin], self.offsets[end], first - self.rows[begin])
 
+    def beginning(self, rows: int) -> "Marks":
+        """Return the marks of the first rows alone."""
+        if rows >= self.rows[-1]:
+            return self
+        end = bisect.bisect_left(self.rows, rows)
+        return Marks(self.offsets[: end + 1], (*self.rows[:end], rows))
+
+
+NO_ROWS = Marks((0,), (0,))
+
+
+def beginnings(surveyed: Sequence[Marks], rows: int | None) -> list[Marks]:
+    """Return the marks of the first rows of several inputs, or of all rows."""
+    if rows is None:
+        return list(surveyed)
+    limited = []
+    for marks in surveyed:
+        limited.append(marks.beginning(rows))
+        rows -= limited[-1].rows[-1]
+    return limited
+
 
 Sizes = Callable[[int], int]  # from the rows that are left to those of the next block
 Shrink = Callable[[int, int], int]  # from rows and their bytes to fewer rows, if these are too many bytes

@@ -28,7 +28,7 @@ class Outline:
     @classmethod
     def of(cls, plan: Plan, processes: int) -> "Outline":
         """Outline a plan that runs on `processes` processes. Only the beginning of a file is read."""
-        rows, precision = estimated_rows(plan)
+        rows, precision = _limited(*estimated_rows(plan), plan.limit)
         chunks = max(-(-rows // plan.chunk_rows), len(plan.source.files) if rows else 0)
         if plan.block_rows:
             blocks, blocks_precision = -(-rows // plan.block_rows), precision
@@ -61,6 +61,13 @@ class Outline:
             "classifier": self.classifier,
             "output": self.output,
         }
+
+
+def _limited(rows: int, precision: str, limit: int | None) -> tuple[int, str]:
+    """Return the rows of a run that classifies only the first ones, and the precision of this number."""
+    if limit is None or rows <= limit:
+        return rows, precision
+    return limit, EXACT if precision != ABOUT or rows > 2 * limit else ABOUT
 
 
 def _with_precision(number: int, precision: str) -> str:

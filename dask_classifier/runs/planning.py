@@ -56,6 +56,7 @@ class Plan:
     block_timeout: float | None = None
     renew_after: Renewal | None = None
     single_file: bool = False
+    limit: int | None = None  # rows at most
     resume: bool = False
     overwrite: bool = False
     prediction: dict[str, Any] | None = None  # of its time and cost: for the record, and not for its identity
@@ -79,6 +80,7 @@ class Plan:
             ),
             "classifier": self.package.reference,
             "output": self.output,
+            **({"rows": f"the first {self.limit:,}"} if self.limit is not None else {}),
             "chunks": f"of {self.chunk_rows:,} rows",
             "blocks": f"of {self.block_rows:,} rows" if self.block_rows else f"of about {BLOCK_SECONDS:.0f} s of work",
             "output format": self.part_format,
@@ -103,6 +105,7 @@ class Plan:
             "classifier": self.package.reference,
             CODE: self.package.digest,
             "slowness": self.package.slowness,
+            **({"rows at most": self.limit} if self.limit is not None else {}),
             "chunk rows": self.chunk_rows,
             "block rows": self.block_rows or "auto",
             "output format": self.part_format,
@@ -160,6 +163,7 @@ def plan(
     na_values: str | Sequence[str] | None = None,
     infer_types: bool = False,
     index: str = "",
+    limit: str | int | None = None,
     chunk_rows: str | int = 100,
     block_rows: str | int = "auto",
     output_format: str = "csv.gz",
@@ -223,6 +227,8 @@ def plan(
     index : str
         The column that becomes the index of a chunk, and the first column of the result; "none" for the number of the
         row in its file, from 1, as a column named row. Default: the first column.
+    limit : int or str, optional
+        Classify only so many rows, the first ones, to try something out. Not more of the input is read than needed.
     chunk_rows : int or str
         Rows that the classifier gets at a time.
     block_rows : int or str
@@ -305,6 +311,7 @@ def plan(
         max_bad=Allowance.parse(max_bad),
         block_timeout=None if block_timeout is None else parse_seconds(block_timeout),
         renew_after=None if renew_after is None else Renewal.parse(renew_after),
+        limit=None if limit is None else _positive(limit, "number of rows"),
         single_file=single_file,
         resume=resume,
         overwrite=overwrite,
