@@ -10,7 +10,7 @@ ROWS ?= 10k
 IMAGE ?= dask-classify
 PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-.PHONY: help run test test-all lint test-image test-signals test-wheel test-lowest tools docs notebooks pictures image push bench bench-quick \
+.PHONY: help run test test-all lint test-image test-signals test-wheel test-lowest test-swift tools docs notebooks pictures image push bench bench-quick \
 	rehearse-vm rehearse-vm-short bench-guard bench-inputs bench-calibration bench-scale bench-processes bench-memory constraints clean
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make lint              fix style and formatting, check declared dependencies"
 	@echo "make test-wheel        install the built wheel in an empty environment and test it (two minutes)"
 	@echo "make test-lowest       run the tests with the lowest versions that pyproject.toml allows"
+	@echo "make test-swift        S3 tests with OpenStack Swift instead of moto (three minutes)"
 	@echo "make docs              build the documentation site in build/site"
 	@echo "make notebooks         build notebooks/*.ipynb from the .py files next to them"
 	@echo "make pictures          make the README's pictures from real runs (Chromium)"
@@ -82,6 +83,9 @@ rehearse-vm-short: $(ENV)/installed-test
 
 test-wheel: $(ENV)/installed-test
 	tests/try_wheel.sh $(PYTHON)
+
+test-swift: $(ENV)/installed-test
+	tests/swift/run.sh
 
 docs: $(ENV)/installed-test
 	$(BIN)/python docs/make_commands.py

@@ -118,7 +118,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "the bucket does not exist" if _is_bucket(error) else "it does not exist"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return error.strerror.rstrip(".")
     return str(error).rstrip(".") or type(error).__name__
 
 

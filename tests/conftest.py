@@ -69,12 +69,19 @@ def run_bytes():
 
 @pytest.fixture(scope="module")
 def s3():
-    """moto's server with one bucket; the environment points botocore to it."""
+    """moto's server with one bucket; the environment points botocore to it. For `make test-swift`, Swift's."""
     import boto3
-    from moto.server import ThreadedMotoServer
     from s3fs import S3FileSystem
 
     S3FileSystem.clear_instance_cache()  # those of another module have the address of its server
+    if os.environ.get("TEST_SWIFT"):
+        client = boto3.client("s3")
+        with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
+            client.create_bucket(Bucket="bucket")
+        yield client
+        return
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

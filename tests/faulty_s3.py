@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+UNKNOWN = b"<Error><Code>NotImplemented</Code><Message>Conditional object PUTs are not supported.</Message></Error>"
 
 
 @dataclass
@@ -18,10 +19,12 @@ class Fault:
     """What happens to the first `times` requests that `request`, a regular expression, finds in "METHOD path?query"."""
 
     request: str
-    kind: str  # slow_down, late (seconds), cut (half of the answer), unanswered (done, but the answer is lost)
+    # slow_down, late (seconds), cut (half of the answer), unanswered (done, but the answer is lost), unknown (501)
+    kind: str
     times: int = 1
     seconds: float = 0.0
     happened: int = 0
+    header: str = ""  # only requests with this one, in lower case
 
 
 @dataclass
@@ -44,7 +47,8 @@ class FaultyS3:
             self.requests.append(request)
             self.headers.append((request, headers))
             for fault in self.faults:
-                if fault.happened < fault.times and re.search(fault.request, request):
+                applies = re.search(fault.request, request) and (not fault.header or fault.header in headers)
+                if applies and fault.happened < fault.times:
                     fault.happened += 1
                     return fault
         return None
@@ -82,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         kind = fault.kind if fault else ""
         if kind == "slow_down":
             return self._answer(503, [("Content-Type", "application/xml")], SLOW_DOWN)
+        if kind == "unknown":
+            return self._answer(501, [("Content-Type", "application/xml")], UNKNOWN)
         if kind == "late":
             time.sleep(fault.seconds)
         status, headers, content = self._forward(body)
@@ -103,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self, body):
         address = urlsplit(self.behind)
         connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
-        skipped = {"host", "connection", "expect", "content-length"}
+        skipped = {"connection", "expect", "content-length"}  # not host, which is signed
         headers = {name: value for name, value in self.headers.items() if name.lower() not in skipped}
         connection.request(self.command, self.path, body=body, headers=headers)
         answer = connection.getresponse()

@@ -260,12 +260,12 @@ def test_a_packed_object(s3, command, tmp_path, classifiers, rows):
         "--classifier",
         classifiers("lengths"),
         "--output",
-        "s3://bucket/runs/two",
+        f"s3://bucket/runs/{rows}",
     ]
     command(*args, check=0)
-    command("fetch", "s3://bucket/runs/two", "out.csv", "--no-header", check=0)
+    command("fetch", f"s3://bucket/runs/{rows}", "out.csv", "--no-header", check=0)
     assert (tmp_path / "out.csv").read_bytes() == reference(text, known.lengths)
-    assert not [key for key in keys(s3, "runs/two/") if key.startswith("unpacked/")]
+    assert not [key for key in keys(s3, f"runs/{rows}/") if key.startswith("unpacked/")]
 
 
 def test_a_key_with_two_colons_is_a_key(s3, command):

@@ -195,6 +195,22 @@ def test_answers_that_are_lost(bucket, monkeypatch):
     storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
+@pytest.mark.parametrize("header", ["if-match", "if-none-match"])
+def test_a_store_without_conditional_writes(faulty, classifiers, header):
+    """As OpenStack Swift's, which knows only If-None-Match: a run is complete, and a second command is refused."""
+    faulty.faults.append(Fault("PUT ", "unknown", times=10**6, header=header))
+    output = f"s3://bucket/unconditional-{time.time_ns()}"
+    options = {"rows": 300, "slowness": 1, "output": output, "block_rows": 100}
+    folder = RunFolder(output)
+    with lock.held(folder) as mine:
+        mine._renew()
+        with pytest.raises(RunInUse, match="is in use by process"):
+            lock._acquired(folder)
+        mine.check()
+    assert dc.run(dc.plan(**options), "inline").verify().rows == 300
+    assert faulty.faults[0].happened >= 2
+
+
 def test_without_the_right_to_delete_the_lease_is_free_all_the_same(bucket, monkeypatch):
     def refuse(url, version):
         raise StorageError(f"Cannot delete {url}: Access Denied.")
