@@ -164,7 +164,9 @@ def machines_boot(ec2):
 
 
 def blocks_are_done(ec2):
-    return "Contents" in ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix=f"fault-{ec2.job}/parts/part-")
+    """Whether a block has its receipt; its part is written before."""
+    listed = ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix=f"fault-{ec2.job}/parts/part-")
+    return any(each["Key"].endswith(".json") for each in listed.get("Contents", ()))
 
 
 def machines_end(ec2):
