@@ -190,8 +190,10 @@ def _run(
             if partial:
                 _stop_unless_partial(growing, receipts, watch)
                 growing.finish()
+                partial = not growing.is_done_by(receipts)
                 executor.close()  # so that no block is finished any more
             growing.check()
+            growing.clean_up()
             stages.enter("publishing")
             cut = growing.cut
             resumed = [receipt.index for receipt in earlier.receipts]
@@ -199,7 +201,6 @@ def _run(
             if plan.single_file and not partial:
                 stages.enter("joining parts")
                 _write_single_file(open_run(plan.output), executor)
-    growing.clean_up()
     result = open_run(plan.output)
     _report(result, progress)
     _record_the_end(executor, result, progress)

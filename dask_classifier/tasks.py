@@ -82,13 +82,14 @@ def _classifier(entry: str, folder: str, slowness: int | None) -> Classify:
 
 
 def forget_classifiers() -> None:
-    """Make the next task load its classifier again."""
+    """Make the next task load its classifier again, and close what is open."""
     _classifier.cache_clear()
+    _UNPACKER.close()
 
 
-def write_copy(site: Site, report: Report, file: CopiedFile) -> int:
-    """Write the copy of a file's text and return its size in bytes."""
-    return file.write_copy()
+def write_copy(site: Site, report: Report, file: CopiedFile, layout: Layout, rows: int | None) -> int:
+    """Write the copy of a file's text, or of that of its first rows, and return its size in bytes."""
+    return file.write_copy(layout, rows)
 
 
 def unpack(site: Site, report: Report, file: FlowingFile, layout: Layout, order: Order) -> Unpacked:

@@ -9,6 +9,7 @@ Each block is written to the run's folder before it is classified. So a resumed 
 abandoned worker of an earlier attempt does no harm.
 """
 
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -99,8 +100,11 @@ class GrowingCut:
         """The rows of the source or, until the cut is complete, a number that is surely larger."""
         if self.cut.complete:
             return self.cut.rows
-        is_known = min(self._shares.values(), default=0.0) > _TELLING_SHARE
-        return 4 * self.rows if is_known else _MOST_ROWS
+        begin = self._position()[0]
+        flowing = (number for number, _ in self.cut.source.flowing if number >= begin)
+        is_known = all(self._shares.get(number, 0.0) > _TELLING_SHARE for number in flowing)
+        most = 4 * self.rows if is_known else _MOST_ROWS
+        return most if self.plan.limit is None else min(most, self.plan.limit)
 
     @property
     def blocks(self) -> int:
@@ -155,17 +159,21 @@ class GrowingCut:
         """Delete the pieces of a block that is done."""
         for span in self.cut.blocks[receipt.index].spans:
             if self._flows(span.file):
-                self._deleting.submit(storage.delete, self.cut.source.files[span.file].piece(span.first_row))
+                self._deleting.submit(storage.delete, self.cut.source.files[span.file].piece(span.first_row, span.rows))
 
     def close(self) -> None:
         """Wait until all pieces are deleted that are to be deleted."""
         self._deleting.shutdown()
 
     def clean_up(self) -> None:
-        """Delete all that a complete run does not need: copies, pieces, and files with blocks."""
-        for name in self.plan.folder.sizes():
-            if name.startswith((f"{COPIES}/", f"{BLOCKS}/")):
-                self.plan.folder.delete(name)
+        """Delete what is not needed once all blocks are known and classified: copies, pieces, and files with blocks.
+
+        What cannot be deleted does no harm.
+        """
+        with contextlib.suppress(StorageError):
+            for name in self.plan.folder.sizes():
+                if name.startswith((f"{COPIES}/", f"{BLOCKS}/")):
+                    self.plan.folder.delete(name)
 
     def _flows(self, number: int) -> bool:
         file = self.cut.source.files[number]
@@ -195,7 +203,7 @@ class GrowingCut:
         span = block.spans[0]
         if not self._flows(span.file):
             return False
-        url = self.cut.source.files[span.file].piece(span.first_row)
+        url = self.cut.source.files[span.file].piece(span.first_row, span.rows)
         return there.get(url.removeprefix(f"{self.plan.output}/")) != span.stop
 
     # the growth
@@ -263,6 +271,10 @@ class GrowingCut:
                     row += rows
                 self._check_number(len(blocks))
                 self._shares[number] = unpacked.share
+                if unpacked.pieces:  # rows may have become longer
+                    self.row_bytes = max(
+                        1.0, sum(size for _, size in unpacked.pieces) / sum(n for n, _ in unpacked.pieces)
+                    )
                 ended = unpacked.ended
                 if blocks:
                     yield blocks
@@ -274,6 +286,8 @@ class GrowingCut:
 
     def _order(self, row: int, written: bool) -> Order:
         """Return the order for the next pieces of a file, sized like the blocks of other inputs."""
+        if self.plan.block_rows and self.rows / self.plan.block_rows > 2 * MOST_BLOCKS:  # an estimate
+            raise too_many_blocks(self.plan, self.rows)
         sizes, left = [], max(1, self.rows - self.cut.rows)
         next_rows = self._sizing()
         at_most = self._left

@@ -38,8 +38,9 @@ def prepare(plan: Plan, earlier: Earlier, executor: Executor, stages: Stages) ->
     if earlier.cut.complete:
         return GrowingCut(plan, earlier.cut, executor)
     stages.enter("finding rows")
-    _, surveyed = survey(earlier.cut.source, executor, plan.limit)
-    return GrowingCut(plan, earlier.cut, executor, surveyed, _row_bytes(plan.source.first_rows(plan.chunk_rows)[2]))
+    source, surveyed = survey(earlier.cut.source, executor, plan.limit)
+    row_bytes = _row_bytes(plan.source.first_rows(plan.chunk_rows)[2])
+    return GrowingCut(plan, replace(earlier.cut, source=source), executor, surveyed, row_bytes)
 
 
 def _begin(plan: Plan, executor: Executor, stages: Stages) -> GrowingCut:
@@ -49,10 +50,10 @@ def _begin(plan: Plan, executor: Executor, stages: Stages) -> GrowingCut:
     """
     stages.enter("trying the classifier")
     chunks = 1 if plan.block_rows else TRIAL_CHUNKS  # with nothing to measure, one shows whether it works
-    name, layout, sample = plan.source.first_rows(chunks * plan.chunk_rows)
+    name, layout, sample = first_rows(plan, chunks)
     with plan.folder.probe() if executor.is_remote else contextlib.nullcontext() as probe:
         trial = try_out(executor, plan, name, layout, sample, probe)
-    source = plan.source.with_copies(_enter_and_write(plan.source.copies, executor, stages))
+    source = plan.source.with_copies(_enter_and_write(plan.source.copies, plan.source.layout, executor, stages))
     stages.enter("finding rows")
     source, surveyed = survey(source, executor, plan.limit)
     blocks = () if source.flowing else _blocks(plan, source, surveyed, trial, _row_bytes(sample), executor.processes)
@@ -61,6 +62,12 @@ def _begin(plan: Plan, executor: Executor, stages: Stages) -> GrowingCut:
         clear(plan)  # now nothing can be wrong with the new one
     cut.save(plan)
     return GrowingCut(plan, cut, executor, surveyed, _row_bytes(sample))
+
+
+def first_rows(plan: Plan, chunks: int) -> "tuple[str, Layout, Rows | pd.DataFrame]":
+    """Return the rows for a trial: the name of their input, their text format, and up to so many chunks of rows."""
+    rows = chunks * plan.chunk_rows
+    return plan.source.first_rows(rows if plan.limit is None else min(rows, plan.limit))
 
 
 def _row_bytes(sample: "Rows | pd.DataFrame") -> float:
@@ -97,17 +104,21 @@ def try_out(
     return outcome.value
 
 
-def _enter_and_write(files: list[tuple[int, CopiedFile]], executor: Executor, stages: Stages) -> dict[int, int]:
+def _enter_and_write(
+    files: list[tuple[int, CopiedFile]], layout: Layout, executor: Executor, stages: Stages
+) -> dict[int, int]:
     if files:
         stages.enter("copying the input")
-    return write_copies(files, executor)
+    return write_copies(files, layout, executor)
 
 
-def write_copies(files: list[tuple[int, CopiedFile]], executor: Executor) -> dict[int, int]:
-    """Write the copies of numbered files that blocks read instead; return their sizes by the files' numbers."""
-    sizes = {number: file.write_copy() for number, file in files if file.copied_by_client}
+def write_copies(
+    files: list[tuple[int, CopiedFile]], layout: Layout, executor: Executor, rows: int | None = None
+) -> dict[int, int]:
+    """Write copies of numbered files, or of their first rows, to be read instead; return sizes by these numbers."""
+    sizes = {number: file.write_copy(layout) for number, file in files if file.copied_by_client}
     elsewhere = [(number, file) for number, file in files if not file.copied_by_client]
-    outcomes = executor.each(WRITE_COPY, [(file,) for _, file in elsewhere])
+    outcomes = executor.each(WRITE_COPY, [(file, layout, rows) for _, file in elsewhere])
     return sizes | {elsewhere[place][0]: size for place, size in values(outcomes)}
 
 
@@ -120,7 +131,7 @@ def _restore_copies(plan: Plan, earlier: Earlier, executor: Executor, stages: St
         for number, file in earlier.cut.source.copies
         if number in needed and there.get(file.data_url.removeprefix(f"{plan.output}/")) != file.data_size
     ]
-    sizes = _enter_and_write(lost, executor, stages)
+    sizes = _enter_and_write(lost, plan.source.layout, executor, stages)
     for number, file in lost:
         if sizes[number] != earlier.cut.source.files[number].data_size:
             raise SourceError(f"{file.url} has changed since the run was cut.", "Start over with --overwrite.")
@@ -138,6 +149,7 @@ def survey(source: Source, executor: Executor, limit: int | None = None) -> tupl
         arguments = [([(source.files[file], start) for file, start in pieces], source.layout) for pieces in wave]
         numbered = sorted(values(executor.each(SURVEY, arguments)), key=lambda numbered: numbered[0])
         found += [pieces for _, pieces in numbered]
+        at_once *= 2
         known, surveyed, rows = _joined(source, tasks, found)
         if len(found) == len(tasks) or (limit is not None and rows >= limit):
             return known, beginnings(surveyed, limit)
@@ -159,6 +171,7 @@ def _joined(source: Source, tasks: list, found: list[list[Surveyed]]) -> tuple[S
     files = list(source.files)
     if start:
         files[number] = replace(files[number], data_size=start)
+        pieces = [(n, _ending_at(start, found) if n == number else found) for n, found in pieces]
     behind = number + bool(start)
     known, surveyed = replace(source, files=tuple(files[:behind])).surveyed(pieces)
     complete = sum(marks.rows[-1] for marks in surveyed[:number])
@@ -168,3 +181,7 @@ def _joined(source: Source, tasks: list, found: list[list[Surveyed]]) -> tuple[S
         source.files[number] if not start else replace(known.files[number], data_size=source.files[number].data_size)
     )
     return replace(source, files=tuple(files)), surveyed + [NO_ROWS] * (len(files) - behind), rows
+
+
+def _ending_at(stop: int, found: Surveyed) -> Surveyed:
+    return found if found.file is None else found._replace(file=replace(found.file, data_size=stop))

@@ -148,10 +148,13 @@ class RunFolder:
         return [upload for upload in uploads if not upload.name or self.is_ours(upload.name)]
 
     def delete_unfinished(self) -> None:
-        """Delete temporary files left by killed processes."""
-        for folder in ("parts", "quarantine", COPIES):
+        """Delete temporary files left by killed processes, and folders that are empty."""
+        for folder in ("parts", "quarantine", COPIES, BLOCKS):
             storage.delete_unfinished(self.path(folder))
         if storage.is_local(self.url):
+            for folder in (COPIES, BLOCKS):
+                with contextlib.suppress(OSError):
+                    Path(self.path(folder)).rmdir()
             for path in Path(self.url).glob(f".result.*{storage.TEMPORARY}*"):
                 storage.delete(str(path))
 

@@ -19,7 +19,7 @@ from dask.system import CPU_COUNT
 
 from ..classifier.job import MEASURE, TRIAL_SECONDS, Measured, Trial
 from ..engine.executors import Executor, Outcome
-from ..engine.prepare import TRIAL_CHUNKS, survey, try_out, write_copies
+from ..engine.prepare import TRIAL_CHUNKS, first_rows, survey, try_out, write_copies
 from ..errors import BlocksFailed, ProcessDied, UsageError
 from ..rows.blocks import Marks, Span
 from ..rows.reading import size_of
@@ -157,7 +157,7 @@ def take_sample(plan: Plan, executor: Executor, rows: int | None, began: float) 
     WrongAnswer, TooManyBadRows, StorageError, SourceError
         What a run raises.
     """
-    name, layout, first = plan.source.first_rows(TRIAL_CHUNKS * plan.chunk_rows)
+    name, layout, first = first_rows(plan, TRIAL_CHUNKS)
     trial_began = time.perf_counter()
     trial = try_out(executor, plan, name, layout, first)
     trial_seconds = time.perf_counter() - trial_began
@@ -225,7 +225,7 @@ def _readable(plan: Plan, executor: Executor) -> Iterator[Source]:
     with tempfile.TemporaryDirectory(prefix="dask-classify-") as folder:
         moved = {number: file.with_copy_in(folder) for number, file in copied}
         source = replace(source, files=tuple(moved.get(number, file) for number, file in enumerate(source.files)))
-        yield source.with_copies(write_copies(list(moved.items()), executor))
+        yield source.with_copies(write_copies(list(moved.items()), source.layout, executor, plan.limit))
 
 
 class _Sampler:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from .. import storage
 from ..errors import SourceError, StorageError
-from .blocks import Marks, Span
+from .blocks import NO_ROWS, Marks, Span
 from .borders import Anatomy, Piece, Rows, Scan, marks_of, survey
 from .decompression import Packing, TextStream, compression, open_text
 from .layouts import HEAD_BYTES, Layout, check_wanted, keeps_ascii, read_header
@@ -64,8 +64,9 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
 
     def restored(self, stored: dict[str, Any]) -> Self:
         """Return this input with what plan.json has of its text."""
+        names = ("data_size", "data_start", "data_flows")
+        known = {name: stored[name] for name in names if stored.get(name) is not None}
         packing = stored.get("data_packing")
-        known = {"data_size": stored["data_size"], "data_flows": stored.get("data_flows", self.data_flows)}
         return replace(self, **known, data_packing=Packing(*packing) if packing else self.data_packing)
 
     def inspect(self, layout: Layout) -> tuple[Self, tuple]:
@@ -178,32 +179,41 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
         text = TextStream(self.url, self.data_packing)
         return RowStream(text, self.data_start, functools.partial(self._scan, layout=layout))
 
-    def piece(self, first_row: int) -> str:
-        """Return the URL of the piece that begins with a row."""
+    def piece(self, first_row: int, rows: int) -> str:
+        """Return the URL of the piece with these rows: one name for one text, whoever writes it."""
         folder, _, digest = self.data_pieces.rpartition("/")
-        return storage.join(folder, f"{first_row}-{digest}.csv")
+        return storage.join(folder, f"{first_row}-{digest}{rows:x}.csv")
 
     def with_copy_in(self, folder: str) -> Self:
         """Return this input with a copy in a folder."""
         return replace(self, data_url=storage.join(folder, f"{self.data_pieces.rpartition('/')[2]}.csv"))
 
-    def write_copy(self) -> int:
-        """Write the copy, in one pass, and return its size in bytes."""
+    def write_copy(self, layout: Layout, rows: int | None = None) -> int:
+        """Write the copy, of the whole text or of the first rows, and return its size in bytes."""
         self._check_unchanged()
+        stop = None if rows is None else self._end_of(rows, layout)
+        size = 0
         with open_text(self.url, self.data_packing) as text, storage.open_whole(self.data_url) as copy:
-            while data := text.read():
-                copy.write(data)
-            return text.offset
+            while size != stop and (data := text.read()):
+                size += copy.write(data if stop is None else data[: stop - size])
+        return size
+
+    def _end_of(self, rows: int, layout: Layout) -> int:
+        """Return where the text of the first rows ends."""
+        file = self if self.is_inspected else self.inspect(layout)[0]
+        with contextlib.closing(file.open_rows(layout)) as stream:
+            stream.skip(rows)
+            return stream.offset
 
     # the survey
 
     def pieces(self) -> list[int]:
         """Return the starts of pieces of SURVEY_BYTES each; the first has byte order mark and header, too.
 
-        A small packed file is one piece. A file that flows is not surveyed.
+        A small packed file is one piece. Of a file that flows, only the beginning is looked at, if it was not yet.
         """
         if self.is_packed and not self.is_copied:
-            return [] if self.flows else [0]
+            return [] if self.flows and self.is_inspected else [0]
         return list(range(0, self.data_size, SURVEY_BYTES))
 
     def survey(self, start: int, layout: Layout) -> Surveyed:
@@ -223,13 +233,16 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
         if self.is_inspected:
             return Surveyed(self._survey(text[self.data_start :], self.data_start, layout))
         file, columns = self.inspect(layout)
-        if file.is_packed:
-            return file._survey_packed(layout)._replace(columns=columns)
+        if file.is_packed and not file.is_copied:
+            surveyed = file._survey_packed(layout)
+            return surveyed._replace(file=surveyed.file or file, columns=columns)
         return Surveyed(self._survey(text[file.data_start :], file.data_start, layout), file, columns)
 
     def _survey_packed(self, layout: Layout) -> Surveyed:
         """Read the whole file, and return marks in its text."""
         file, columns = (self, ()) if self.is_inspected else self.inspect(layout)
+        if file.flows:
+            return Surveyed(NO_ROWS, file, columns)
         with contextlib.closing(file.open_rows(layout)) as rows:
             marks = list(rows.marks(MARK_SPACING))
             if rows.damage:
@@ -251,7 +264,7 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
     def marks(self, pieces: list) -> Marks:
         """Join the marks of the pieces. Raise SourceError if a row is too long."""
         if self.is_packed and not self.is_copied:
-            return pieces[0] if pieces else Marks((0,), (0,))
+            return pieces[0] if pieces else NO_ROWS
         marks = list(marks_of(pieces))
         offsets = [*(offset for offset, _ in marks[:-1]), self.data_size]
         joined = Marks(tuple(offsets), tuple(rows for _, rows in marks))
@@ -270,11 +283,19 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
         """Read the rows of a span. Raise SourceError if the file has changed since the survey."""
         self._check_unchanged()
         if self.flows:
-            return self._rows_of(storage.read(self.piece(span.first_row)), layout)
+            return self._rows_of_piece(span, layout)
         rows = self._rows_of(self._text(span), layout)
         if len(rows) < span.skip + span.rows:
             raise self._changed()
         return rows.part(span.skip, span.skip + span.rows)
+
+    def _rows_of_piece(self, span: Span, layout: Layout) -> Rows:
+        url = self.piece(span.first_row, span.rows)
+        text = storage.read(url)
+        rows = self._rows_of(text, layout)
+        if len(rows) != span.rows or len(text) != span.stop:
+            raise StorageError(f"{url} does not have the rows of its block.", "Run the same command with --resume.")
+        return rows
 
     def _text(self, span: Span) -> bytes:
         if self.is_copied or not self.data_packing:

@@ -84,7 +84,7 @@ class FrameInput(CsvFile):
         object.__setattr__(moved, "_text", self.text)
         return moved
 
-    def write_copy(self) -> int:
+    def write_copy(self, layout: Layout, rows: int | None = None) -> int:
         """Write the rows to the run's folder, and return their size in bytes."""
         storage.write(self.data_url, self.text)
         return len(self.text)
@@ -92,7 +92,7 @@ class FrameInput(CsvFile):
     def marks(self, pieces: list[Piece]) -> Marks:
         """Join the marks of the pieces. Raise SourceError if the text has other rows than the frame."""
         marks = super().marks(pieces)
-        if marks.rows[-1] != self.rows:
+        if self.data_size == self.size and marks.rows[-1] != self.rows:  # else only its beginning was surveyed
             raise SourceError(
                 f"The DataFrame has {self.rows:,} rows, but {marks.rows[-1]:,} as CSV.",
                 "This is a defect of dask-classify: report it. Write the DataFrame to a file and use that instead.",

@@ -12,6 +12,7 @@ from ..errors import DaskClassifyError
 from .borders import Rows
 from .layouts import NO_INDEX, Layout
 from .source import Source
+from .types import converted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,8 @@ def _places(source: Source) -> Iterator[tuple]:
     wanted, before = [(place + 0.5) * width for place in range(1, PLACES)], 0
     yield source.files[0], source.files[0].first_rows(_PLACE_ROWS, source.layout)
     for file, size in zip(source.files, sizes, strict=True):
-        for position in [position for position in wanted if before <= position < before + size]:
+        inside = [position for position in wanted if before <= position < before + size]
+        for position in inside[:1] if file.is_packed else inside:  # a packed file has only its beginning to offer
             try:
                 yield file, file.rows_near(int(position - before), _PLACE_ROWS, source.layout)
             except DaskClassifyError:  # reported where it belongs, when the run reads all rows
@@ -84,4 +86,16 @@ def _kind(name: str | int, frames: "list[pd.DataFrame]", layout: Layout) -> str 
     missing = STR_NA_VALUES | set(layout.na_values)
     values = {value for frame in frames for value in frame[name] if value not in missing}
     fitting = (kind for pattern, kind in _KINDS if all(map(pattern.fullmatch, values)))
-    return next(fitting, None) if values else None
+    kind = next(fitting, None) if values else None
+    return kind if kind and _is_convertible(values, kind) else None
+
+
+def _is_convertible(values: set[str], kind: str) -> bool:
+    """Return whether all values are of a type, and not only written like it, as is 2026-02-30."""
+    import pandas as pd
+
+    try:
+        converted(pd.DataFrame({"values": pd.Series(sorted(values), dtype="str")}), Layout(types=(("values", kind),)))
+    except ValueError:
+        return False
+    return True

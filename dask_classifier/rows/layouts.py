@@ -63,6 +63,11 @@ def check_wanted(layout: Layout, columns: Sequence[str | int], url: str) -> None
     if missing := [name for name in (*layout.wanted, *dict(layout.types), *index) if name not in columns]:
         hint = f"It has {', '.join(map(str, columns))}: check --columns, --dtype and --index."
         raise UsageError(f"{url} does not have the column {missing[0]!r}.", hint)
+    if layout.index == NO_INDEX and ROW in (layout.wanted or columns):
+        raise UsageError(
+            f"{url} has a column {ROW!r}, which is the name of the row numbers of --index none.",
+            "Choose another index, or leave that column out with --columns.",
+        )
 
 
 def keeps_ascii(encoding: str) -> bool:

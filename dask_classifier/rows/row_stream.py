@@ -54,16 +54,17 @@ class RowStream:
         """Close the file."""
         self.text.close()
 
-    def take(self, rows: int, fewer: Callable[[int, int], int] = lambda rows, size: rows) -> tuple[bytes, int]:
-        """Return the text of the next rows, and their number: fewer at the end, and as many as fit.
+    def take(self, rows: int, largest: int | None = None, chunk_rows: int = 1) -> tuple[bytes, int]:
+        """Return the text of the next rows, and their number: fewer at the end.
 
-        `fewer(rows, size)` returns a smaller number of rows if their `size` in bytes is too large. Blank lines belong
-        to the row before them. Raise SourceError for a row that is too long.
+        If the text of all would have more bytes than `largest`, it is that of as many whole chunks as fit, or of one.
+        Blank lines belong to the row before them. Raise SourceError for a row that is too long.
         """
-        self._read_up_to(rows)
+        self._read_up_to(rows, largest, chunk_rows)
         rows = min(rows, len(self._starts))
-        while (less := fewer(rows, self._end_of(rows))) < rows:
-            rows = less
+        if largest is not None and self._end_of(rows) > largest:
+            fitting = int(np.searchsorted(self._starts, largest, side="right")) - 1  # rows that end at a later start
+            rows = min(rows, max(fitting // chunk_rows, 1) * chunk_rows)
         stop = self._end_of(rows)
         text = b"".join(self._scanned)
         self._scanned, self._size = [text[stop:]], len(text) - stop
@@ -96,9 +97,14 @@ class RowStream:
         """Return where the row after the next `rows` rows begins, or where the text ends, in what was scanned."""
         return int(self._starts[rows]) if rows < len(self._starts) else self._size
 
-    def _read_up_to(self, rows: int) -> None:
-        """Read until one more row begins than wanted, so that the last one is complete, or to the end."""
+    def _read_up_to(self, rows: int, largest: int | None = None, chunk_rows: int = 1) -> None:
+        """Read until one more row begins than wanted, so that the last one is complete, or to the end.
+
+        Less is enough if it has more bytes than `largest`, and a chunk.
+        """
         while len(self._starts) <= rows and not self.ended:
+            if largest is not None and self._size > largest and len(self._starts) > chunk_rows:
+                return
             self._read()
             begin = int(self._starts[-1]) if len(self._starts) else 0
             if self._size + len(self._tail) - begin > MAX_ROW_BYTES:

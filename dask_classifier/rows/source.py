@@ -190,8 +190,8 @@ class CopiedFile(SurveyedFile):
         """Return this input with its copy in another folder."""
 
     @abstractmethod
-    def write_copy(self) -> int:
-        """Write the copy as UTF-8 and return its size in bytes."""
+    def write_copy(self, layout: Layout, rows: int | None = None) -> int:
+        """Write the copy, as UTF-8, and return its size in bytes; with `rows`, only that of the first rows."""
 
 
 class FlowingFile(CopiedFile):
@@ -207,8 +207,8 @@ class FlowingFile(CopiedFile):
         """Open the file for reading its rows from the first one. Raise SourceError if it has changed."""
 
     @abstractmethod
-    def piece(self, first_row: int) -> str:
-        """Return the URL of the piece that begins with a row, given by its number from 0."""
+    def piece(self, first_row: int, rows: int) -> str:
+        """Return the URL of the piece with these rows; the first one is given by its number from 0."""
 
 
 class StoredFile(SurveyedFile):

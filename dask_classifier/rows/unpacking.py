@@ -4,6 +4,7 @@ A worker keeps the open file between two orders. If another one gets the next or
 reads the file from its beginning up to the first row of the order.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from .. import storage
@@ -12,6 +13,7 @@ from .layouts import Layout
 from .row_stream import RowStream
 from .source import FlowingFile
 
+_WRITTEN_AT_ONCE = 8
 MOST_BYTES = 2**26  # of text in the pieces of one order, unless a single one is larger
 
 
@@ -24,12 +26,6 @@ class Order(NamedTuple):
     largest: int | None = None  # bytes of a piece, unless a single chunk is larger; None: of any size
     chunk_rows: int = 1  # of which a piece has a multiple
     written: bool = True  # whether the pieces are written, and not only counted
-
-    def fewer(self, rows: int, size: int) -> int:
-        """Return half of the rows, in whole chunks, if their text is too large."""
-        if self.exact or self.largest is None or size <= self.largest or rows <= self.chunk_rows:
-            return rows
-        return max(1, rows // 2 // self.chunk_rows) * self.chunk_rows
 
 
 class Unpacked(NamedTuple):
@@ -58,20 +54,23 @@ class Unpacker:
             raise
 
     def _unpack(self, file: FlowingFile, rows: RowStream, order: Order, worker: str) -> Unpacked:
-        pieces, size = [], 0
-        for wanted in order.sizes:
-            first = rows.row
-            text, found = rows.take(wanted, order.fewer)
-            if order.exact and found != wanted:
-                raise _changed(file)
-            if not found:
-                break
-            if order.written:
-                storage.write(file.piece(first), text)
-            pieces.append((found, len(text)))
-            size += len(text)
-            if size >= MOST_BYTES:
-                break
+        pieces, written, size = [], [], 0
+        with ThreadPoolExecutor(_WRITTEN_AT_ONCE) as pool:
+            for wanted in order.sizes:
+                first = rows.row
+                text, found = rows.take(wanted, order.largest, order.chunk_rows)
+                if order.exact and found != wanted:
+                    raise _changed(file)
+                if not found:
+                    break
+                if order.written:
+                    written.append(pool.submit(storage.write, file.piece(first, found), text))
+                pieces.append((found, len(text)))
+                size += len(text)
+                if size >= MOST_BYTES:
+                    break
+        for one in written:
+            one.result()  # raises what has gone wrong
         share = rows.text.stored_offset / file.size * rows.offset / max(1, rows.text.offset)
         return Unpacked(tuple(pieces), share, rows.is_at_end, rows.damage if rows.is_at_end else None, worker)
 

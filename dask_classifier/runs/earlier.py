@@ -90,15 +90,15 @@ def _short(value: object) -> str:
 
 def _receipts(plan: Plan, cut: Cut, sizes: dict[str, int]) -> tuple[Receipt, ...]:
     """Return the plan's receipts whose parts and quarantine files exist. Blocks without one are classified again."""
-    names = [name for block in cut.blocks if (name := receipt_name(block.index)) in sizes]
+    blocks = [block for block in cut.blocks if receipt_name(block.index) in sizes]
     receipts, fingerprint_of = [], cut.fingerprints(plan)
-    for text in plan.folder.read_many(names):
+    texts = plan.folder.read_many([receipt_name(block.index) for block in blocks])
+    for block, text in zip(blocks, texts, strict=True):
         try:
             receipt = Receipt.from_json(text)
         except ValueError:
             continue
-        fingerprint = fingerprint_of(cut.blocks[receipt.index])
-        if receipt.fingerprint == fingerprint and not missing_files(receipt, plan.part_format, sizes):
+        if receipt.fingerprint == fingerprint_of(block) and not missing_files(receipt, plan.part_format, sizes):
             receipts.append(receipt)
     return tuple(receipts)
 
@@ -112,11 +112,11 @@ def missing_files(receipt: Receipt, part_format: str, sizes: dict[str, int]) -> 
 
 
 def clear(plan: Plan) -> None:
-    """Delete the run that `--overwrite` replaces, starting with its manifest.
+    """Delete the run that `--overwrite` replaces, starting with its manifest and its plan.
 
     Files that do not belong to a run, and the copies that the plan has written, are kept.
     """
     kept = {file.data_url for _, file in plan.source.copies}
     names = [name for name in plan.folder.sizes() if plan.folder.path(name) not in kept]
-    for name in sorted(names, key=lambda name: (name != MANIFEST, name)):
+    for name in sorted(names, key=lambda name: (name != MANIFEST, name != PLAN, name)):
         plan.folder.delete(name)

@@ -90,8 +90,11 @@ class Cut:
         blocks = list(blocks_of_lines(stored["blocks"]))
         growing = stored.get("growing", False)
         more = sorted(name for name in names if name.startswith(f"{BLOCKS}/")) if growing else []
-        for text in plan.folder.read_many(more):
-            blocks += [block for block in blocks_of_lines(json.loads(text)) if block.index >= len(blocks)]
+        for block in (block for text in plan.folder.read_many(more) for block in blocks_of_lines(json.loads(text))):
+            if block.index > len(blocks):  # a file was deleted: what is behind it is cut again
+                break
+            if block.index == len(blocks):
+                blocks.append(block)
         return cls(source, tuple(blocks), stored["seconds_a_row"], complete=not growing)
 
 

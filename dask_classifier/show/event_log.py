@@ -42,6 +42,9 @@ def event_log(file: str | None, run: str | None) -> "Iterator[EventLog | None]":
             what = {"error": type(error).__name__, "message": error.message}
             log.write("end", outcome=outcome, exit_code=error.exit_code, **what)
             raise
+        except Exception as error:
+            log.write("end", outcome="failed", exit_code=1, error=type(error).__name__, message=str(error))
+            raise
 
 
 class EventLog:

@@ -173,6 +173,9 @@ def test_guessed_types_are_those_that_all_values_have(tmp_path, run_bytes):
         (["", "null"], None),
         (["2026-01-31", "2026-02-01 12:00"], "datetime64"),
         (["2026-01-31T12:00:00Z"], None),
+        (["2026-01-31", "0000-00-00"], None),
+        (["2026-02-30"], None),
+        (["9999-12-31"], "datetime64"),
         (["20260131"], "Int64"),
         (["True", "FALSE"], "boolean"),
         (["yes", "no"], None),
@@ -278,3 +281,6 @@ def test_an_index_that_is_not_there(tmp_path):
         dc.plan(tmp_path / "in.csv", lambda c: c, tmp_path / "run", index="id", columns="n")
     with pytest.raises(UsageError, match="has no effect"):
         dc.plan(rows=10, index="SKU")
+    (tmp_path / "rows.csv").write_text("id,row\n1,2\n")
+    with pytest.raises(UsageError, match="has a column 'row'"):
+        dc.plan(tmp_path / "rows.csv", lambda c: c, tmp_path / "run", index="none")

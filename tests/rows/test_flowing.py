@@ -1,6 +1,7 @@
 """Large compressed inputs flow: a worker reads them once, into pieces that are classified and deleted."""
 
 import bz2
+import contextlib
 import gzip
 import json
 import lzma
@@ -19,8 +20,9 @@ from reference import reference
 import dask_classifier as dc
 from dask_classifier.engine import growing
 from dask_classifier.engine.executors import DaskExecutor
-from dask_classifier.errors import LimitReached, StorageError, TooManyBadRows
-from dask_classifier.rows import csv_files, unpacking
+from dask_classifier.errors import LimitReached, OutputExists, SourceError, StorageError, TooManyBadRows
+from dask_classifier.parts.run_folder import RunFolder
+from dask_classifier.rows import csv_files, row_stream, unpacking
 from dask_classifier.rows.decompression import Packing, TextStream
 from dask_classifier.runs.limits import Limits
 from dask_classifier.runs.progress import Progress
@@ -131,7 +133,7 @@ def test_rows_are_found_wherever_reads_end(tmp_path, monkeypatch, read_bytes):
         order = unpacking.Order(row, (100, 200, 700), largest=20_000, chunk_rows=100)
         unpacked = unpacker.unpack(file, plan.source.layout, order, "me")
         for rows, size in unpacked.pieces:
-            piece = Path(file.piece(row)).read_bytes()
+            piece = Path(file.piece(row, rows)).read_bytes()
             assert len(piece) == size and len(file._rows_of(piece, plan.source.layout)) == rows
             assert rows % 100 == 0 or unpacked.ended
             found, row = found + piece, row + rows
@@ -341,18 +343,18 @@ def test_the_wrong_checksum(tmp_path, classifiers):
 
 
 def test_a_partial_result_knows_the_rows_that_it_lacks(cluster, tmp_path, classifiers):
-    text = csv_of(20_000)
+    text = csv_of(100_000)
     (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
     options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("slow"), "block_rows": 100}
-    limits = Limits(finish_by=time.time() + 15, partial=True)
+    limits = Limits(finish_by=time.time() + 12, partial=True)
     result = dc.run(dc.plan(**options, output=tmp_path / "run"), cluster, limits=limits)
-    assert result.partial and 0 < result.rows < 20_000
+    assert result.partial and 0 < result.rows < 100_000
     verified = result.verify()
-    assert verified.rows + verified.missing == 20_000
+    assert verified.rows + verified.missing == 100_000
     (hole,) = json.loads((tmp_path / "run/missing.json").read_text())["holes"][-1:]
-    assert hole["last_row"] == 20_000
+    assert hole["last_row"] == 100_000
     plan = json.loads((tmp_path / "run/plan.json").read_text())
-    assert "growing" not in plan and plan["rows"] == 20_000
+    assert "growing" not in plan and plan["rows"] == 100_000
 
 
 def test_a_limit_keeps_what_is_done(cluster, tmp_path, run_bytes, classifiers):
@@ -426,3 +428,141 @@ def test_a_file_is_open_in_one_process_at_a_time(tmp_path, classifiers):
         patch.setattr(DaskExecutor, "soon", asked)
         dc.run(plan, cluster)
     assert len(near) == 1
+
+
+# --- what a critical reading found ---------------------------------------------------------------------------
+
+
+def twenty(tmp_path, last=None):
+    """Twenty files, of which the command looks at the first 16 and the survey at the others."""
+    for number in range(20):
+        (tmp_path / f"{number:02d}.csv.gz").write_bytes(gzip.compress(csv_of(100)))
+    if last:
+        (tmp_path / "19.csv.gz").write_bytes(gzip.compress(last))
+    return tmp_path / "*.csv.gz"
+
+
+def test_many_files_that_flow(tmp_path, run_bytes, classifiers):
+    plan = dc.plan(twenty(tmp_path), classifiers("lengths"), tmp_path / "run")
+    assert len(plan.source.flowing) == 20
+    assert dc.run(plan, "inline").verify().rows == 2000
+    assert run_bytes(tmp_path / "run") == 20 * reference(csv_of(100), known.lengths)
+    assert dc.estimate(plan, "inline").rows == 2000
+
+
+def test_another_header_in_a_file_that_flows(tmp_path, classifiers):
+    """It stops the run before anything is classified, as it does with other files."""
+    names = twenty(tmp_path, b"id,other\n" + os.urandom(3000).hex().encode() + b",2\n")
+    with pytest.raises(SourceError, match="have different columns"):
+        dc.run(dc.plan(names, classifiers("lengths"), tmp_path / "run"), "inline")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("lost", ["middle", "end"])
+def test_resume_with_a_file_whose_content_says_that_it_flows(tmp_path, run_bytes, classifiers, lost):
+    """Behind the first 16 files, only plan.json and the survey know it."""
+    for number in range(17):
+        (tmp_path / f"{number:02d}.csv").write_bytes(csv_of(10))
+    (tmp_path / "17.csv").write_bytes(gzip.compress(csv_of(1000)))
+    options = {"input": tmp_path / "??.csv", "classifier": classifiers("lengths"), "block_rows": 100}
+    watcher = Watcher(tmp_path / "run", interrupt_after(4) if lost == "middle" else lambda done: None)
+    with contextlib.suppress(Interrupted):
+        dc.run(dc.plan(**options, output=tmp_path / "run"), "inline", progress=watcher)
+    if lost == "end":
+        sorted((tmp_path / "run/parts").glob("*.csv.gz"))[-1].unlink()
+    assert dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), "inline").verify().rows == 1170
+    expected = 17 * reference(csv_of(10), known.lengths) + reference(csv_of(1000), known.lengths)
+    assert run_bytes(tmp_path / "run") == expected
+
+
+def test_a_share_of_bad_rows_where_a_later_file_has_most_rows(tmp_path):
+    """The second file has thirty times as many rows as its compressed size suggests."""
+    rng = random.Random(3)
+    lines = [f"{n},{rng.randbytes(40).hex()}{',bad' if n % 10 == 0 else ''}\n" for n in range(2000)]
+    (tmp_path / "1.csv.gz").write_bytes(gzip.compress(("id,t\n" + "".join(lines)).encode()))
+    (tmp_path / "2.csv.gz").write_bytes(gzip.compress(b"id,t\n" + b"1,x\n" * 60_000))
+    plan = dc.plan(tmp_path / "*.gz", lambda c: c["t"].str.len(), tmp_path / "run", max_bad="1%", block_rows=100)
+    assert dc.run(plan, "inline").bad_rows == 200
+
+
+def test_memory_does_not_grow_with_rows(tmp_path, monkeypatch):
+    """Rows of 20 bytes, then of 20 kB: not more text is read than a piece may have, and what one read adds."""
+    lines = [b"%d,x\n" % n for n in range(2000)] + [b"%d,%s\n" % (n, b"y" * 20_000) for n in range(1500)]
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b"id,t\n" + b"".join(lines), 1))
+    plan = dc.plan(tmp_path / "in.csv.gz", lambda c: c["t"].str.len(), tmp_path / "run")
+    ((_, file),) = plan.source.flowing
+    peaks = []
+    read = row_stream.RowStream._read
+    monkeypatch.setattr(row_stream.RowStream, "_read", lambda self: (read(self), peaks.append(self._size))[0])
+    unpacker, row = unpacking.Unpacker(), 0
+    while True:
+        order = unpacking.Order(row, (100_000,), largest=4 * 2**20, chunk_rows=100)
+        unpacked = unpacker.unpack(file, plan.source.layout, order, "me")
+        row += sum(rows for rows, _ in unpacked.pieces)
+        assert all(size <= 4 * 2**20 for _, size in unpacked.pieces)
+        if unpacked.ended:
+            break
+    assert row == 3500 and max(peaks) < 6 * 2**20
+    assert dc.run(plan, "inline").verify().rows == 3500
+
+
+def test_a_piece_that_was_changed(cluster, tmp_path, run_bytes, classifiers):
+    text = csv_of(4000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("slow"), "block_rows": 200}
+
+    def shorten(done):
+        if done == 1:
+            pieces = (tmp_path / "run/unpacked").glob("*.csv")
+            piece = max(pieces, key=lambda path: int(path.name.partition("-")[0]))
+            piece.write_bytes(piece.read_bytes()[:1000])
+
+    with pytest.raises(StorageError, match="does not have the rows of its block"):
+        dc.run(dc.plan(**options, output=tmp_path / "run"), cluster, progress=Watcher(tmp_path / "run", shorten))
+    dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster)
+    assert run_bytes(tmp_path / "run") == reference(text, known.lengths)
+
+
+def test_nothing_stays_open_and_nothing_is_left(tmp_path, classifiers):
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(csv_of(1000)))
+    (tmp_path / "run/blocks").mkdir(parents=True)
+    (tmp_path / "run/blocks/.00003.json.tmp-abc").write_bytes(b"left by a killed writer")
+    dc.classify(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", cluster="inline")
+    opened = [
+        os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if Path(f"/proc/self/fd/{fd}").exists()
+    ]
+    assert not [name for name in opened if "in.csv.gz" in name]
+    assert not (tmp_path / "run/blocks").exists() and not (tmp_path / "run/unpacked").exists()
+
+
+def test_an_overwritten_run_has_lost_its_plan_before_its_parts(tmp_path, classifiers, monkeypatch):
+    """If that is interrupted, nothing of the old run can be taken for a part of another."""
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(csv_of(1000)))
+    options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("lengths"), "output": tmp_path / "run"}
+    dc.run(dc.plan(**options, block_rows=100), "inline")
+    delete, deleted = RunFolder.delete, []
+
+    def interrupted(self, name):
+        if len(deleted) == 5:
+            raise Interrupted
+        deleted.append(name)
+        delete(self, name)
+
+    monkeypatch.setattr(RunFolder, "delete", interrupted)
+    with pytest.raises(Interrupted):
+        dc.run(dc.plan(**options, block_rows=500, overwrite=True), "inline")
+    assert deleted[:2] == ["manifest.json", "plan.json"]
+    monkeypatch.undo()
+    with pytest.raises(OutputExists, match=r"but no plan\.json"):
+        dc.run(dc.plan(**options, block_rows=100, resume=True), "inline")
+
+
+def test_an_estimate_with_a_limit_copies_the_first_rows_alone(tmp_path, classifiers, monkeypatch):
+    text = csv_of(20_000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    sizes = []
+    copy = csv_files.CsvFile.write_copy
+    monkeypatch.setattr(csv_files.CsvFile, "write_copy", lambda *args: (sizes.append(copy(*args)), sizes[-1])[1])
+    plan = dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", limit=300)
+    assert dc.estimate(plan, "inline").rows == 300
+    assert sizes == [len(b"".join(text.splitlines(keepends=True)[:301]))]

@@ -102,3 +102,24 @@ def test_an_outline_knows_it(tmp_path, classifiers):
         plan = dc.plan(tmp_path / "in.csv", classifiers("lengths"), tmp_path / "run", limit=limit)
         assert Outline.of(plan, 2).words["rows"].startswith(expected)
     assert dc.estimate(dc.plan(tmp_path / "in.csv", classifiers("lengths"), tmp_path / "run", limit=300)).rows == 300
+
+
+def test_of_a_large_dataframe_and_of_a_file_that_is_not_looked_at(tmp_path, monkeypatch):
+    """Both are surveyed in part, and end for that where the survey ended."""
+    for module in (source, csv_files):
+        monkeypatch.setattr(module, "SURVEY_BYTES", 2000)
+    monkeypatch.setattr(csv_files, "MAX_ROW_BYTES", 4000)
+    frame = pd.DataFrame({"id": range(5000), "t": "x"})
+    assert dc.classify(frame, lambda c: c["t"], tmp_path / "frame", cluster="inline", limit=10).rows == 10
+    for number in range(16):
+        (tmp_path / f"{number:02d}.csv").write_text("id,t\n1,x\n")
+    frame.to_csv(tmp_path / "16.csv", index=False)
+    plan = dc.plan(tmp_path / "??.csv", lambda c: c["t"], tmp_path / "run", limit=100)
+    assert dc.run(plan, "inline").verify().rows == 100
+
+
+def test_rows_behind_the_limit_do_no_harm(tmp_path):
+    (tmp_path / "in.csv").write_text("id,t\n" + "1,x\n" * 50 + "bad,row,here\n" + "1,x\n" * 5000)
+    plan = dc.plan(tmp_path / "in.csv", lambda c: c["t"], tmp_path / "run", limit=10)
+    assert dc.run(plan, "inline").rows == 10
+    assert dc.estimate(plan, "inline").rows == 10
