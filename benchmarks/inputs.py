@@ -15,6 +15,8 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
@@ -104,7 +106,13 @@ def classify(source, output, workers, rows):
     seconds = time.perf_counter() - watch.began
     watch.close()
     assert result.rows == rows
-    return seconds, watch, result.verify().sha256
+    return seconds, watch.first, watch.pieces, watch.memory, result.verify().sha256
+
+
+def apart(function, *args):
+    """Call a function in a process of its own, so that the memory of one case does not count for the next."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as another:
+        return another.submit(function, *args).result()
 
 
 def main():
@@ -117,7 +125,7 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments.folder or temporary)
         folder.mkdir(exist_ok=True)
-        text = make_inputs(folder, rows)
+        text = apart(make_inputs, folder, rows)
         sizes = {name: (folder / name).stat().st_size for name in ("in.csv.gz", "in.parquet")}
         print(
             f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPUs, {platform.machine()}, "
@@ -140,14 +148,14 @@ def main():
                 for name in sizes:
                     source = folder / name if where == "folder" else f"s3://bucket/{name}"
                     output = f"{temporary}/run" if where == "folder" else f"s3://bucket/run-{name}"
-                    seconds, watch, digest = classify(source, output, arguments.workers, rows)
+                    seconds, first, pieces, memory, digest = apart(classify, source, output, arguments.workers, rows)
                     digests.add(digest)
-                    first = f"{watch.first:.1f}" if watch.first else ""
-                    pieces = f"{watch.pieces / 1e6:.0f}" if where == "folder" else ""
-                    memory = " | ".join(f"{watch.memory[name] / 2**20:.0f}" for name in ("client", "process"))
+                    first = f"{first:.1f}" if first else ""
+                    pieces = f"{pieces / 1e6:.0f}" if where == "folder" else ""
+                    mebibytes = " | ".join(f"{memory[name] / 2**20:.0f}" for name in ("client", "process"))
                     print(
                         f"| {name}, {where} | {seconds:.0f} | {rows / seconds:,.0f} | {text / seconds / 1e6:.0f} "
-                        f"| {first} | {pieces} | {memory} |",
+                        f"| {first} | {pieces} | {mebibytes} |",
                         flush=True,
                     )
                     shutil.rmtree(f"{temporary}/run", ignore_errors=True)

@@ -11,11 +11,9 @@ from reference import reference
 from running import snapshot
 
 import dask_classifier as dc
-from dask_classifier.engine import prepare
-from dask_classifier.errors import (
-    OutputExists,
-    TooManyBadRows,
-)
+from dask_classifier.engine.growing import GrowingCut
+from dask_classifier.errors import OutputExists, TooManyBadRows
+from dask_classifier.rows import csv_files
 
 
 def test_resume_redoes_what_is_damaged_and_only_that(cluster, tmp_path, run_bytes, classifiers):
@@ -112,21 +110,22 @@ def test_resume_of_a_complete_run_of_a_packed_file_that_lost_a_part(cluster, tmp
 
 
 def test_resume_unpacks_only_what_missing_blocks_read(cluster, tmp_path, run_bytes, classifiers, monkeypatch):
+    monkeypatch.setattr(csv_files, "SMALL_BYTES", dict.fromkeys(csv_files.SMALL_BYTES, 1000))
     for name in "abc":
         (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress(csv_of(200)))
     options = {"input": tmp_path / "*.csv.gz", "classifier": classifiers("lengths"), "block_rows": 100}
     dc.run(dc.plan(**options, output=tmp_path / "run"), cluster)
     whole = run_bytes(tmp_path / "run")
-    (tmp_path / "run/parts/part-00003.csv.gz").unlink()  # of b
-    copied, real = [], prepare.write_copies
+    (tmp_path / "run/parts/part-00003.csv.gz").unlink()  # the second one of b
+    read, real = [], GrowingCut._unpack
 
-    def noting(files, *args):
-        copied.extend(file.url.rpartition("/")[2] for _, file in files)
-        return real(files, *args)
+    def noting(self, number, order, is_over):
+        read.append((self.cut.source.files[number].url.rpartition("/")[2], order.first, order.sizes))
+        return real(self, number, order, is_over)
 
-    monkeypatch.setattr(prepare, "write_copies", noting)
+    monkeypatch.setattr(GrowingCut, "_unpack", noting)
     dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster).verify()
-    assert copied == ["b.csv.gz"] and run_bytes(tmp_path / "run") == whole
+    assert read == [("b.csv.gz", 100, (100,))] and run_bytes(tmp_path / "run") == whole
 
 
 def test_receipts_of_another_cut_are_not_taken(cluster, tmp_path, run_bytes, classifiers):

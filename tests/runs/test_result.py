@@ -243,9 +243,9 @@ def test_the_heads_of_many_files_are_read_at_the_same_time(tmp_path, monkeypatch
         (tmp_path / f"{number}.csv").write_text(f"id,a\n{number},x\n")
     real, meeting = CsvFile._head, threading.Barrier(2)
 
-    def head(file, encoding):
+    def head(file):
         meeting.wait(60)
-        return real(file, encoding)
+        return real(file)
 
     monkeypatch.setattr(CsvFile, "_head", head)
     made = dc.plan(input=tmp_path / "*.csv", output=tmp_path / "run", classifier="blackbox")
