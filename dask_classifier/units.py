@@ -54,6 +54,11 @@ def parse_seconds(text: str | float, what: str = "time") -> float:
     return float(seconds)
 
 
+def roughly(number: int) -> int:
+    """Return an estimate with two digits that are not zero: 204,369 becomes 200,000."""
+    return int(float(f"{number:.1e}"))
+
+
 def count_of(number: int, what: str) -> str:
     """Return a number with a noun that agrees: "1 bad row", "2,000 bad rows"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from .. import templating
 from ..runs.progress import Snapshot
-from ..units import format_share
+from ..units import format_share, roughly
 
 
 def progress_bar(
@@ -30,13 +30,13 @@ def progress_bar(
     str
         HTML.
     """
-    about = "about " if now.is_estimate else ""
+    left, blocks = max(0, now.rows - now.done), now.blocks
     cells = {
         "rows done": f"{now.done:,}",
-        "rows left": f"{about}{max(0, now.rows - now.done):,}",
+        "rows left": f"about {roughly(left):,}" if now.is_estimate else f"{left:,}",
         "rows/s while classifying": f"{now.rows_a_second:,.0f}",
         "bad rows": f"{now.bad_rows:,}",
-        "blocks done": f"{now.blocks_done:,} of {about}{now.blocks:,}",
+        "blocks done": f"{now.blocks_done:,} of {f'about {roughly(blocks):,}' if now.is_estimate else f'{blocks:,}'}",
         "blocks in flight": f"{now.blocks_in_flight:,}",
     }
     return templating.render(

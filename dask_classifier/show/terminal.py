@@ -20,7 +20,7 @@ from ..runs.places import rows_by_worker
 from ..runs.progress import Progress, Snapshot
 from ..runs.result import Result
 from ..runs.stages import classifying_speed
-from ..units import format_seconds
+from ..units import count_of, format_seconds, roughly
 from .figures import Figures, totals
 
 PLAIN_SECONDS = 5.0  # between plain lines at first; later, a tenth of the time so far
@@ -63,13 +63,13 @@ class Display(Progress):
     def begin(self, rows: int, blocks: int, receipts: tuple[Receipt, ...]) -> None:
         """Print the numbers of rows and blocks, or of blocks left if the run is resumed."""
         super().begin(rows, blocks, receipts)
-        about = "about " if self.snapshot().is_estimate else ""
-        if receipts:
-            self.say(
-                f"{len(receipts):,} of {about}{blocks:,} blocks are already done; {blocks - len(receipts):,} to go"
-            )
-        elif about:
-            self.say(f"about {rows:,} rows; a compressed input is classified while it is read")
+        is_estimate = self.snapshot().is_estimate
+        if is_estimate and receipts:
+            self.say(f"{count_of(len(receipts), 'block')} are already done; about {roughly(rows):,} rows in all")
+        elif is_estimate:
+            self.say(f"about {roughly(rows):,} rows; a compressed input is classified while it is read")
+        elif receipts:
+            self.say(f"{len(receipts):,} of {blocks:,} blocks are already done; {blocks - len(receipts):,} to go")
         else:
             self.say(f"{rows:,} rows in {blocks:,} block{'' if blocks == 1 else 's'}")
 
@@ -128,10 +128,10 @@ def describe(now: Snapshot, width: int | None = None) -> str:
     """Return the progress in one line, with as many items as fit, the most important first."""
     if not now.rows:
         return f"{now.stage} ..."
-    about = "~" if now.is_estimate else ""
+    rows, blocks = (f"~{roughly(n):,}" if now.is_estimate else f"{n:,}" for n in (now.rows, now.blocks))
     items = [
         f"{100 * now.done // now.rows}%",
-        f"{now.done:,}/{about}{now.rows:,} rows",
+        f"{now.done:,}/{rows} rows",
         f"{now.rows_a_second:,.0f} rows/s",
     ]
     if now.seconds_left and now.done < now.rows:
@@ -140,7 +140,7 @@ def describe(now: Snapshot, width: int | None = None) -> str:
         items.append(now.pace)
     if now.bad_rows:
         items.append(f"{now.bad_rows:,} bad")
-    items.append(f"{now.blocks_done:,}/{about}{now.blocks:,} blocks")
+    items.append(f"{now.blocks_done:,}/{blocks} blocks")
     items.append(now.stage)
     while width and len(_SEPARATOR.join(items)) > width:
         items.pop()

@@ -25,7 +25,9 @@ from dask_classifier.parts.run_folder import RunFolder
 from dask_classifier.rows import csv_files, row_stream, unpacking
 from dask_classifier.rows.decompression import Packing, TextStream
 from dask_classifier.runs.limits import Limits
-from dask_classifier.runs.progress import Progress
+from dask_classifier.runs.progress import Progress, Snapshot
+from dask_classifier.show.terminal import describe
+from dask_classifier.units import roughly
 
 PACK = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.compress}
 
@@ -566,3 +568,10 @@ def test_an_estimate_with_a_limit_copies_the_first_rows_alone(tmp_path, classifi
     plan = dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", limit=300)
     assert dc.estimate(plan, "inline").rows == 300
     assert sizes == [len(b"".join(text.splitlines(keepends=True)[:301]))]
+
+
+@pytest.mark.parametrize(("number", "rough"), [(0, 0), (7, 7), (99, 99), (204_369, 200_000), (1_960_000, 2_000_000)])
+def test_an_estimate_has_two_digits(number, rough):
+    assert roughly(number) == rough
+    now = Snapshot("classifying", number, 5, 0, number, 1, 1, 1.0, None, is_estimate=True)
+    assert number == 0 or (f"5/~{rough:,} rows" in describe(now) and f"1/~{rough:,} blocks" in describe(now))
