@@ -221,7 +221,8 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
         if self.is_packed and not self.is_copied:
             return self._survey_packed(layout)
         begin = self._after_line_feed(start - 1) if start else 0
-        stop = self._after_line_feed(min(start + SURVEY_BYTES, self.data_size) - 1)
+        is_last = start + SURVEY_BYTES >= self.data_size
+        stop = self.data_size if is_last else self._after_line_feed(start + SURVEY_BYTES - 1)
         if stop - begin > SURVEY_BYTES + MAX_ROW_BYTES:
             raise SourceError(
                 f"{self.url} has no line feed for {MAX_ROW_BYTES // 2**20} MiB after byte {begin:,}.",
@@ -232,10 +233,10 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
             return Surveyed(self._survey(text, begin, layout))
         if self.is_inspected:
             return Surveyed(self._survey(text[self.data_start :], self.data_start, layout))
-        file, columns = self.inspect(layout)
-        if file.is_packed and not file.is_copied:
-            surveyed = file._survey_packed(layout)
-            return surveyed._replace(file=surveyed.file or file, columns=columns)
+        if not self.is_packed and compression_of(text):
+            file, columns = self.inspect(layout)
+            return file._survey_packed(layout)._replace(columns=columns)
+        file, columns = self._inspected(text[:HEAD_BYTES], layout)
         return Surveyed(self._survey(text[file.data_start :], file.data_start, layout), file, columns)
 
     def _survey_packed(self, layout: Layout) -> Surveyed:
