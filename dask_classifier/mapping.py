@@ -1,7 +1,7 @@
 """`classify_blocks`: map the blocks of a run over the cluster, and collect their receipts."""
 
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 
 from .classifier.job import CLASSIFY_BLOCK, Job
 from .engine.executors import Executor
@@ -29,28 +29,8 @@ def classify_blocks(
 ) -> tuple[Receipt, ...]:
     """Classify the blocks without a receipt and return the receipts of all, in order; of fewer, if a limit is reached.
 
-    Whatever is raised, receipts are kept; plan.json is written again if the folder was deleted meanwhile.
-    """
-    try:
-        return _classify(growing, done, executor, progress, watch, lock)
-    except StorageError:
-        with suppress(StorageError):
-            growing.cut.restore(growing.plan)
-        raise
-
-
-def _classify(
-    growing: GrowingCut,
-    done: tuple[Receipt, ...],
-    executor: Executor,
-    progress: Progress,
-    watch: Watch,
-    lock: Lock,
-) -> tuple[Receipt, ...]:
-    """Classify the blocks without a receipt.
-
     Stop at the first failure, except for blocks that kill their processes: these are named once all others are done,
-    unless the first few blocks all do so.
+    unless the first few blocks all do so. Whatever is raised, receipts are kept.
     """
     receipts, lethal = {receipt.index: receipt for receipt in done}, {}
     bad_rows = _Budget(growing, done)
@@ -60,7 +40,8 @@ def _classify(
     missing = growing.missing(done, watch.is_over)
     arguments = ((jobs(block), growing.cut.source.read_by(block), block) for block in pace.in_time(missing))
     timeout = growing.plan.block_timeout
-    with closing(executor.each(CLASSIFY_BLOCK, arguments, timeout, watch.is_over)) as outcomes:
+    each = executor.each(CLASSIFY_BLOCK, arguments, timeout, watch.is_over)
+    with _plan_restored(growing), closing(each) as outcomes:
         for outcome in outcomes:
             lock.check()
             sizes.tell()
@@ -81,6 +62,17 @@ def _classify(
         raise _blocks_failed(growing.cut, lethal, len(receipts))
     bad_rows.check()
     return tuple(receipts[block.index] for block in growing.cut.blocks if block.index in receipts)
+
+
+@contextmanager
+def _plan_restored(growing: GrowingCut) -> Iterator[None]:
+    """Write plan.json again, which --resume needs, if the run's folder was deleted during the `with` block."""
+    try:
+        yield
+    except StorageError:
+        with suppress(StorageError):
+            growing.cut.restore(growing.plan)
+        raise
 
 
 def _jobs(growing: GrowingCut, bad_rows: "_Budget") -> Callable[[Block], Job]:
