@@ -265,24 +265,26 @@ class GrowingCut:
                 unpacked = self._unpack(number, order, is_over)
                 if unpacked is None:
                     return
-                blocks = []
-                for rows, size in unpacked.pieces:
-                    blocks.append(Block(len(self.cut.blocks) + len(blocks), (Span(rows, row, number, stop=size),)))
-                    row += rows
-                self._check_number(len(blocks))
-                self._shares[number] = unpacked.share
-                if unpacked.pieces:  # rows may have become longer
-                    self.row_bytes = max(
-                        1.0, sum(size for _, size in unpacked.pieces) / sum(n for n, _ in unpacked.pieces)
-                    )
-                ended = unpacked.ended
-                if blocks:
+                ended, self._shares[number] = unpacked.ended, unpacked.share
+                if blocks := self._blocks_of(unpacked, number, row):
+                    row += sum(block.rows for block in blocks)
                     yield blocks
                 if unpacked.damage:
                     self.damage, self._rows_before_damage = unpacked.damage, row
                     self._is_interrupted = True
                     return
             row = 0
+
+    def _blocks_of(self, unpacked: Unpacked, number: int, row: int) -> list[Block]:
+        """Return the blocks of pieces of a file, from a row on, and take note of the length of their rows."""
+        self._check_number(len(unpacked.pieces))
+        blocks = []
+        for rows, size in unpacked.pieces:
+            blocks.append(Block(len(self.cut.blocks) + len(blocks), (Span(rows, row, number, stop=size),)))
+            row += rows
+        if blocks:  # rows may have become longer
+            self.row_bytes = max(1.0, sum(size for _, size in unpacked.pieces) / sum(block.rows for block in blocks))
+        return blocks
 
     def _order(self, row: int, written: bool) -> Order:
         """Return the order for the next pieces of a file, sized like the blocks of other inputs."""

@@ -314,7 +314,7 @@ def test_files_behind_a_damaged_one_are_left_alone(tmp_path, classifiers):
 
 
 def test_an_error_of_the_storage_is_not_damage(tmp_path, monkeypatch):
-    """A file that cannot be read for now must not end as one that is damaged there."""
+    """A file that cannot be read at the moment does not count as one that is damaged there."""
     (tmp_path / "in.gz").write_bytes(gzip.compress(random.Random(1).randbytes(3_000_000)))
     stream = TextStream(str(tmp_path / "in.gz"), Packing("gzip", "utf-8"))
     first = stream.read()
