@@ -86,10 +86,12 @@ main() {
     mkdir -p build/vm
     local vm=$PWD/build/vm
     disk=$vm/disk-$(digest $HERE/make_disk.sh)
-    build "$disk" "$HERE/make_disk.sh"
+    build "$disk" "$HERE/make_disk.sh" & # beside the image
+    local making_disk=$!
     image=$vm/image-$(digest $HERE/make_images.sh tests/image/build.sh Dockerfile constraints.txt pyproject.toml \
         $(find dask_classifier -type f ! -name '*.pyc' | sort))
     build "$image" "$HERE/make_images.sh"
+    wait "$making_disk"
     local machine=$vm/machine-$(digest $HERE/prepare.sh $HERE/pull_into.sh)-${disk##*-}-${image##*-}
     build "$machine" load
     ln -sf "$disk"/{vmlinuz,initrd.img,base.qcow2} "$image/registry" "$machine/"
