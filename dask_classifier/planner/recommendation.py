@@ -1,5 +1,6 @@
 """Which of several places and sizes a run should have, by time and money, and why."""
 
+import math
 import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
@@ -61,7 +62,7 @@ def _what_it_takes(choices: Sequence[Choice], target: Target) -> str:
     in_time = [choice for choice in choices if replace(target, budget=None).is_met(choice)]
     in_budget = [choice for choice in choices if replace(target, finish_by=None).is_met(choice)]
     if in_time and in_budget:
-        earliest = clock(min(choice.late for choice in in_budget))
+        earliest = _minute_after(min(choice.late for choice in in_budget))
         return (
             f"finishing by {clock(target.finish_by)} costs at least ${_least(in_time)}; within "
             f"${format_dollars(target.budget)}, it finishes by {earliest}"
@@ -69,7 +70,7 @@ def _what_it_takes(choices: Sequence[Choice], target: Target) -> str:
     parts = []
     if target.finish_by and not in_time:
         fastest = min(choices, key=lambda choice: choice.late)
-        ends = f"the fastest, {_named(fastest)}, finishes by {clock(fastest.late)}"
+        ends = f"the fastest, {_named(fastest)}, finishes by {_minute_after(fastest.late)}"
         parts.append(f"no choice is certain to finish by {clock(target.finish_by)}; {ends}")
     if target.budget and not in_budget:
         within = f"no cluster on EC2 is certain to cost ${format_dollars(target.budget)} or less"
@@ -78,6 +79,12 @@ def _what_it_takes(choices: Sequence[Choice], target: Target) -> str:
     return "; ".join(parts)
 
 
+def _minute_after(moment: float) -> str:
+    """Return a time of day, rounded up so that it is late enough as a limit."""
+    return clock(math.ceil(moment / 60) * 60)
+
+
 def _least(choices: Sequence[Choice]) -> str:
-    """Return the lowest amount that a choice may cost, as text."""
-    return format_dollars(min((choice.most for choice in choices if choice.most), default=0.0))
+    """Return the lowest amount that a choice may cost, rounded up to a cent so that it is enough as a budget."""
+    least = min((choice.most for choice in choices if choice.most), default=0.0)
+    return format_dollars(math.ceil(least * 100) / 100)

@@ -1,6 +1,7 @@
 """EC2 in rehearsal: a cluster that time and budget choose, that grows, and the account of what it has cost."""
 
 import json
+import re
 
 import pytest
 
@@ -100,3 +101,47 @@ def test_local_workers_never_become_instances(ec2):
     words = [*ROWS, "--cluster", "local", "--workers", "4", "--finish-in", "1ms", "--budget", "3"]
     ec2.command(*words, "--output", "s3://bucket/here", check=0)
     assert nothing_was_launched(ec2)
+
+
+SLOWER = """
+import itertools
+import time
+
+calls = itertools.count()
+
+def classify(chunk):
+    time.sleep(0.05 if next(calls) < 30 else 5)
+    return chunk["SKU"].str.len().rename("CLASSIFICATION")
+"""
+
+
+@pytest.mark.slow
+def test_a_budget_that_is_used_up_ends_the_run_and_its_instances(ec2):
+    """The plan is within the budget: its sample does not show that the classifier is slower later."""
+    (ec2.folder / "slower.py").write_text(SLOWER)
+    words = ["--classifier", "slower.py:classify", "--block-rows", "100", "--workers", "1"]
+    ec2.command("--rows", "1000", *words, "--output", "s3://bucket/budgets/earlier", check=0)  # measures a start-up
+    words += ["--rows", "12k", "--output", "s3://bucket/budgets/limited"]
+    done = ec2.command(*words, "--price", "1", "--budget", "0.04", check=6)
+    assert re.search(r"Stopped by --budget, after about \$0\.0[23]: \d+ of 120 blocks", done.stderr_text), done.stderr_text
+    assert "Started 2 instances, 2 terminated" in done.stderr_text and not ec2.remains()
+    done = ec2.command(*words, "--resume", "--cluster", "local", check=0)
+    assert re.search(r"[1-9]\d* of 120 blocks are already done", done.stderr_text), done.stderr_text
+
+
+@pytest.mark.slow
+def test_what_is_done_in_time_is_published_and_completed_later(ec2):
+    """--partial: a run that its time cuts off has proven holes, and a new cluster fills them."""
+    (ec2.folder / "sleepy.py").write_text(SLEEPY)
+    words = ["--rows", "8k", "--block-rows", "100", "--classifier", "sleepy.py:classify", "--workers", "1"]
+    words += ["--output", "s3://bucket/partial"]
+    done = ec2.command(*words, "--finish-in", "45s", "--partial", check=7)
+    assert "Started 2 instances, 2 terminated" in done.stderr_text and not ec2.remains()
+    missing = json.loads(ec2.client("s3").get_object(Bucket="bucket", Key="partial/missing.json")["Body"].read())
+    manifest = manifest_of(ec2, "partial")
+    assert manifest["partial"] is True and 0 < manifest["rows_out"] < manifest["rows_in"] == 8000
+    assert manifest["rows_out"] + missing["rows"] == 8000
+    assert "rows missing, as missing.json lists them" in ec2.command("verify", "s3://bucket/partial", check=0).stdout_text
+    ec2.command(*words, "--resume", check=0)
+    manifest = manifest_of(ec2, "partial")
+    assert manifest["rows_out"] == 8000 and manifest["rows_missing"] == 0 and not manifest["partial"]

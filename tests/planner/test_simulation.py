@@ -96,7 +96,17 @@ def test_what_cannot_be_met_says_what_it_takes(target, words):
     number, why = recommend(choices(), Target.of(**target))
     assert number is None and all(text in why for text in words), why
     number, why = recommend(choices(), Target.of(budget=0.3), places={EC2})
-    assert number is None and why == "no cluster on EC2 is certain to cost $0.30 or less; the cheapest may cost $0.71"
+    assert number is None and why == "no cluster on EC2 is certain to cost $0.30 or less; the cheapest may cost $0.72"
+    assert recommend(choices(), Target.of(budget=0.72), places={EC2})[0] is not None
+    assert recommend(choices(), Target.of(budget=0.71), places={EC2})[0] is None
+
+
+def test_the_time_that_is_named_is_late_enough():
+    """Not the minute within which the fastest ends: that one was refused."""
+    fastest = choices()[-1]
+    fastest = replace(fastest, ends_at=fastest.ends_at - fastest.late % 60 + 30)
+    number, why = recommend([fastest], Target(finish_by=fastest.late - 30))
+    assert number is None and why.endswith("finishes by " + time.strftime("%H:%M", time.localtime(fastest.late + 30)))
 
 
 def test_a_choice_without_a_price_is_never_the_cheapest():
