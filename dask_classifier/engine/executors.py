@@ -1,7 +1,6 @@
 """Where tasks run: in this process, or in the classifier processes of a Dask cluster.
 
-A failure is an outcome, too, so that Dask neither repeats nor logs it. On Dask, a window of tasks is in flight at a
-time, and a task whose process died runs again in another process, three times in all.
+A failure is an outcome, too, so that Dask neither repeats nor logs it.
 """
 
 import contextlib
@@ -9,45 +8,28 @@ import itertools
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from distributed import Client, as_completed
-from distributed.scheduler import KilledWorker
+from distributed import Client
 
 from ..classifier.bundle import Bundle
 from ..classifier.job import Site
 from ..config import s3_environment
 from ..dashboard import events
 from ..dashboard.scheduler_plugin import RunsPlugin, page_path
-from ..errors import ClusterError, DaskClassifyError, ProcessDied, UsageError
+from ..errors import ClusterError, DaskClassifyError, UsageError
 from ..rows.blocks import Block
 from ..runs.planning import versions
 from ..runs.progress import Progress
 from ..units import Renewal
+from .flight import Flight, Outcome, Over
 from .instances import InstanceCluster, OtherCluster
-from .worker_plugin import ClassifierPlugin, Died, run_task
+from .worker_plugin import ClassifierPlugin
 
-TRIES = 3  # processes that a task may kill before it is given up
-_TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
-_WINDOW_SECONDS = 5  # between two looks at the cluster's size
-_LOOK_SECONDS = 0.05  # between two looks at whether the time is over
 _TELL_SECONDS = 2  # at most, to wait until the scheduler has heard
-
-
-Over = Callable[[], bool]  # whether the time is over
-
-
-class Outcome(NamedTuple):
-    """The result of the task for one argument, or its error."""
-
-    number: int  # of the argument, from 0, or its `index`
-    value: object = None
-    error: DaskClassifyError | None = None
 
 
 class Executor(Protocol):
@@ -243,13 +225,13 @@ class DaskExecutor:
         self, task: str, arguments: Iterable[tuple], timeout: float | None = None, is_over: Over | None = None
     ) -> Iterator[Outcome]:
         """Run the task for each tuple of arguments; outcomes in the order in which they come."""
-        return self._each(_Flight(self, task, timeout, is_over), arguments)
+        return self._each(Flight(self, task, timeout, is_over), arguments)
 
     def soon(self, task: str, args: tuple, near: str, is_over: Over | None = None) -> Outcome | None:
         """Run the task on the worker `near`, if it is there."""
         address = next((address for address, name in self._names().items() if name == near), None)
         where = {"workers": address, "allow_other_workers": True} if address else {}
-        flight = _Flight(self, task, None, is_over, {"priority": 1, **where})
+        flight = Flight(self, task, None, is_over, {"priority": 1, **where})
         with contextlib.closing(self._each(flight, [args])) as outcomes:
             return next(outcomes, None)
 
@@ -258,7 +240,7 @@ class DaskExecutor:
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
         return {address: str(worker["name"]) for address, worker in workers.items()}
 
-    def _each(self, flight: "_Flight", arguments: Iterable[tuple]) -> Iterator[Outcome]:
+    def _each(self, flight: Flight, arguments: Iterable[tuple]) -> Iterator[Outcome]:
         left = _numbered(arguments)
         try:
             flight.submit(itertools.islice(left, flight.room()))
@@ -278,105 +260,6 @@ class DaskExecutor:
         with contextlib.suppress(Exception):  # the cluster may be gone already, and then so are they
             self.client.unsubscribe_topic(self.topic)
             self.client.unregister_worker_plugin(self.plugin)
-
-
-@dataclass
-class _Flight:
-    """The running tasks of one call of `each`."""
-
-    executor: DaskExecutor
-    task: str
-    timeout: float | None
-    is_over: Over | None = None
-    where: dict[str, object] = field(default_factory=dict)  # keywords of Dask's `submit`
-    under_way: dict = field(default_factory=dict)  # future to (number, args, tries)
-    _window: tuple[float, int] = (0.0, 0)  # asked when, tasks
-
-    def __post_init__(self):
-        self.completed = as_completed([], loop=self.executor.client.loop, with_results=True, raise_errors=False)
-
-    def room(self) -> int:
-        """Return how many more tasks may run. Ask for the cluster's size every few seconds: workers come and go."""
-        if self._window_is_old():
-            self._window = (time.monotonic(), self.executor.processes * _TASKS_A_PROCESS)
-        return max(0, self._window[1] - len(self.under_way))
-
-    def _window_is_old(self) -> bool:
-        return time.monotonic() - self._window[0] > _WINDOW_SECONDS
-
-    def is_low(self) -> bool:
-        """Whether it is time for more tasks. Many at a time cost the client a third of one by one; until then, more
-        than one waits for each process.
-        """
-        return len(self.under_way) <= self._window[1] * 5 // 6 or self._window_is_old()
-
-    def submit(self, tasks: Iterable[tuple[int, tuple]], tries: int = 1) -> None:
-        """Start tasks: (number, arguments)."""
-        tasks = list(tasks)
-        if not tasks:
-            return
-        executor = self.executor
-        call = {"plugin": executor.plugin, "task": self.task, "timeout": self.timeout, "pure": False} | self.where
-        name = f"{self.task.rpartition(':')[2]}-{executor.plugin}"
-        keys = [(name, number, next(executor._tries)) for number, _ in tasks]
-        futures = executor.client.map(run_task, *zip(*tasks, strict=True), key=keys, **call)
-        self.under_way |= {future: (number, args, tries) for future, (number, args) in zip(futures, tasks, strict=True)}
-        self.completed.update(futures)
-
-    def landed(self) -> Iterator[Outcome | None]:
-        """Outcomes as they come, until nothing is under way or the time is over; None where a task starts again."""
-        while self.under_way and self._wait():
-            future, result = next(self.completed)
-            number, args, tries = self.under_way.pop(future)
-            yield self._outcome(number, args, tries, result, future.status)
-
-    def _wait(self) -> bool:
-        """Wait for an outcome if the time may be over before; return whether there is one to come."""
-        while self.is_over and not self.completed.has_ready():
-            if self.is_over():
-                return False
-            time.sleep(_LOOK_SECONDS)
-        return True
-
-    def _outcome(self, number: int, args: tuple, tries: int, result: object, status: str) -> Outcome | None:
-        if status != "finished" and _is_failure(result):
-            return Outcome(number, error=_cluster_failure(result))
-        if isinstance(result, DaskClassifyError):
-            return Outcome(number, error=result)
-        if not isinstance(result, Died):
-            return Outcome(number, result)
-        self.executor.progress.died(number, result.manner, tries < TRIES)
-        if tries < TRIES:
-            self.submit([(number, args)], tries + 1)
-            return None
-        return Outcome(number, error=ProcessDied(f"{result.manner}, {TRIES} times"))
-
-    def cancel(self) -> None:
-        """Cancel the tasks that are still running."""
-        with contextlib.suppress(Exception):  # the cluster may be gone
-            self.executor.client.cancel(list(self.under_way), force=True)
-
-
-def _is_failure(result: object) -> bool:
-    """Whether a result is Dask's reason for having none: a task that was given up may still deliver its result."""
-    return isinstance(result[1] if isinstance(result, tuple) and len(result) == 3 else result, BaseException)
-
-
-_REASONS = {"scheduler-connection-lost": "its scheduler closed it"}
-
-
-def _cluster_failure(result: object) -> DaskClassifyError:
-    """Turn Dask's reason for a task that never finished into an error."""
-    error = result[1] if isinstance(result, tuple) else result
-    if isinstance(error, KilledWorker):
-        return ProcessDied(f"brought down its Dask worker, {error.allowed_failures + 1} times")
-    if isinstance(error, DaskClassifyError):
-        return error
-    why = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"  # Dask's reasons are words-with-hyphens
-    return ClusterError(
-        f"Lost the connection to the cluster: {_REASONS.get(why, why.replace('-', ' '))}.",
-        "Finished blocks are kept. Continue on another cluster with --resume.",
-    )
 
 
 def _numbered(arguments: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:

@@ -29,7 +29,8 @@ from ..runs.plan_file import Cut
 from ..runs.planning import Plan
 from ..runs.sizing import LARGEST_BYTES, MOST_BLOCKS, rows_of_next, shrink, too_many_blocks
 from ..units import count_of
-from .executors import Executor, Over
+from .executors import Executor
+from .flight import Over
 from .outcomes import value_of
 
 _MOST_AT_ONCE = 32  # pieces of one order

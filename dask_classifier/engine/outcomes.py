@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 
 from ..errors import BlocksFailed, ProcessDied
-from .executors import Outcome
+from .flight import Outcome
 
 
 def values(outcomes: Generator[Outcome]) -> Iterator[tuple[int, object]]:

@@ -18,7 +18,8 @@ from functools import cached_property
 from dask.system import CPU_COUNT
 
 from ..classifier.job import MEASURE, TRIAL_SECONDS, Measured, Trial
-from ..engine.executors import Executor, Outcome
+from ..engine.executors import Executor
+from ..engine.flight import Outcome
 from ..engine.prepare import TRIAL_CHUNKS, first_rows, survey, try_out, write_copies
 from ..errors import BlocksFailed, ProcessDied, UsageError
 from ..rows.blocks import Marks, Span

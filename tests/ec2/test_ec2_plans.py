@@ -123,7 +123,9 @@ def test_a_budget_that_is_used_up_ends_the_run_and_its_instances(ec2):
     ec2.command("--rows", "1000", *words, "--output", "s3://bucket/budgets/earlier", check=0)  # measures a start-up
     words += ["--rows", "12k", "--output", "s3://bucket/budgets/limited"]
     done = ec2.command(*words, "--price", "1", "--budget", "0.04", check=6)
-    assert re.search(r"Stopped by --budget, after about \$0\.0[23]: \d+ of 120 blocks", done.stderr_text), done.stderr_text
+    assert re.search(r"Stopped by --budget, after about \$0\.0[23]: \d+ of 120 blocks", done.stderr_text), (
+        done.stderr_text
+    )
     assert "Started 2 instances, 2 terminated" in done.stderr_text and not ec2.remains()
     done = ec2.command(*words, "--resume", "--cluster", "local", check=0)
     assert re.search(r"[1-9]\d* of 120 blocks are already done", done.stderr_text), done.stderr_text
@@ -141,7 +143,9 @@ def test_what_is_done_in_time_is_published_and_completed_later(ec2):
     manifest = manifest_of(ec2, "partial")
     assert manifest["partial"] is True and 0 < manifest["rows_out"] < manifest["rows_in"] == 8000
     assert manifest["rows_out"] + missing["rows"] == 8000
-    assert "rows missing, as missing.json lists them" in ec2.command("verify", "s3://bucket/partial", check=0).stdout_text
+    assert (
+        "rows missing, as missing.json lists them" in ec2.command("verify", "s3://bucket/partial", check=0).stdout_text
+    )
     ec2.command(*words, "--resume", check=0)
     manifest = manifest_of(ec2, "partial")
     assert manifest["rows_out"] == 8000 and manifest["rows_missing"] == 0 and not manifest["partial"]

@@ -13,7 +13,8 @@ import pytest
 from distributed import Client, LocalCluster, as_completed
 
 import dask_classifier as dc
-from dask_classifier.engine import connect, executors
+from dask_classifier.engine import connect
+from dask_classifier.engine.flight import Flight, Outcome
 from dask_classifier.errors import ClusterError, DaskClassifyError
 
 
@@ -93,7 +94,7 @@ def test_a_result_that_came_is_taken_though_its_task_was_given_up(cluster, tmp_p
     """Dask cancels what a client holds when a connection breaks, also what has arrived."""
     with Client(cluster, set_as_default=False) as client:
         executor = type("Executor", (), {"client": client, "processes": 1})()
-        flight = executors._Flight(executor, "unused:unused", None)
+        flight = Flight(executor, "unused:unused", None)
         future = client.submit(lambda: {"rows": 7}, pure=False)
         flight.under_way[future] = (3, (), 1)
         flight.completed = as_completed([future], loop=client.loop, with_results=True, raise_errors=False)
@@ -102,13 +103,13 @@ def test_a_result_that_came_is_taken_though_its_task_was_given_up(cluster, tmp_p
         client.cancel(future, force=True)
         (outcome,) = flight.landed()
         assert future.status == "cancelled"
-    assert outcome == executors.Outcome(3, {"rows": 7})
+    assert outcome == Outcome(3, {"rows": 7})
 
 
 def test_a_connection_that_breaks_is_named(cluster):
     with Client(cluster, set_as_default=False) as client:
         future = client.submit(int, pure=False)
-        flight = executors._Flight(type("Executor", (), {"client": client, "processes": 1})(), "unused:unused", None)
+        flight = Flight(type("Executor", (), {"client": client, "processes": 1})(), "unused:unused", None)
         flight.under_way[future] = (0, (), 1)
         flight.completed.update([future])
         future._state.cancel(reason="scheduler-connection-lost", msg="Client lost the connection to the scheduler.")
