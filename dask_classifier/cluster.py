@@ -12,11 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Self
 
-import dask
-import dask_cloudprovider.aws
 import distributed
-from dask.utils import parse_timedelta
-from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
 
@@ -28,18 +24,18 @@ from .ec2.named_clusters import NamedCluster
 from .ec2.nodes import GRACE_SECONDS, Scheduler, Worker
 from .ec2.placement import Placement, find_placement
 from .ec2.reasons import own_error
+from .ec2.replacing import ReplacingCluster
 from .ec2.signals import never_failing, raise_on_signals, uninterrupted
 from .ec2.spec import ClusterSpec, spec_of
 from .errors import ClusterError, DaskClassifyError
 from .units import count_of, format_seconds
 
-_WATCH_SECONDS = 5.0
 _SOON_SECONDS = 10.0  # a run that begins so soon after the start is the one for which the instances were launched
 _PATIENCE_SECONDS, _TALK_SECONDS = 10.0, 30.0  # until the first message while waiting, and between two messages
 _log = logging.getLogger(__name__)
 
 
-class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
+class EC2Cluster(ReplacingCluster):
     """A scheduler and workers on EC2 instances, which are launched for this cluster and terminated when it closes.
 
     Each worker has one classifier process per vCPU. Apart from its instances, it is a Dask cluster like any other:
@@ -229,46 +225,6 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     def _new_worker_name(self, worker_number):
         return f"worker-{next(self._numbers)}"  # never the name of a lost worker, which is in receipts
 
-    # --- lost instances --------------------------------------------------------------------------
-
-    def _update_worker_status(self, op, msg):
-        """Replace a worker that leaves and does not come back. SpecCluster would only remove it."""
-        if op == "remove" and msg in self.scheduler_info["workers"]:
-            name = self.scheduler_info["workers"][msg]["name"]
-            seconds = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
-            asyncio.get_running_loop().call_later(seconds, self._replace_absent, name)
-        Cluster._update_worker_status(self, op, msg)
-
-    def _replace_absent(self, name: str) -> None:
-        if all(worker["name"] != name for worker in self.scheduler_info["workers"].values()):
-            self._replace(name)
-
-    async def _watch(self) -> None:
-        """Replace workers whose instances have terminated, even before the worker joined."""
-        while self.status == Status.running and not self.fleet.stopping:
-            await asyncio.sleep(_WATCH_SECONDS)
-            with contextlib.suppress(ClusterError):  # such as while AWS is busy
-                ended = await asyncio.to_thread(self.fleet.ended)
-                if self.scheduler.instance["InstanceId"] in ended:
-                    self.say("The scheduler's instance has terminated.")
-                    return
-                for name, worker in list(self.workers.items()):
-                    if worker.instance and worker.instance["InstanceId"] in ended:
-                        self._replace(name)
-
-    def _replace(self, name: str) -> None:
-        if name not in self.worker_spec or self.status != Status.running or self.fleet.stopping:
-            return
-        del self.worker_spec[name]
-        if self._replacements:
-            self._replacements -= 1
-            self.fleet.forget_exhausted()
-            self.worker_spec.update(self.new_worker_spec())
-            self.say(f"{name} was lost; {next(reversed(self.worker_spec))} replaces it.")
-        else:
-            self.say(f"{name} was lost, and is not replaced: too many workers were lost before.")
-        self._correct_state()
-
     # --- for the pipeline --------------------------------------------------------------------------
 
     @property
@@ -291,6 +247,17 @@ class EC2Cluster(dask_cloudprovider.aws.EC2Cluster):
     def connect_seconds(self) -> float:
         """How long a client waits for the scheduler, which may be busy while all workers join."""
         return self.spec.bring_up_limit
+
+    @property
+    def reconnect_seconds(self) -> float:
+        """How long a client that has lost the scheduler tries again: after this time, the scheduler exits."""
+        return self.spec.idle_timeout
+
+    def is_gone(self) -> bool:
+        """Return whether the scheduler's instance has terminated; False while EC2 cannot be asked."""
+        with contextlib.suppress(ClusterError):
+            return self.scheduler.instance["InstanceId"] in self.fleet.ended()
+        return False
 
     def grow(self, workers: int) -> bool:
         """Launch instances until there is this number of workers, without waiting; return whether there were fewer."""

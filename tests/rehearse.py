@@ -152,9 +152,9 @@ class Rehearsal:
         script.write_text(text)
         return finish(self.start_python(script, **environment), check)
 
-    def start_python(self, script, **environment):
+    def start_python(self, script, *args, **environment):
         """A user's script, under way."""
-        return self._start([sys.executable, script], environment)
+        return self._start([sys.executable, script, *args], environment)
 
     def _start(self, words, environment):
         return subprocess.Popen(

@@ -55,6 +55,7 @@ class FollowedRun:
     flights: dict[str, tuple[str, dict[int, Flight]]] = field(default_factory=dict)  # by worker: host, blocks in flight
     history: list[tuple[float, int]] = field(default_factory=list)  # (time, rows done)
     _spacing: float = 1.0  # seconds between two points of the history
+    _stage: str = ""  # before the end
 
     def handle(self, event: dict[str, Any]) -> None:
         """Update the state with an event."""
@@ -68,6 +69,8 @@ class FollowedRun:
         self.title = event.get("title", self.title)
         self.classifier = event.get("classifier", self.classifier)
         self.report = event.get("report", self.report)
+        if "client" in event and self.ended:
+            self._go_on()
         self.client = event.get("client", self.client)
         self.deadline = event.get("deadline", self.deadline)
         if "finish_by" in event:
@@ -118,7 +121,13 @@ class FollowedRun:
             placed.append(((worker, host, flights[number].pid), flights[number]))
         return placed
 
+    def _go_on(self) -> None:
+        """The client that had disconnected is back."""
+        self.ended = None
+        self.progress.stage(self._stage)
+
     def _end(self, outcome: str) -> None:
+        self._stage = self.progress.snapshot().stage
         self.progress.stage(outcome)
         self.ended, self.complete = time.time(), outcome == "complete"
 

@@ -13,13 +13,13 @@ from ..config import configured
 from ..errors import ClusterError, UsageError
 from ..runs.progress import Progress
 from ..units import Renewal, parse_seconds
+from .connection import ATTEMPT_SECONDS, OnceClient
 from .executors import DaskExecutor, Executor, InlineExecutor
 from .instances import InstanceCluster, OtherCluster
 from .local import LocalCluster
 
 INLINE = "inline"  # this process, without Dask
 WORKER_TIMEOUT = "5m"  # to wait for a first worker
-_LOST_SECONDS = 10.0  # how long a client looks for a scheduler that it has lost
 
 
 @contextlib.contextmanager
@@ -83,8 +83,8 @@ def _default_client() -> Client | None:
 def _client(cluster: str | Cluster) -> Client:
     limit = getattr(cluster, "connect_seconds", None) or dask.config.get("distributed.comm.timeouts.connect")
     try:
-        client = Client(cluster, set_as_default=False, timeout=limit)
-        client._timeout = _LOST_SECONDS  # Dask has one limit for both, and a lost scheduler does not come back
+        client = OnceClient(cluster, set_as_default=False, timeout=limit)
+        client._timeout = ATTEMPT_SECONDS  # also of its close, and a scheduler may be gone
     except (OSError, ValueError, TimeoutError) as error:
         raise ClusterError(
             f"Cannot connect to a Dask cluster at {cluster}: {error}.",

@@ -25,6 +25,7 @@ from ..rows.blocks import Block
 from ..runs.planning import versions
 from ..runs.progress import Progress
 from ..units import Renewal
+from .connection import Connection
 from .flight import Flight, Outcome, Over
 from .instances import InstanceCluster, OtherCluster
 from .worker_plugin import ClassifierPlugin
@@ -153,27 +154,43 @@ class DaskExecutor:
         progress: Progress,
         renewal: Renewal | None = None,
     ):
-        self.client, self.instances, self.progress = client, instances, progress
+        self.instances, self.progress = instances, progress
+        self.connection = Connection(client, instances, progress)
         self.topic = self.plugin = events.topic(run_id)
         self._page_listens = self._is_closed = False
         self.client_name = client.id
         self.dashboard = self._page()
+        self._has_page = self._page_listens
         self._tries = itertools.count()
-        self.tell(client=client.id)  # first: the scheduler clears the workers when this client is killed
-        client.subscribe_topic(self.topic, self._hear)
+        self._threads = 0
         try:
-            plugin = ClassifierPlugin(
-                self.plugin, package, versions(), s3_environment() | instances.environment(), renewal
-            )
-            client.register_plugin(plugin)
+            environment = s3_environment() | instances.environment()
+            self._worker_plugin = ClassifierPlugin(self.plugin, package, versions(), environment, renewal)
+            self._join()
         except BaseException as error:
             self.close()  # else every worker that joins the cluster later would load the plugin, and fail to start
-            if not isinstance(error, Exception) or isinstance(error, DaskClassifyError):
+            if not isinstance(error, OSError):
                 raise
-            raise ClusterError(
-                f"Cannot prepare the cluster's workers: {type(error).__name__}: {error}.",
-                "Install this version of dask-classify on the workers.",
-            ) from error
+            raise _unprepared(error) from error
+
+        self.connection.join = self._join
+
+    @property
+    def client(self) -> Client:
+        """The client; after a lost connection, another one."""
+        return self.connection.client
+
+    def _join(self) -> None:
+        """Register on the scheduler what the run needs there. Raises OSError if the connection is lost."""
+        self._page_listens = self._has_page
+        self.tell(client=self.client.id)  # first: the scheduler clears the workers when this client is killed
+        self.client.subscribe_topic(self.topic, self._hear)
+        try:
+            self.client.register_plugin(self._worker_plugin)
+        except (OSError, DaskClassifyError):
+            raise
+        except Exception as error:
+            raise _unprepared(error) from error
 
     def _page(self) -> str | None:
         """Return the URL of the Classify page, or of Dask's dashboard if the scheduler does not have this package."""
@@ -204,7 +221,9 @@ class DaskExecutor:
     @property
     def processes(self) -> int:
         """Classifier processes in the cluster: one for each thread of each worker, also of one still to come."""
-        return max(1, sum(self.client.nthreads().values()), self.instances.expected_processes)
+        with contextlib.suppress(OSError):  # while there is no connection, as many as before
+            self._threads = sum(self.client.nthreads().values())
+        return max(1, self._threads, self.instances.expected_processes)
 
     @property
     def is_remote(self) -> bool:
@@ -260,9 +279,17 @@ class DaskExecutor:
         with contextlib.suppress(Exception):  # the cluster may be gone already, and then so are they
             self.client.unsubscribe_topic(self.topic)
             self.client.unregister_worker_plugin(self.plugin)
+        self.connection.close()
 
 
 def _numbered(arguments: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
     """Number the tasks: by the block that is their last argument, else by their order."""
     for number, args in enumerate(arguments):
         yield args[-1].index if isinstance(args[-1], Block) else number, args
+
+
+def _unprepared(error: Exception) -> ClusterError:
+    return ClusterError(
+        f"Cannot prepare the cluster's workers: {type(error).__name__}: {error}.",
+        "Install this version of dask-classify on the workers.",
+    )

@@ -1,6 +1,7 @@
 """Tasks in flight on a Dask cluster, a window of them at a time.
 
-A task whose process died runs again in another process, three times in all.
+A task whose process died runs again in another process, three times in all. One that was lost with the connection to
+the scheduler starts again on the next connection.
 """
 
 import contextlib
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from distributed import as_completed
 from distributed.scheduler import KilledWorker
 
-from ..errors import ClusterError, DaskClassifyError, ProcessDied
+from ..errors import DaskClassifyError, ProcessDied
+from .connection import LOST, lost
 from .worker_plugin import Died, run_task
 
 if TYPE_CHECKING:
@@ -72,8 +74,16 @@ class Flight:
         executor = self.executor
         call = {"plugin": executor.plugin, "task": self.task, "timeout": self.timeout, "pure": False} | self.where
         name = f"{self.task.rpartition(':')[2]}-{executor.plugin}"
-        keys = [(name, number, next(executor._tries)) for number, _ in tasks]
-        futures = executor.client.map(run_task, *zip(*tasks, strict=True), key=keys, **call)
+        while True:
+            executor.connection.ensure()
+            keys = [(name, number, next(executor._tries)) for number, _ in tasks]
+            try:
+                futures = executor.client.map(run_task, *zip(*tasks, strict=True), key=keys, **call)
+            except Exception:  # of a client that has just lost its connection
+                if executor.connection.is_joined():
+                    raise
+            if executor.connection.is_joined():
+                break
         self.under_way |= {future: (number, args, tries) for future, (number, args) in zip(futures, tasks, strict=True)}
         self.completed.update(futures)
 
@@ -81,16 +91,31 @@ class Flight:
         """Outcomes as they come, until nothing is under way or the time is over; None where a task starts again."""
         while self.under_way and self._wait():
             future, result = next(self.completed)
+            if future not in self.under_way:
+                continue  # it has started again on another connection
+            if _is_lost(result):
+                self._start_again()
+                continue
             number, args, tries = self.under_way.pop(future)
             yield self._outcome(number, args, tries, result, future.status)
 
     def _wait(self) -> bool:
-        """Wait for an outcome if the time may be over before; return whether there is one to come."""
-        while self.is_over and not self.completed.has_ready():
-            if self.is_over():
+        """Wait for an outcome; return False if the time is over before."""
+        while not self.completed.has_ready():
+            if self.is_over and self.is_over():
                 return False
+            if not self.executor.connection.is_joined():
+                self._start_again()
             time.sleep(_LOOK_SECONDS)
         return True
+
+    def _start_again(self) -> None:
+        """Start on a new connection what was under way on a lost one. Some of it Dask does not even give up."""
+        self.executor.connection.ensure()
+        lost = [future for future in self.under_way if future.client is not self.executor.client]
+        for future in lost:
+            number, args, tries = self.under_way.pop(future)
+            self.submit([(number, args)], tries)
 
     def _outcome(self, number: int, args: tuple, tries: int, result: object, status: str) -> Outcome | None:
         if status != "finished" and _is_failure(result):
@@ -111,23 +136,26 @@ class Flight:
             self.executor.client.cancel(list(self.under_way), force=True)
 
 
+def _error_in(result: object) -> object:
+    return result[1] if isinstance(result, tuple) and len(result) == 3 else result
+
+
 def _is_failure(result: object) -> bool:
     """Whether a result is Dask's reason for having none: a task that was given up may still deliver its result."""
-    return isinstance(result[1] if isinstance(result, tuple) and len(result) == 3 else result, BaseException)
+    return isinstance(_error_in(result), BaseException)
 
 
-_REASONS = {"scheduler-connection-lost": "its scheduler closed it"}
+def _is_lost(result: object) -> bool:
+    """Whether Dask has given up a task because the connection to the scheduler was lost."""
+    return getattr(_error_in(result), "reason", None) == LOST
 
 
 def _cluster_failure(result: object) -> DaskClassifyError:
     """Turn Dask's reason for a task that never finished into an error."""
-    error = result[1] if isinstance(result, tuple) else result
+    error = _error_in(result)
     if isinstance(error, KilledWorker):
         return ProcessDied(f"brought down its Dask worker, {error.allowed_failures + 1} times")
     if isinstance(error, DaskClassifyError):
         return error
     why = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"  # Dask's reasons are words-with-hyphens
-    return ClusterError(
-        f"Lost the connection to the cluster: {_REASONS.get(why, why.replace('-', ' '))}.",
-        "Finished blocks are kept. Continue on another cluster with --resume.",
-    )
+    return lost(why.replace("-", " "))

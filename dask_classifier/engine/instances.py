@@ -27,6 +27,11 @@ class InstanceCluster(Protocol):
         """When the instances shut themselves down, in seconds since 1970."""
         ...
 
+    @property
+    def reconnect_seconds(self) -> float:
+        """How long a client that has lost the scheduler tries to connect again."""
+        ...
+
     def environment(self) -> dict[str, str]:
         """Return environment variables for the classifier processes, such as credentials."""
         ...
@@ -37,6 +42,10 @@ class InstanceCluster(Protocol):
 
     def wait_for_first_workers(self, client: Client) -> None:
         """Return once the run can begin. Raises ClusterError where no worker joins in time."""
+        ...
+
+    def is_gone(self) -> bool:
+        """Return whether the scheduler's instance has terminated, so that no connection will ever come back."""
         ...
 
     def grow(self, workers: int) -> bool:
@@ -57,6 +66,7 @@ class OtherCluster:
 
     expected_processes = 0
     deadline = None
+    reconnect_seconds = 10.0
 
     def __init__(self, worker_seconds: float = 0.0, progress: Progress | None = None):
         self.worker_seconds, self.progress = worker_seconds, progress or Progress()
@@ -83,6 +93,10 @@ class OtherCluster:
                 f"No worker has joined the cluster within {limit}.",
                 "Start its workers, or wait longer with --worker-timeout.",
             )
+
+    def is_gone(self) -> bool:
+        """Return False: nothing is known of its scheduler but whether it answers."""
+        return False
 
     def grow(self, workers: int) -> bool:
         """Return False: how the cluster grows is not known."""

@@ -25,6 +25,7 @@ from ..runs.planning import versions
 from ..runs.progress import Finished
 from ..units import Renewal
 from . import spot
+from .connection import lost
 from .printed import Printed
 from .processes import ClassifierProcesses, start_forkserver
 
@@ -50,8 +51,10 @@ class UnderWay(NamedTuple):
 
 def run_task(number: int, args: tuple, *, plugin: str, task: str, timeout: float | None) -> object:
     """Wait for a classifier process in a thread of the worker. This is the Dask task; it returns failures as values."""
+    if not (here := get_worker().plugins.get(plugin)):
+        return lost("the worker was told that the run has ended")  # of a client that has lost its connection
     try:
-        return get_worker().plugins[plugin].call(number, task, args, timeout)
+        return here.call(number, task, args, timeout)
     except ProcessDied as death:
         return Died(death.message)
     except DaskClassifyError as error:

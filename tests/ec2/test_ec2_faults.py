@@ -163,10 +163,14 @@ def machines_boot(ec2):
     return len(ec2.events("boot")) == 2
 
 
-def blocks_are_done(ec2):
-    """Whether a block has its receipt; its part is written before."""
+def done_blocks(ec2):
+    """The number of blocks with a receipt; a part is written before."""
     listed = ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix=f"fault-{ec2.job}/parts/part-")
-    return any(each["Key"].endswith(".json") for each in listed.get("Contents", ()))
+    return sum(each["Key"].endswith(".json") for each in listed.get("Contents", ()))
+
+
+def blocks_are_done(ec2):
+    return done_blocks(ec2) > 0
 
 
 def machines_end(ec2):
@@ -345,6 +349,52 @@ def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2):
     (notice,), gone = ec2.events("notice", id=victim), ec2.events("gone", id=victim)
     assert gone[0]["at"] - notice["at"] < 30  # before EC2 took it, after 40 s
     assert proven(ec2, "s3://bucket/fault-spot") == reference(ec2, "24k")
+
+
+UNRELIABLE = """
+import os
+import signal
+import socket
+import sys
+
+def cut(*_):
+    cut = 0
+    for each in os.listdir("/proc/self/fd"):
+        try:
+            one = socket.socket(fileno=os.dup(int(each)))
+            if one.family == socket.AF_INET and one.getpeername()[1] == 8786:
+                one.shutdown(socket.SHUT_RDWR)
+                cut += 1
+        except OSError:
+            pass
+    open("cut.log", "w").write(str(cut))
+
+signal.signal(signal.SIGUSR1, cut)
+from dask_classifier.__main__ import main
+main()
+"""
+
+
+@pytest.mark.virtual
+def test_a_client_that_loses_its_connections_goes_on(ec2):
+    """All connections to the scheduler are shut down in the run; a worker that is lost afterwards is replaced."""
+    ec2.job = "cut"
+    (ec2.folder / "unreliable.py").write_text(UNRELIABLE)
+    process = ec2.start_python("unreliable.py", *job("cut", 2, "24k"))
+    wait_for(lambda: blocks_are_done(ec2), 300)
+    process.send_signal(signal.SIGUSR1)
+    wait_for((ec2.folder / "cut.log").exists, 30)
+    before = done_blocks(ec2)
+    wait_for(lambda: done_blocks(ec2) > before)
+    victim = ec2.running(role="worker")[0]
+    ec2.pull("lose", victim)
+    done = finish(process, 0)
+    assert int((ec2.folder / "cut.log").read_text()) >= 2 and ec2.events("lost", id=victim)
+    assert "lost the connection to the scheduler; trying again" in done.stderr_text, done.stderr_text
+    assert "connected to the scheduler again" in done.stderr_text
+    assert re.search(r"worker-[01] was lost; worker-2 replaces it", done.stderr_text), done.stderr_text
+    assert "Started 4 instances, 4 terminated" in done.stderr_text
+    assert proven(ec2, "s3://bucket/fault-cut") == reference(ec2, "24k")
 
 
 @pytest.mark.virtual

@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster, as_completed
 import dask_classifier as dc
 from dask_classifier.engine import connect
 from dask_classifier.engine.flight import Flight, Outcome
-from dask_classifier.errors import ClusterError, DaskClassifyError
+from dask_classifier.errors import ClusterError
 
 
 def test_a_long_tmpdir(command, tmp_path):
@@ -104,16 +104,3 @@ def test_a_result_that_came_is_taken_though_its_task_was_given_up(cluster, tmp_p
         (outcome,) = flight.landed()
         assert future.status == "cancelled"
     assert outcome == Outcome(3, {"rows": 7})
-
-
-def test_a_connection_that_breaks_is_named(cluster):
-    with Client(cluster, set_as_default=False) as client:
-        future = client.submit(int, pure=False)
-        flight = Flight(type("Executor", (), {"client": client, "processes": 1})(), "unused:unused", None)
-        flight.under_way[future] = (0, (), 1)
-        flight.completed.update([future])
-        future._state.cancel(reason="scheduler-connection-lost", msg="Client lost the connection to the scheduler.")
-        (outcome,) = flight.landed()
-    assert isinstance(outcome.error, DaskClassifyError)
-    assert outcome.error.message == "Lost the connection to the cluster: its scheduler closed it."
-    assert "--resume" in outcome.error.hint

@@ -1,0 +1,91 @@
+"""`ReplacingCluster`: launches an instance for each one that is lost."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import dask
+import dask_cloudprovider.aws
+from dask.utils import parse_timedelta
+from distributed.core import Status
+from distributed.deploy.cluster import Cluster
+from distributed.objects import SchedulerInfo
+
+from ..errors import ClusterError
+from .launcher import Fleet
+
+_WATCH_SECONDS, _LISTEN_SECONDS = 5.0, 1.0
+
+
+class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
+    """A cluster that hears of workers that leave, from the scheduler and from EC2, and replaces them."""
+
+    fleet: Fleet
+    say: Callable[[str], None]
+    _replacements: int  # that may still be launched
+
+    def _update_worker_status(self, op, msg):
+        """Replace a worker that leaves and does not come back. SpecCluster would only remove it."""
+        if op == "remove" and msg in self.scheduler_info["workers"]:
+            self._replace_soon(self.scheduler_info["workers"][msg]["name"])
+        Cluster._update_worker_status(self, op, msg)
+
+    def _replace_soon(self, name: str) -> None:
+        """Replace a worker unless it comes back in time."""
+        seconds = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
+        asyncio.get_running_loop().call_later(seconds, self._replace_absent, name)
+
+    def _replace_absent(self, name: str) -> None:
+        if name not in self._names():
+            self._replace(name)
+
+    def _names(self) -> set[str]:
+        """Return the names of the workers that have joined."""
+        return {worker["name"] for worker in self.scheduler_info["workers"].values()}
+
+    async def _watch(self) -> None:
+        """Replace workers whose instances have terminated, even before the worker joined."""
+        while self.status == Status.running and not self.fleet.stopping:
+            await asyncio.sleep(_WATCH_SECONDS)
+            with contextlib.suppress(ClusterError):  # such as while AWS is busy
+                ended = await asyncio.to_thread(self.fleet.ended)
+                if self.scheduler.instance["InstanceId"] in ended:
+                    self.say("The scheduler's instance has terminated.")
+                    return
+                for name, worker in list(self.workers.items()):
+                    if worker.instance and worker.instance["InstanceId"] in ended:
+                        self._replace(name)
+
+    def _replace(self, name: str) -> None:
+        if name not in self.worker_spec or self.status != Status.running or self.fleet.stopping:
+            return
+        del self.worker_spec[name]
+        if self._replacements:
+            self._replacements -= 1
+            self.fleet.forget_exhausted()
+            self.worker_spec.update(self.new_worker_spec())
+            self.say(f"{name} was lost; {next(reversed(self.worker_spec))} replaces it.")
+        else:
+            self.say(f"{name} was lost, and is not replaced: too many workers were lost before.")
+        self._correct_state()
+
+    # --- news of workers ------------------------------------------------------------------------------
+
+    async def _watch_worker_status(self, comm):
+        """Listen to the scheduler, and again when that connection was lost. Dask's would not hear of workers again."""
+        while comm:
+            await super()._watch_worker_status(comm)
+            self._watch_worker_status_comm = comm = await self._listen_again()
+
+    async def _listen_again(self):
+        """Return a new connection for news of workers, once there is one; None if the cluster closes."""
+        while self.status == Status.running and not self.fleet.stopping:
+            await asyncio.sleep(_LISTEN_SECONDS)
+            with contextlib.suppress(OSError):
+                comm = await self.scheduler_comm.live_comm()
+                await comm.write({"op": "subscribe_worker_status"})
+                before, self.scheduler_info = self._names(), SchedulerInfo(await comm.read())
+                for name in before - self._names():
+                    self._replace_soon(name)
+                return comm
+        return None

@@ -1,0 +1,190 @@
+"""A connection to the scheduler that is lost, and comes back or not."""
+
+import contextlib
+import gzip
+import socket
+import struct
+import threading
+import time
+
+import pytest
+from distributed import LocalCluster
+from generated_csv import csv_of
+from reference import reference
+
+import dask_classifier as dc
+from dask_classifier.engine.connection import Connection, OnceClient
+from dask_classifier.engine.instances import OtherCluster
+from dask_classifier.errors import ClusterError
+from dask_classifier.runs.progress import Progress
+
+SLOW = """
+import time
+
+def classify(chunk):
+    time.sleep(0.05)
+    return chunk["FLUX"].str.len().rename("CLASSIFICATION")
+"""
+
+
+class Link:
+    """A way to a scheduler that can be cut: what listens on `address` passes everything on, while it is up."""
+
+    def __init__(self, target):
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.up, self.cuts, self._sockets = True, 0, []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near = self.listener.accept()[0]
+                if not self.up:
+                    _reset(near)
+                    continue
+                far = socket.create_connection(self.target)
+                self._sockets += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
+
+    def cut(self, up=True):
+        """Reset all connections; then let new ones through, or none."""
+        self.up = up
+        cut, self._sockets = self._sockets, []
+        self.cuts += len(cut)
+        for each in cut:
+            _reset(each)
+
+    def close(self):
+        self.cut(up=False)
+        self.listener.close()
+
+
+def _pass_on(one, other):
+    with contextlib.suppress(OSError):
+        while data := one.recv(1 << 16):
+            other.sendall(data)
+    _reset(other)
+
+
+def _reset(one):
+    with contextlib.suppress(OSError):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        one.shutdown(socket.SHUT_RDWR)
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def dask_cluster():
+    with LocalCluster(2, threads_per_worker=1, protocol="tcp://", dashboard_address="127.0.0.1:0") as dask_cluster:
+        yield dask_cluster
+
+
+@pytest.fixture
+def link(dask_cluster):
+    host, port = dask_cluster.scheduler_address.removeprefix("tcp://").split(":")
+    link = Link((host, int(port)))
+    yield link
+    link.close()
+
+
+class Cutting(Progress):
+    """Cuts the link once after each of the given numbers of blocks."""
+
+    def __init__(self, link, *after, outage=0.0):
+        super().__init__()
+        self.link, self.after, self.outage, self.notes, self.blocks = link, list(after), outage, [], 0
+
+    def finished(self, receipt):
+        super().finished(receipt)
+        self.blocks += 1
+        if self.after and self.blocks >= self.after[0]:
+            self.after.pop(0)
+            self.link.cut(up=not self.outage)
+            if self.outage:
+                threading.Timer(self.outage, setattr, (self.link, "up", True)).start()
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def plan(tmp_path, rows=4000, **options):
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "rows.csv").write_bytes(csv_of(rows))
+    classifier = f"{tmp_path / 'slow.py'}:classify"
+    return dc.plan(tmp_path / "rows.csv", classifier, tmp_path / "run", block_rows=100, **options)
+
+
+def expected(rows=4000):
+    return reference(csv_of(rows), lambda df: df.assign(CLASSIFICATION=df["FLUX"].str.len()))
+
+
+@pytest.mark.parametrize("outage", [0.0, 3.0])
+def test_a_run_goes_on_after_its_connection_was_lost(link, tmp_path, run_bytes, outage):
+    """Three times, at once and after a while without any: nothing is lost or doubled."""
+    progress = Cutting(link, 3, 9, 20, outage=outage)
+    result = dc.run(plan(tmp_path), link.address, progress=progress)
+    assert link.cuts >= 6 and not progress.after
+    told = 3 * ["lost the connection to the scheduler", "connected to the scheduler again; bl"]
+    assert [note[:36] for note in progress.notes] == told
+    assert run_bytes(result.output) == expected()
+
+
+def test_a_file_that_flows_goes_on_too(link, tmp_path, run_bytes):
+    """The worker that reads it has lost it, like its classifier processes."""
+    text = csv_of(60_000)  # more than 4 MiB
+    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(text, 1))
+    (tmp_path / "length.py").write_text(SLOW.replace("0.05", "0.002"))
+    progress = Cutting(link, 3, 100)
+    options = {"block_rows": 250, "output": tmp_path / "run"}
+    result = dc.run(
+        dc.plan(tmp_path / "rows.csv.gz", f"{tmp_path / 'length.py'}:classify", **options),
+        link.address,
+        progress=progress,
+    )
+    assert link.cuts >= 4 and not progress.after
+    assert run_bytes(result.output) == expected(60_000)
+
+
+def test_the_dashboard_shows_the_run_as_running_again(link, dask_cluster, tmp_path):
+    """Its page has taken the client for dead."""
+    states = []
+
+    class Looking(Cutting):
+        def finished(self, receipt):
+            super().finished(receipt)
+            (run,) = [run for run in _runs(dask_cluster) if run.title == str(tmp_path / "run")]
+            states.append((run.ended is not None, run.progress.snapshot().stage))
+
+    dc.run(plan(tmp_path), link.address, progress=Looking(link, 10))
+    assert link.cuts and states[-1] == (False, "classifying"), states[-1]
+    (run,) = [run for run in _runs(dask_cluster) if run.title == str(tmp_path / "run")]
+    assert run.complete
+
+
+def _runs(dask_cluster):
+    return dask_cluster.scheduler.plugins["dask-classify"].runs.values()
+
+
+def test_a_connection_that_does_not_come_back_ends_the_run(link, tmp_path, run_bytes):
+    """After ten seconds; and the run can be resumed."""
+    with pytest.raises(ClusterError, match=r"^Lost the connection to the cluster: no new one within 10\.0s") as caught:
+        dc.run(planned := plan(tmp_path), link.address, progress=Cutting(link, 5, outage=1e4))
+    assert "resume" in str(caught.value) and link.cuts
+    link.up = True
+    result = dc.run(planned, link.address, resume=True)
+    assert len(result.manifest["resumed"]) >= 5 and run_bytes(result.output) == expected()
+
+
+def test_an_instance_that_has_terminated_is_not_waited_for(link):
+    with OnceClient(link.address, set_as_default=False) as client:
+        gone = type("Gone", (OtherCluster,), {"is_gone": lambda self: True})()
+        connection = Connection(client, gone, Progress())
+        link.cut(up=False)
+        until = time.monotonic() + 60
+        while connection.is_joined() and time.monotonic() < until:
+            time.sleep(0.05)
+        with pytest.raises(ClusterError, match="its scheduler's instance has terminated"):
+            connection.ensure()
