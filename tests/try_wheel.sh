@@ -65,6 +65,7 @@ answers 4 down --name mine
 answers 4 status "${aws[@]}"
 answers 4 reap "${aws[@]}"
 answers 0 doctor --policy
+answers 0 doctor --template
 answers 1 doctor "${aws[@]}" --image nowhere/image:1 --output s3://bucket/run
 for name in run plan generate verify report fetch publish ledger backfill up down status reap doctor; do
     tried=${tried/ $name /}

@@ -365,15 +365,16 @@ def reap(region, clusters, older_than, everything, output, yes):
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Number of workers of the run.  [default: 1]")
 @click.option("--output", metavar="URL", help="s3:// folder of the run; a small object is written to it and deleted.")
 @instance_options
-@click.option("--policy", is_flag=True, help="Print the permissions that you and the instances need, and exit.")
-def doctor(workers, output, policy, **options):
+@click.option("--policy", "shown", flag_value="policy", help="Print the permissions that you and the instances need.")
+@click.option("--template", "shown", flag_value="template", help="Print them in a CloudFormation template.")
+def doctor(workers, output, shown, **options):
     """Check that a run on EC2 would succeed, without launching anything.
 
     The exit code is 1 if the run would fail.
     """
     from . import cluster_commands
 
-    cluster_commands.doctor(workers, output, options, policy=policy)
+    cluster_commands.doctor(workers, output, options, shown)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from ..ec2.doctor import examine
 from ..ec2.named_clusters import NamedCluster
 from ..ec2.policies import policies
 from ..ec2.spec import ClusterSpec, spec_of
+from ..ec2.template import template
 from ..errors import ClusterError, DaskClassifyError, InstancesLeft, UsageError
 from ..parts.run_folder import RunFolder
 from ..units import count_of, format_seconds, parse_seconds
@@ -222,10 +223,11 @@ def _terminate_all(aws: Aws, clusters: list[str]) -> None:
         )
 
 
-def doctor(workers: int | None, output: str | None, options: dict, *, policy: bool) -> None:
-    """Print the findings. Raise DaskClassifyError if a run would fail."""
-    if policy:
-        click.echo(json.dumps(policies(output, options.get("instance_profile")), indent=2))
+def doctor(workers: int | None, output: str | None, options: dict, shown: str | None) -> None:
+    """Print the findings, or what is to be shown instead. Raise DaskClassifyError if a run would fail."""
+    if shown:
+        text = template() if shown == "template" else policies(output, options.get("instance_profile"))
+        click.echo(json.dumps(text, indent=2))
         return
     console = Console(soft_wrap=True, highlight=False)
     failed = 0

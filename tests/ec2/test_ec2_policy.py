@@ -1,6 +1,10 @@
 """The policies of `dask-classify doctor --policy`: they allow what the product does on AWS, and hardly more."""
 
+import ast
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from iam import TAG, Need, Recorder, allows
@@ -105,6 +109,51 @@ OURS, BIRTH = {f"aws:ResourceTag/{TAG}": "x"}, {f"aws:RequestTag/{TAG}": "x"}
 )
 def test_hardly_more_is_allowed(need, allowed):
     assert allows(policies(OUTPUT, "classify")["caller"], need) == allowed
+
+
+def test_the_template_is_valid(command, tmp_path):
+    """As cfn-lint sees it, with the shapes of AWS's own specifications of resources."""
+    (tmp_path / "stack.json").write_text(command("doctor", "--template", check=0).stdout)
+    lint = subprocess.run(
+        [Path(sys.executable).parent / "cfn-lint", "--include-checks", "I", "--", tmp_path / "stack.json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert lint.returncode == 0, lint.stdout
+    bucket = json.loads((tmp_path / "stack.json").read_text())["Resources"]["Bucket"]
+    (rule,) = bucket["Properties"]["LifecycleConfiguration"]["Rules"]  # moto's stacks do not have it
+    assert rule == {"Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}
+    assert bucket["DeletionPolicy"] == "Retain" and all(bucket["Properties"]["PublicAccessBlockConfiguration"].values())
+
+
+def test_a_stack_of_the_template_has_what_a_run_needs(ec2, command):
+    """An encrypted bucket, a role for instances, and the rights that the other tests prove."""
+    formation, s3, iam = (ec2.client(name) for name in ("cloudformation", "s3", "iam"))
+    formation.create_stack(
+        StackName="rehearsed", Capabilities=["CAPABILITY_IAM"],
+        TemplateBody=command("doctor", "--template", check=0).stdout,
+        Parameters=[{"ParameterKey": "RepositoryName", "ParameterValue": "classify-stack"}],
+    )  # fmt: skip
+    (stack,) = formation.describe_stacks(StackName="rehearsed")["Stacks"]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+    bucket = outputs["Output"].removeprefix("s3://").removesuffix("/runs")
+    encryption = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"][0]
+    assert encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    assert outputs["Repository"].endswith("/classify-stack")
+
+    profile = iam.get_instance_profile(InstanceProfileName=outputs["InstanceProfile"])["InstanceProfile"]
+    (role,) = profile["Roles"]
+    proven = policies(f"s3://{bucket}", outputs["InstanceProfile"])
+    at_role = iam.get_role_policy(RoleName=role["RoleName"], PolicyName="dask-classify")["PolicyDocument"]
+    assert ast.literal_eval(str(at_role)) == proven["machines"]  # moto's stacks keep Python's text of it
+    given = iam.get_policy_version(PolicyArn=outputs["CallerPolicy"], VersionId="v1")["PolicyVersion"]["Document"]
+    placeholder = f"arn:aws:iam::ACCOUNT:role/ROLE-OF-{outputs['InstanceProfile']}"
+    assert given == json.loads(json.dumps(proven["caller"]).replace(placeholder, role["Arn"]))
+
+    words = ["--instance-profile", outputs["InstanceProfile"], "--output", f"{outputs['Output']}/first"]
+    looked = ec2.command("doctor", *words)
+    assert looked.returncode == 0, looked.stdout_text
+    ec2.command("--rows", "300", "--slowness", "1", *words, check=0)
+    assert "Verified: 300 rows" in ec2.command("verify", f"{outputs['Output']}/first", check=0).stdout_text
 
 
 def test_a_bucket_without_a_folder():
