@@ -250,14 +250,12 @@ class EC2Cluster(ReplacingCluster):
 
     @property
     def reconnect_seconds(self) -> float:
-        """How long a client that has lost the scheduler tries again: after this time, the scheduler exits."""
+        """How long a client that has lost the scheduler tries again: a scheduler without work exits after this time."""
         return self.spec.idle_timeout
 
     def is_gone(self) -> bool:
-        """Return whether the scheduler's instance has terminated; False while EC2 cannot be asked."""
-        with contextlib.suppress(ClusterError):
-            return self.scheduler.instance["InstanceId"] in self.fleet.ended()
-        return False
+        """Return whether the scheduler's instance has terminated, as far as is known here."""
+        return self._is_gone
 
     def grow(self, workers: int) -> bool:
         """Launch instances until there is this number of workers, without waiting; return whether there were fewer."""

@@ -64,19 +64,20 @@ class RunsPlugin(SchedulerPlugin):
             del self.owners[run]
             if run in self.runs:
                 self.runs[run].handle({"end": "client disconnected"})
-            scheduler.loop.add_callback(_clear_workers, scheduler, topic(run))
+            scheduler.loop.add_callback(self._clear_workers, scheduler, run)
+
+    async def _clear_workers(self, scheduler: Scheduler, run: str) -> None:
+        """Unregister a run's worker plugin, which stops its processes and deletes its folder on all workers."""
+        if run in self.owners:
+            return  # a new client has taken over
+        with contextlib.suppress(ValueError, OSError):  # the plugin was never registered, or a worker has just left
+            await scheduler.unregister_worker_plugin(None, topic(run))
 
     @property
     def newest(self) -> FollowedRun | None:
         """The run that started last among the running ones or, if none is running, among all."""
         running = [run for run in self.runs.values() if not run.ended]
         return next(reversed(running or list(self.runs.values())), None)
-
-
-async def _clear_workers(scheduler: Scheduler, plugin: str) -> None:
-    """Unregister a run's worker plugin, which stops its processes and deletes its folder on all workers."""
-    with contextlib.suppress(ValueError, OSError):  # the plugin was never registered, or a worker has just left
-        await scheduler.unregister_worker_plugin(None, plugin)
 
 
 def page_path(dask_scheduler: Scheduler) -> str | None:

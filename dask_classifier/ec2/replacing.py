@@ -14,7 +14,7 @@ from distributed.objects import SchedulerInfo
 from ..errors import ClusterError
 from .launcher import Fleet
 
-_WATCH_SECONDS, _LISTEN_SECONDS = 5.0, 1.0
+_WATCH_SECONDS, _LISTEN_SECONDS, _NEWS_SECONDS = 5.0, 1.0, 10.0
 
 
 class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
@@ -23,6 +23,7 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
     fleet: Fleet
     say: Callable[[str], None]
     _replacements: int  # that may still be launched
+    _is_gone = False  # whether the scheduler's instance has terminated
 
     def _update_worker_status(self, op, msg):
         """Replace a worker that leaves and does not come back. SpecCluster would only remove it."""
@@ -50,6 +51,7 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
             with contextlib.suppress(ClusterError):  # such as while AWS is busy
                 ended = await asyncio.to_thread(self.fleet.ended)
                 if self.scheduler.instance["InstanceId"] in ended:
+                    self._is_gone = True
                     self.say("The scheduler's instance has terminated.")
                     return
                 for name, worker in list(self.workers.items()):
@@ -83,8 +85,16 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
             await asyncio.sleep(_LISTEN_SECONDS)
             with contextlib.suppress(OSError):
                 comm = await self.scheduler_comm.live_comm()
-                await comm.write({"op": "subscribe_worker_status"})
-                before, self.scheduler_info = self._names(), SchedulerInfo(await comm.read())
+                try:
+                    await comm.write({"op": "subscribe_worker_status"})
+                    info = await asyncio.wait_for(comm.read(), _NEWS_SECONDS)
+                except OSError:
+                    comm.abort()
+                    raise
+                if self.status != Status.running or self.fleet.stopping:
+                    comm.abort()
+                    return None
+                before, self.scheduler_info = self._names(), SchedulerInfo(info)
                 for name in before - self._names():
                     self._replace_soon(name)
                 return comm

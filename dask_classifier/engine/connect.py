@@ -13,7 +13,7 @@ from ..config import configured
 from ..errors import ClusterError, UsageError
 from ..runs.progress import Progress
 from ..units import Renewal, parse_seconds
-from .connection import ATTEMPT_SECONDS, OnceClient
+from .connection import ATTEMPT_SECONDS, Connection, OnceClient
 from .executors import DaskExecutor, Executor, InlineExecutor
 from .instances import InstanceCluster, OtherCluster
 from .local import LocalCluster
@@ -48,8 +48,10 @@ def connect(
             instances = client.cluster
             if not isinstance(instances, InstanceCluster):
                 instances = OtherCluster(patience, progress)
-            instances.wait_for_first_workers(client)
-            executor = DaskExecutor(client, instances, run_id, package, progress, renewal)
+            connection = Connection(client, instances, progress)
+            stack.callback(connection.close)
+            connection.ask(instances.wait_for_first_workers)
+            executor = DaskExecutor(connection, run_id, package, progress, renewal)
         stack.callback(executor.close)
         yield executor
 

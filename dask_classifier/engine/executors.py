@@ -36,12 +36,15 @@ _TELL_SECONDS = 2  # at most, to wait until the scheduler has heard
 class Executor(Protocol):
     """What a run needs of the place where its tasks run."""
 
-    client_name: str
-    """The Dask client's id, or ""."""
     dashboard: str | None
     """URL of the Classify page, or None."""
     instances: InstanceCluster
     """What is known of the cluster's instances."""
+
+    @property
+    def client_name(self) -> str:
+        """The Dask client's id, or ""."""
+        ...
 
     @property
     def processes(self) -> int:
@@ -147,33 +150,34 @@ class DaskExecutor:
 
     def __init__(
         self,
-        client: Client,
-        instances: InstanceCluster,
+        connection: Connection,
         run_id: str,
         package: Bundle,
         progress: Progress,
         renewal: Renewal | None = None,
     ):
-        self.instances, self.progress = instances, progress
-        self.connection = Connection(client, instances, progress)
+        self.connection, self.instances, self.progress = connection, connection.instances, progress
         self.topic = self.plugin = events.topic(run_id)
         self._page_listens = self._is_closed = False
-        self.client_name = client.id
         self.dashboard = self._page()
         self._has_page = self._page_listens
         self._tries = itertools.count()
         self._threads = 0
         try:
-            environment = s3_environment() | instances.environment()
+            environment = s3_environment() | self.instances.environment()
             self._worker_plugin = ClassifierPlugin(self.plugin, package, versions(), environment, renewal)
             self._join()
+            connection.join = self._join_again
         except BaseException as error:
             self.close()  # else every worker that joins the cluster later would load the plugin, and fail to start
             if not isinstance(error, OSError):
                 raise
             raise _unprepared(error) from error
 
-        self.connection.join = self._join
+    @property
+    def client_name(self) -> str:
+        """The client's id."""
+        return self.client.id
 
     @property
     def client(self) -> Client:
@@ -182,7 +186,6 @@ class DaskExecutor:
 
     def _join(self) -> None:
         """Register on the scheduler what the run needs there. Raises OSError if the connection is lost."""
-        self._page_listens = self._has_page
         self.tell(client=self.client.id)  # first: the scheduler clears the workers when this client is killed
         self.client.subscribe_topic(self.topic, self._hear)
         try:
@@ -191,6 +194,15 @@ class DaskExecutor:
             raise
         except Exception as error:
             raise _unprepared(error) from error
+
+    def _join_again(self) -> None:
+        """Register on a new connection: first whom the run belongs to, else the scheduler would clear the workers."""
+        if self._has_page:
+            self.client.register_plugin(RunsPlugin())
+        self._page_listens = self._has_page
+        self._join()
+        if self._page_listens != self._has_page:
+            raise OSError("the scheduler did not hear of the new client")
 
     def _page(self) -> str | None:
         """Return the URL of the Classify page, or of Dask's dashboard if the scheduler does not have this package."""
@@ -221,14 +233,17 @@ class DaskExecutor:
     @property
     def processes(self) -> int:
         """Classifier processes in the cluster: one for each thread of each worker, also of one still to come."""
-        with contextlib.suppress(OSError):  # while there is no connection, as many as before
+        try:
             self._threads = sum(self.client.nthreads().values())
+        except Exception:  # while there is no connection, there are as many as before
+            if self.connection.is_joined():
+                raise
         return max(1, self._threads, self.instances.expected_processes)
 
     @property
     def is_remote(self) -> bool:
         """Whether workers are other processes than this one, perhaps on other computers."""
-        return not all(address.startswith("inproc://") for address in self.client.nthreads())
+        return not all(address.startswith("inproc://") for address in self.connection.ask(Client.nthreads))
 
     def _hear(self, event: tuple[float, dict]) -> None:
         news = event[1]
@@ -256,7 +271,7 @@ class DaskExecutor:
 
     def _names(self) -> dict[str, str]:
         """Return the workers' names, by their addresses."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        workers = self.connection.ask(lambda client: client.scheduler_info(n_workers=-1)["workers"])
         return {address: str(worker["name"]) for address, worker in workers.items()}
 
     def _each(self, flight: Flight, arguments: Iterable[tuple]) -> Iterator[Outcome]:
@@ -279,7 +294,7 @@ class DaskExecutor:
         with contextlib.suppress(Exception):  # the cluster may be gone already, and then so are they
             self.client.unsubscribe_topic(self.topic)
             self.client.unregister_worker_plugin(self.plugin)
-        self.connection.close()
+        self.connection.first._event_handlers.pop(self.topic, None)  # if it has lost its connection
 
 
 def _numbered(arguments: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:

@@ -6,15 +6,15 @@ the scheduler starts again on the next connection.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from distributed import as_completed
+from distributed import Future, as_completed
 from distributed.scheduler import KilledWorker
 
 from ..errors import DaskClassifyError, ProcessDied
-from .connection import LOST, lost
+from .connection import LOST, Over, lost
 from .worker_plugin import Died, run_task
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
 _WINDOW_SECONDS = 5  # between two looks at the cluster's size
-_LOOK_SECONDS = 0.05  # between two looks at whether the time is over
-
-Over = Callable[[], bool]  # whether the time is over
+_LOOK_SECONDS = 0.05  # between two looks at whether the time is over, or the connection lost
 
 
 class Outcome(NamedTuple):
@@ -74,16 +72,16 @@ class Flight:
         executor = self.executor
         call = {"plugin": executor.plugin, "task": self.task, "timeout": self.timeout, "pure": False} | self.where
         name = f"{self.task.rpartition(':')[2]}-{executor.plugin}"
-        while True:
-            executor.connection.ensure()
+        futures = []
+        while not futures:
+            if not executor.connection.ensure(self.is_over):
+                return  # the time is over, and with it these tasks
             keys = [(name, number, next(executor._tries)) for number, _ in tasks]
             try:
                 futures = executor.client.map(run_task, *zip(*tasks, strict=True), key=keys, **call)
             except Exception:  # of a client that has just lost its connection
                 if executor.connection.is_joined():
                     raise
-            if executor.connection.is_joined():
-                break
         self.under_way |= {future: (number, args, tries) for future, (number, args) in zip(futures, tasks, strict=True)}
         self.completed.update(futures)
 
@@ -104,18 +102,22 @@ class Flight:
         while not self.completed.has_ready():
             if self.is_over and self.is_over():
                 return False
-            if not self.executor.connection.is_joined():
+            if not self.executor.connection.is_joined() or self._lost():
                 self._start_again()
-            time.sleep(_LOOK_SECONDS)
+            with self.completed.thread_condition:
+                self.completed.thread_condition.wait(_LOOK_SECONDS)
         return True
 
     def _start_again(self) -> None:
         """Start on a new connection what was under way on a lost one. Some of it Dask does not even give up."""
-        self.executor.connection.ensure()
-        lost = [future for future in self.under_way if future.client is not self.executor.client]
-        for future in lost:
-            number, args, tries = self.under_way.pop(future)
-            self.submit([(number, args)], tries)
+        if self.executor.connection.ensure(self.is_over):
+            for future in self._lost():
+                number, args, tries = self.under_way.pop(future)
+                self.submit([(number, args)], tries)
+
+    def _lost(self) -> list[Future]:
+        """Return what is under way on an earlier connection; another flight may have made a new one."""
+        return [future for future in self.under_way if future.client is not self.executor.client]
 
     def _outcome(self, number: int, args: tuple, tries: int, result: object, status: str) -> Outcome | None:
         if status != "finished" and _is_failure(result):

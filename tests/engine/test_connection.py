@@ -2,20 +2,23 @@
 
 import contextlib
 import gzip
+import itertools
 import socket
 import struct
 import threading
 import time
 
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from generated_csv import csv_of
 from reference import reference
 
 import dask_classifier as dc
 from dask_classifier.engine.connection import Connection, OnceClient
+from dask_classifier.engine.flight import Flight
 from dask_classifier.engine.instances import OtherCluster
-from dask_classifier.errors import ClusterError
+from dask_classifier.errors import ClusterError, LimitReached
+from dask_classifier.runs.limits import Limits
 from dask_classifier.runs.progress import Progress
 
 SLOW = """
@@ -188,3 +191,87 @@ def test_an_instance_that_has_terminated_is_not_waited_for(link):
             time.sleep(0.05)
         with pytest.raises(ClusterError, match="its scheduler's instance has terminated"):
             connection.ensure()
+
+
+def test_a_loss_that_another_call_notices_first(link, tmp_path, run_bytes):
+    """What was under way starts again, also if a refill or a nested call has made the new connection."""
+    with OnceClient(link.address, set_as_default=False) as client:
+        connection = Connection(client, OtherCluster(), Progress())
+        executor = type("Stub", (), {"plugin": "none", "_tries": itertools.count(), "processes": 1})()
+        executor.connection, executor.progress = connection, Progress()
+        executor.__class__.client = property(lambda self: self.connection.client)
+        flight = Flight(executor, "unused:unused", None)
+        flight.submit([(0, ()), (1, ())])
+        link.cut()
+        wait_until(lambda: not connection.is_joined())
+        connection.ensure()
+        assert connection.client is not client
+        lost = list(flight.landed())
+        connection.close()
+    # no worker has this run's processes here; what counts is that both came back
+    assert sorted(outcome.number for outcome in lost) == [0, 1]
+
+
+def wait_until(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_loss_while_the_client_is_busy(link, tmp_path, run_bytes):
+    """The size of the cluster is asked for when the connection is already closed."""
+
+    class Busy(Cutting):
+        def finished(self, receipt):
+            super().finished(receipt)
+            if self.blocks == 5:
+                self.link.cut()
+                time.sleep(5.5)  # longer than the size is remembered
+
+    result = dc.run(plan(tmp_path), link.address, progress=Busy(link))
+    assert link.cuts and run_bytes(result.output) == expected()
+
+
+def test_a_loss_before_the_first_worker(tmp_path, run_bytes):
+    with LocalCluster(0, protocol="tcp://", dashboard_address="127.0.0.1:0") as empty:
+        host, port = empty.scheduler_address.removeprefix("tcp://").split(":")
+        link = Link((host, int(port)))
+        threading.Timer(2, link.cut).start()
+        threading.Timer(4, empty.scale, [1]).start()
+        result = dc.run(plan(tmp_path, 1000), link.address)
+        assert link.cuts
+        link.close()
+    assert run_bytes(result.output) == expected(1000)
+
+
+def test_a_client_that_was_closed_is_not_connected_again(dask_cluster, link, tmp_path):
+    """Neither before the run nor in it."""
+    client = Client(dask_cluster, set_as_default=False)
+
+    class Closing(Cutting):
+        def finished(self, receipt):
+            super().finished(receipt)
+            if self.blocks == 3:
+                client.close()
+
+    with pytest.raises(ClusterError, match="its client was closed"):
+        dc.run(planned := plan(tmp_path), client, progress=Closing(link))
+    with pytest.raises(ClusterError, match="its client was closed"):
+        dc.run(planned, client, resume=True)
+
+
+def test_the_time_is_looked_at_while_there_is_no_connection(link, tmp_path):
+    """Not only after fifteen minutes, as on EC2."""
+    began = time.monotonic()
+    with pytest.raises(LimitReached):
+        dc.run(plan(tmp_path), link.address, progress=Cutting(link, 3, outage=1e4), limits=Limits(max_time=5))
+    assert time.monotonic() - began < 10
+
+
+def test_a_loss_leaves_no_thread(link, tmp_path):
+    before = {thread.name for thread in threading.enumerate()}
+    dc.run(plan(tmp_path, 1000), link.address, progress=Cutting(link, 3))
+    assert link.cuts
+    left = {thread.name for thread in threading.enumerate()} - before
+    assert not [name for name in left if "IO loop" in name], left
