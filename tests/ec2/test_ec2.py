@@ -320,7 +320,7 @@ def test_dasks_name_for_the_number_of_workers():
 def test_an_ec2_cluster_has_what_a_run_asks_of_its_instances():
     """The members of the Protocol, with the same parameters."""
     members = {name: member for name, member in vars(InstanceCluster).items() if name[0] != "_"}
-    assert len(members) == 8
+    assert len(members) == 10
     for kind in (EC2Cluster, OtherCluster):
         for name, member in members.items():
             if inspect.isfunction(member):

@@ -375,7 +375,6 @@ main()
 """
 
 
-@pytest.mark.virtual
 def test_a_client_that_loses_its_connections_goes_on(ec2):
     """All connections to the scheduler are shut down in the run; a worker that is lost afterwards is replaced."""
     ec2.job = "cut"
@@ -383,7 +382,8 @@ def test_a_client_that_loses_its_connections_goes_on(ec2):
     process = ec2.start_python("unreliable.py", *job("cut", 2, "24k"))
     wait_for(lambda: blocks_are_done(ec2), 300)
     process.send_signal(signal.SIGUSR1)
-    wait_for((ec2.folder / "cut.log").exists, 30)
+    wait_for(lambda: (ec2.folder / "cut.log").exists() or process.poll() is not None)
+    assert process.poll() is None, finish(process).stderr_text
     before = done_blocks(ec2)
     wait_for(lambda: done_blocks(ec2) > before)
     victim = ec2.running(role="worker")[0]

