@@ -31,7 +31,10 @@ Answer = TypeVar("Answer")
 class OnceClient(Client):
     """A client that closes when it loses its connection."""
 
+    _has_thread = False  # whether it has closed, and its thread runs on
+
     async def _reconnect(self) -> None:
+        self._has_thread = True
         for state in self.futures.values():
             state.cancel(reason=LOST, msg="The connection to the scheduler was lost.")
         self.futures.clear()
@@ -49,7 +52,8 @@ class OnceClient(Client):
     def close(self, *args: Any, **options: Any) -> Any:
         """Close, and end the client's thread, which Dask does not do after a loss."""
         super().close(*args, **options)
-        if self._loop_runner.is_started():
+        if self._has_thread:
+            self._has_thread = False
             self._loop_runner.stop()
 
 
