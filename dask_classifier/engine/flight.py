@@ -91,10 +91,10 @@ class Flight:
             future, result = next(self.completed)
             if future not in self.under_way:
                 continue  # it has started again on another connection
-            if _is_lost(result):
-                self._start_again()
-                continue
             number, args, tries = self.under_way.pop(future)
+            if _is_lost(result):
+                self.submit([(number, args)], tries)
+                continue
             yield self._outcome(number, args, tries, result, future.status)
 
     def _wait(self) -> bool:

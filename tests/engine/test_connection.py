@@ -281,3 +281,18 @@ def test_a_loss_leaves_no_thread(link, tmp_path):
     assert link.cuts
     left = {thread.name for thread in threading.enumerate()} - before
     assert not [name for name in left if "IO loop" in name], left
+
+
+def test_a_result_that_cannot_be_fetched_on_a_good_connection(link, tmp_path, run_bytes, monkeypatch):
+    """Its block starts again, though nothing else is lost."""
+    gather, failures = Client._gather, []
+
+    async def fails_once(self, *args, **options):
+        if not failures and self.status == "running" and isinstance(self, OnceClient):
+            failures.append(1)
+            raise OSError("the result did not come")
+        return await gather(self, *args, **options)
+
+    monkeypatch.setattr(Client, "_gather", fails_once)
+    result = dc.run(plan(tmp_path, 1000), link.address)
+    assert failures and not link.cuts and run_bytes(result.output) == expected(1000)

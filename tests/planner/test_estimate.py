@@ -50,13 +50,15 @@ def test_compressed_files_and_frames_are_sampled_too(name, sleepy, tmp_path, clu
 
 
 def test_the_choices(cluster, tmp_path):
-    """Here and on EC2, with dollars and without a request; more instances are not slower, and none is free."""
+    """Here and on EC2, with dollars and without a request; more instances are not slower, and none is free.
+
+    One instance meets the time on any computer: the smallest number that does is a choice, too.
+    """
     plan = dc.plan(rows="10M", output=tmp_path / "run")
-    estimate = dc.estimate(plan, cluster, sample=100, finish_in="8h", budget=40, history=str(tmp_path))
+    estimate = dc.estimate(plan, cluster, sample=100, finish_in="80h", budget=40, history=str(tmp_path))
     here, *there = estimate.choices
     assert (here.where, here.processes, here.dollars) == ("local", 2, 0.0)
-    instances = [choice.instances for choice in there]  # which ones depends on how fast this computer is just now
-    assert instances[0] == 1 and instances == sorted(set(instances)) and all(choice.dollars > 0 for choice in there)
+    assert [choice.instances for choice in there][:3] == [1, 2, 4] and all(choice.dollars > 0 for choice in there)
     times = [choice.seconds.mid for choice in there]
     assert times == sorted(times, reverse=True)
     assert here.seconds.low < here.seconds.mid < here.seconds.high
