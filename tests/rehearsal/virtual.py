@@ -5,6 +5,7 @@ The region lives in a network namespace, which vm/network.sh makes. It needs roo
 
 import base64
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -159,7 +160,7 @@ class VirtualInstance(Instance):
         self._ending.join()
 
     def _end(self, why: str, seconds: float) -> None:
-        began = time.time()
+        began, used = time.time(), None
         try:
             if self.process.poll() is None and seconds:
                 self._monitor("system_powerdown")
@@ -167,6 +168,7 @@ class VirtualInstance(Instance):
         except (OSError, subprocess.TimeoutExpired):
             self.cloud.log("plug", id=self.id)
         finally:
+            used = self._processor_seconds()
             self.process.kill()
             self.process.wait()
         run("ip", "link", "del", self.tap, check=False)
@@ -174,7 +176,14 @@ class VirtualInstance(Instance):
             run("nft", "delete", "element", "ip", "nat", "public", f"{{ {self.public} }}", check=False)
         (self.cloud.network.hosts / self.id).unlink(missing_ok=True)
         self.disk.unlink(missing_ok=True)
-        self.cloud.log("gone", id=self.id, why=why, after=round(time.time() - began, 1))
+        self.cloud.log("gone", id=self.id, why=why, after=round(time.time() - began, 1), processor_seconds=used)
+
+    def _processor_seconds(self) -> float | None:
+        """Return what it has used of this computer; None once it is off."""
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        return None
 
     # --- levers ----------------------------------------------------------------------------------
 
