@@ -22,11 +22,13 @@ from .ec2.aws import Aws
 from .ec2.launcher import Fleet
 from .ec2.named_clusters import NamedCluster
 from .ec2.nodes import GRACE_SECONDS, Scheduler, Worker
+from .ec2.packages import archive_of, installation
 from .ec2.placement import Placement, find_placement
 from .ec2.reasons import own_error
 from .ec2.replacing import ReplacingCluster
 from .ec2.signals import never_failing, raise_on_signals, uninterrupted
 from .ec2.spec import ClusterSpec, spec_of
+from .environment.archive import Archive
 from .errors import ClusterError, DaskClassifyError
 from .units import count_of, format_seconds
 
@@ -52,7 +54,8 @@ class EC2Cluster(ReplacingCluster):
     say : callable
         Called with messages about progress. By default, they are logged.
     **options
-        The EC2 options of `dask-classify run --help`, with underscores: image (required), region, instance_type,
+        The EC2 options of `dask-classify run --help`, with underscores: image or staging (one is required),
+        base_image, requirements, with_env, index_url, wheels, region, instance_type,
         scheduler_instance_type, ami, instance_profile, subnet, security_group, private_ip, spot, deadline,
         bring_up_limit, idle_timeout, teardown_limit, min_workers, processes_per_worker, price, key_name, tag, profile.
         Options that are left out come from Dask's configuration (`dask-classifier.*`).
@@ -76,12 +79,14 @@ class EC2Cluster(ReplacingCluster):
     tls: boot.Tls
     fleet: Fleet
     ending: teardown.Ending | None  # once the instances have terminated
+    packages: Archive | None  # that instances without an image install
 
     def __init__(self, workers: int | None = None, *, say: Callable[[str], None] = _log.info, **options: Any):
         self._begin(spec_of(workers, options), say)
         for line in announcement(self.fleet):
             self.say(line)
         try:
+            self._store_packages()
             if self.spec.name:
                 named_clusters.save(self.named_cluster(), new=True)  # first, so that `down` works from now on
             self.fleet.open_group()
@@ -109,9 +114,10 @@ class EC2Cluster(ReplacingCluster):
     def _begin(self, spec: ClusterSpec, say: Callable[[str], None], kept: NamedCluster | None = None) -> None:
         """Prepare all that can be prepared before anything is launched."""
         self.aws = Aws(spec.region)
-        self.spec = dataclasses.replace(spec, region=self.aws.region)
+        base = "" if spec.image else spec.container_image  # for later workers, too, whatever Python starts them
+        self.spec = dataclasses.replace(spec, region=self.aws.region, base_image=base)
         self.say, self.stays = never_failing(say), bool(kept)
-        self.ending = None
+        self.ending, self.packages = None, kept.packages if kept else None
         self._when_gone: list[Callable[[teardown.Ending], None]] = []
         self._launches: dict[str, Future] = {}  # by name, until the node asks for its instance
         self._refused: ClusterError | None = None
@@ -119,18 +125,33 @@ class EC2Cluster(ReplacingCluster):
         self._replacements = 0 if kept else max(2, math.ceil(spec.workers / 2))
         self._numbers = itertools.count()
         self._contact_address = ""
-        self._began, self._up = time.monotonic(), time.time()
-        self._talk_at = self._began + _PATIENCE_SECONDS
+        self._wait_from_now()
+        self._up = time.time()
         self._launch_began = None if kept else self._up
         self.placement = find_placement(self.aws, spec)
         self.id = kept.id if kept else uuid.uuid4().hex[:12]
         self.tls = kept.tls if kept else boot.tls(days=2 + math.ceil(spec.deadline / 86_400))
         self.fleet = Fleet(self.aws, self.spec, self.placement, self.id, self.say)
+        self.fleet.packages = self.packages.as_json() if self.packages else {}
         self._undo_signals = raise_on_signals()
+
+    def _store_packages(self) -> None:
+        """Store the packages that instances without an image install. Raises ClusterError."""
+        if not self.spec.image:
+            self.say(f"Finding the packages for instances, which run {self.spec.container_image}")
+            self.packages = archive_of(self.spec, self.placement.architecture)
+            self.fleet.packages = self.packages.as_json()
+            self.say(f"Each instance installs {count_of(self.packages.packages, 'package')}.")
+            self._wait_from_now()
+
+    def _wait_from_now(self) -> None:
+        """Begin the time of the bring-up limit."""
+        self._began = time.monotonic()
+        self._talk_at = self._began + _PATIENCE_SECONDS
 
     def named_cluster(self) -> NamedCluster:
         """Return what `attach` needs to connect to this cluster."""
-        return NamedCluster(self.id, self.spec, self.tls, self.fleet.deadline)
+        return NamedCluster(self.id, self.spec, self.tls, self.fleet.deadline, self.packages)
 
     def _start_dask(self, workers: int) -> None:
         """Run Dask's own start, which launches the instances. Dask's global configuration is not changed."""
@@ -140,7 +161,7 @@ class EC2Cluster(ReplacingCluster):
             n_workers=workers,
             region=self.aws.region,
             instance_type=self.spec.instance_type[0],
-            docker_image=self.spec.image,
+            docker_image=self.spec.container_image,
             security=security,
             protocol="tls",
             name=f"dask-classify-{self.spec.name or self.id}",
@@ -191,7 +212,9 @@ class EC2Cluster(ReplacingCluster):
         role = "scheduler" if name == "scheduler" else "worker"
         times = {"launched": time.time(), "deadline": self.fleet.deadline}
         instance = {"role": role, "cluster": self.id, "name": name, "region": self.aws.region}
-        user_data = boot.user_data(self.spec, self.tls, scheduler=self._contact_address, **instance, **times)
+        installing = installation(self.packages, self.aws, self.fleet.deadline) if self.packages else []
+        instance |= {"scheduler": self._contact_address, "installation": installing}
+        user_data = boot.user_data(self.spec, self.tls, **instance, **times)
         return self.fleet.launch(role, name, user_data)
 
     def continue_without(self, name: str, error: ClusterError) -> None:
@@ -220,7 +243,8 @@ class EC2Cluster(ReplacingCluster):
         if now >= self._talk_at:
             self._talk_at = now + _TALK_SECONDS
             spent = f"{format_seconds(now - self._began)} of at most {format_seconds(limit)}"
-            self.say(f"{what} after {spent}. Instances first boot, then pull the image{self.fleet.states()}.")
+            then = "pull the image" if self.spec.image else "install their packages"
+            self.say(f"{what} after {spent}. Instances first boot, then {then}{self.fleet.states()}.")
 
     def _new_worker_name(self, worker_number):
         return f"worker-{next(self._numbers)}"  # never the name of a lost worker, which is in receipts

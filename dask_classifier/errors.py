@@ -33,12 +33,14 @@ _FLAGS |= {
     "typed": "typed=True",
     "infer-types": "infer_types=True",
     "single-file": "single_file=True",
+    "with-env": "with_env=True",
+    "wheels": "wheels=True",
 }
 _OPTIONS = (
-    "ami|block-rows|block-timeout|bring-up-limit|budget|chunk-rows|classifier|columns|cluster|deadline|delimiter|dtype|encoding|finish-by|"
+    "ami|base-image|block-rows|block-timeout|bring-up-limit|budget|chunk-rows|classifier|columns|cluster|deadline|delimiter|dtype|encoding|finish-by|"
     "finish-in|history|idle-timeout|"
-    "image|index|input|limit|instance-profile|instance-type|key-name|max-bad|max-time|min-workers|na-values|output|output-format|price|"
-    "processes-per-worker|region|renew-after|rows|sample|scale-up-to|scheduler-instance-type|security-group|seed|slowness|subnet|tag|"
+    "image|index|index-url|input|limit|instance-profile|instance-type|key-name|max-bad|max-time|min-workers|na-values|output|output-format|price|"
+    "processes-per-worker|region|renew-after|requirements|rows|sample|scale-up-to|scheduler-instance-type|security-group|seed|slowness|staging|subnet|tag|"
     "teardown-limit|"
     f"with-file|worker-timeout|workers|{'|'.join(_FLAGS)}"
 )

@@ -21,6 +21,20 @@ os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")  # no test asks for c
 
 
 @pytest.fixture(scope="session")
+def package_index(tmp_path_factory):
+    """The address of an index with what is installed here and scikit-learn, from the index of this computer."""
+    from wheel_index import served, write_index
+
+    from dask_classifier.environment.archive import packed
+
+    folder, python = tmp_path_factory.mktemp("index"), "{}.{}".format(*sys.version_info)
+    with packed(["scikit-learn"], python=python, architecture="x86_64", wheels=True) as (_, made):
+        write_index(folder, (made / "wheels").iterdir())
+    with served(folder) as address:
+        yield f"{address}/simple"
+
+
+@pytest.fixture(scope="session")
 def cluster():
     """Two classifier processes behind a real scheduler; each run gets new processes."""
     with dc.LocalCluster(2, dashboard_address="127.0.0.1:0") as cluster:

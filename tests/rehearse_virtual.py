@@ -11,6 +11,7 @@ from rehearse import HERE, Rehearsal
 
 NAME = os.environ.get("REHEARSAL_VM", "")  # of the namespaces; set where virtual machines are wanted
 REGISTRY = "172.31.0.2:5000"
+INDEX_PORT = "5001"
 
 
 class VirtualRehearsal(Rehearsal):
@@ -23,6 +24,7 @@ class VirtualRehearsal(Rehearsal):
     def __init__(self, folder: Path):
         self.machine = Path(os.environ["REHEARSAL_VM_MACHINE"])
         self._registry = self._start_registry(folder)
+        self._index = self._start_index(folder)
         self.slow = 1 if (self.machine / "accelerator").read_text().startswith("kvm") else 4
         super().__init__(folder)
 
@@ -36,14 +38,20 @@ class VirtualRehearsal(Rehearsal):
         log = (folder / "registry.log").open("w")
         return subprocess.Popen([*_in_region(), "docker-registry", "serve", settings], stdout=log, stderr=log)
 
+    def _start_index(self, folder):
+        words = [sys.executable, "-m", "http.server", "--bind", "172.31.0.2", "--directory", self.machine / "index"]
+        log = (folder / "index.log").open("w")
+        return subprocess.Popen([*_in_region(), *words, INDEX_PORT], stdout=log, stderr=log)
+
     def _region_command(self):
         cloud = HERE / "rehearsal" / "cloud.py"
         return [*_in_region(), sys.executable, cloud, "virtual", self.folder, self.machine]
 
     def close(self):
         super().close()
-        self._registry.terminate()
-        self._registry.wait(60)
+        for server in (self._registry, self._index):
+            server.terminate()
+            server.wait(60)
 
     def registry_pid(self):
         """To stop it for a while."""

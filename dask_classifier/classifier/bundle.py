@@ -40,6 +40,7 @@ class Bundle:
     slowness: int | None = None  # of the built-in black box
     files: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)  # relative path to content
     home: str = ""  # the folder on the client from which the files were read
+    requirements: tuple[str, ...] = ()  # packages that it needs, as "name==version"
 
     @property
     def modules(self) -> list[str]:

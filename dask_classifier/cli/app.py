@@ -15,8 +15,9 @@ from ..config import configured
 from ..engine.processes import start_forkserver
 from ..errors import DaskClassifyError, Interrupted, UsageError
 from . import checks, interrupts
-from .completion import CLUSTER, FILE, FOLDER, NAMED_CLUSTER, OneOf, OptionsOfDefault
+from .completion import CLUSTER, FILE, FOLDER, OneOf, OptionsOfDefault
 from .hours import backfill, ledger
+from .instances import doctor, down, image, reap, status, up
 from .options import (
     INSTANCE_OPTIONS,
     NOT_CONFIGURABLE,
@@ -25,7 +26,6 @@ from .options import (
     limit_options,
     output_options,
     plan_options,
-    region_option,
     sample_options,
     target_options,
 )
@@ -91,8 +91,8 @@ def app():
     """
 
 
-app.add_command(ledger)
-app.add_command(backfill)
+for command in (ledger, backfill, up, down, status, reap, doctor, image):
+    app.add_command(command)
 
 
 def workers_option(command):
@@ -138,7 +138,7 @@ def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, **opt
     not terminated; 6 stopped by --max-time or --budget; 7 complete but partial (--partial); 130 interrupted.
     After 1, 3, 4, 6, 7 and 130, --resume continues the run.
     """
-    cluster_options = {name: options.pop(name) for name in INSTANCE_OPTIONS}
+    cluster_options = checks.without_useless(ctx, {name: options.pop(name) for name in INSTANCE_OPTIONS})
     checks.check_cluster(ctx, cluster, workers)
     options = _settle_source(ctx, options)
     if cluster == "local":
@@ -185,7 +185,7 @@ def plan(ctx, workers, cluster, sample, history, replayed, finish_by, finish_in,
     The classifier is tried here on rows from all over the input. With --sample 0, only the beginning of an input is
     read, so its number of rows is an estimate, marked "about".
     """
-    instances = {name: options.pop(name) for name in INSTANCE_OPTIONS}
+    instances = checks.without_useless(ctx, {name: options.pop(name) for name in INSTANCE_OPTIONS})
     cluster_options = instances | {"workers": workers, "cluster": cluster}
     checks.check_instance_options(ctx, cluster)
     from . import run_commands
@@ -294,87 +294,6 @@ def publish(run_url, file, header, cluster, workers, overwrite, quiet):
     run_commands.publish(
         run_url, file, header=header, cluster=cluster, workers=workers, overwrite=overwrite, quiet=quiet
     )
-
-
-# --- EC2 -----------------------------------------------------------------------------------------
-
-
-def name_option(command):
-    """Add the name of a cluster of `up`."""
-    text = "Name of the cluster: letters, digits, - and _."
-    return click.option("--name", type=NAMED_CLUSTER, metavar="NAME", required=True, help=text)(command)
-
-
-@app.command(cls=Grouped, short_help="Start a named cluster on EC2, or resize it.")
-@name_option
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Number of workers (instances).  [default: 1]")
-@click.option("--profile", is_flag=True, help="Turn on Dask's statistical profiler.")
-@instance_options
-@click.pass_context
-def up(ctx, name, workers, profile, **options):
-    """Start a cluster on EC2 that keeps running, for several runs; or change the number of its workers.
-
-    It costs money until `down` or its deadline.
-    """
-    from . import cluster_commands
-
-    options |= {"workers": workers, "profile": profile}
-    cluster_commands.up(name, options, typed=checks.typed(ctx, options))
-
-
-@app.command(short_help="Terminate a cluster of `up`.")
-@name_option
-def down(name):
-    """Terminate a cluster of `up`."""
-    from . import cluster_commands
-
-    cluster_commands.down(name)
-
-
-@app.command(short_help="List instances on EC2, and whether they leaked.")
-@region_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(region, as_json):
-    """List the instances and security groups of dask-classify on EC2, and whether they leaked."""
-    from . import cluster_commands
-
-    cluster_commands.status(region, as_json=as_json)
-
-
-@app.command(short_help="Terminate what crashed runs left on EC2.")
-@region_option
-@click.option("--cluster", "clusters", metavar="ID", multiple=True, help="Select this cluster; repeatable.")
-@click.option("--older-than", metavar="TIME", help="Select clusters in which everything is at least this old: 3h.")
-@click.option("--all", "everything", is_flag=True, help="Select all clusters, even if they may still be in use.")
-@click.option(
-    "--output", metavar="URL", help="Abort unfinished uploads of the run in this s3:// folder, instead of clusters."
-)
-@click.option("--yes", is_flag=True, help="Terminate, instead of listing what would be terminated.")
-def reap(region, clusters, older_than, everything, output, yes):
-    """Terminate instances and delete security groups left on EC2 by crashed runs.
-
-    By default, select clusters that are past their deadline, and those started on this computer by commands that are
-    no longer running. The exit code is 5 if something could not be terminated.
-    """
-    from . import cluster_commands
-
-    cluster_commands.reap(region, clusters, older_than, output, everything=everything, yes=yes)
-
-
-@app.command(cls=Grouped, short_help="Check that a run on EC2 would succeed.")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Number of workers of the run.  [default: 1]")
-@click.option("--output", metavar="URL", help="s3:// folder of the run; a small object is written to it and deleted.")
-@instance_options
-@click.option("--policy", "shown", flag_value="policy", help="Print the permissions that you and the instances need.")
-@click.option("--template", "shown", flag_value="template", help="Print them in a CloudFormation template.")
-def doctor(workers, output, shown, **options):
-    """Check that a run on EC2 would succeed, without launching anything.
-
-    The exit code is 1 if the run would fail.
-    """
-    from . import cluster_commands
-
-    cluster_commands.doctor(workers, output, options, shown)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from ..errors import UsageError
-from .options import INSTANCE_OPTIONS
+from .options import INSTANCE_OPTIONS, ONLY_WITHOUT_IMAGE
 
 
 def typed(ctx: click.Context, names) -> list[str]:
@@ -38,6 +38,14 @@ def check_instance_options(ctx: click.Context, cluster: str) -> None:
     if cluster != "ec2" and (unused := typed(ctx, INSTANCE_OPTIONS)):
         name = unused[0].replace("_", "-")
         raise UsageError(f"--{name} has no effect with the cluster {cluster}.", "Leave it out, or use --cluster ec2.")
+
+
+def without_useless(ctx: click.Context, options: dict) -> dict:
+    """Return options of instances, of which a typed --image replaces those that are configured for its lack."""
+    if not options["image"]:
+        return options
+    unused = set(ONLY_WITHOUT_IMAGE) & set(options) - set(typed(ctx, ONLY_WITHOUT_IMAGE))
+    return options | dict.fromkeys(unused)
 
 
 def _is_named_cluster(name: str) -> bool:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 import click
 from dask.system import CPU_COUNT
 
-from ..ec2.spec import ClusterSpec, spec_of
+from .. import storage
+from ..config import configured
+from ..ec2.spec import NO_STAGING, ClusterSpec, spec_of
 from ..engine.local import LocalCluster
 from ..errors import ClusterError, DaskClassifyError, Interrupted, StorageError, UsageError
+from ..parts.run_folder import PACKAGES
 from ..planner import records
 from ..planner.estimate import EC2, LOCAL, Choice, Estimate
 from ..planner.places import Fleet, asked, unasked
@@ -173,10 +176,10 @@ def _asked_if_possible(options: dict, display: Display) -> Fleet | None:
 
 
 def _can_be_on_ec2(plan: Plan, options: dict) -> bool:
-    """Whether there is an image, and instances can reach output and input."""
+    """Whether EC2 is configured, with an image or a place for packages, and instances can reach output and input."""
     urls = [plan.output, *(file.url for file in plan.source.files if file.is_stored)]
-    has_image = bool(options.get("image")) or ClusterSpec.defaults().image != "none"
-    return has_image and all("://" in url and not url.startswith(("file:", "local:")) for url in urls)
+    is_configured = bool(options.get("image") or configured().get("image") or configured().get("staging"))
+    return is_configured and all("://" in url and not url.startswith(("file:", "local:")) for url in urls)
 
 
 def _best(estimate: Estimate, cluster: str, places: set[str], wishes: Wishes) -> Choice:
@@ -197,7 +200,7 @@ def _best(estimate: Estimate, cluster: str, places: set[str], wishes: Wishes) ->
     if elsewhere is not None:
         raise UsageError(
             f"This run cannot meet its time here; {estimate.choices[elsewhere].label} on EC2 would.",
-            "Use --cluster ec2, with an image and an output in S3.",
+            "Use --cluster ec2, with an output in S3.",
         )
     raise UsageError(f"This run cannot meet its time or its budget: {estimate.why}.", "Allow more time or money.")
 
@@ -223,6 +226,18 @@ def _limits(wishes: Wishes, target: Target, cluster: str) -> Limits:
         budget=target.budget if cluster == EC2 else None,
         scale_up_to=wishes.scale_up_to,
     )
+
+
+def packages_of(plan: Plan, options: dict) -> dict:
+    """Return the options of instances that say which packages they install, if there is no image."""
+    if options.get("image"):
+        return {}
+    return {"requirements": plan.package.requirements, "staging": options.get("staging") or staging_in(plan.output)}
+
+
+def staging_in(output: str | None) -> str:
+    """Return where instances get their packages; nowhere without an output that they can reach."""
+    return storage.join(output, PACKAGES) if output and output.startswith(("s3://", "s3a://")) else NO_STAGING
 
 
 def sampled_rows(text: str | None) -> int | None:

@@ -20,6 +20,7 @@ from ..ec2.template import template
 from ..errors import ClusterError, DaskClassifyError, InstancesLeft, UsageError
 from ..parts.run_folder import RunFolder
 from ..units import count_of, format_seconds, parse_seconds
+from .choosing import staging_in
 
 _MARKS = {True: ("ok", "green"), False: ("wrong", "red"), None: ("?", "yellow")}
 
@@ -226,9 +227,12 @@ def _terminate_all(aws: Aws, clusters: list[str]) -> None:
 def doctor(workers: int | None, output: str | None, options: dict, shown: str | None) -> None:
     """Print the findings, or what is to be shown instead. Raise DaskClassifyError if a run would fail."""
     if shown:
-        text = template() if shown == "template" else policies(output, options.get("instance_profile"))
+        wanted = (output, options["instance_profile"], options["staging"])
+        text = template() if shown == "template" else policies(*wanted)
         click.echo(json.dumps(text, indent=2))
         return
+    if not options.get("image"):
+        options["staging"] = options["staging"] or staging_in(output)
     console = Console(soft_wrap=True, highlight=False)
     failed = 0
     for finding in examine(spec_of(workers, options), output):

@@ -13,6 +13,22 @@ def _with(command, options):
     return command
 
 
+ONLY_WITHOUT_IMAGE = ("base_image", "index_url", "wheels", "requirements", "with_env")
+_REQUIREMENTS = "File like pip's requirements.txt: packages that the classifier needs."
+
+
+def _requirement_options(more: str) -> list:
+    return [
+        click.option("--requirements", type=FILE, metavar="FILE", help=f"{_REQUIREMENTS}{more}"),
+        click.option("--with-env", is_flag=True, help="The classifier needs all packages that are installed here."),
+    ]
+
+
+def requirement_options(command):
+    """Add the options that say what a classifier needs, to commands that have no classifier."""
+    return _with(command, _requirement_options(""))
+
+
 def plan_options(command):
     """Add the options that describe the work, common to `run` and `plan`."""
     options = [
@@ -48,6 +64,7 @@ def plan_options(command):
             multiple=True,
             help="File that the classifier reads, sent along with it; repeatable.",
         ),
+        *_requirement_options(" Those in a block '# /// script' of its file (PEP 723) are added."),
         click.option(
             "--slowness",
             default="10",
@@ -152,7 +169,33 @@ def instance_options(command):
     """Add the options for EC2 instances, common to `run`, `plan`, `up` and `doctor`."""
     options = [
         region_option,
-        click.option("--image", metavar="NAME:TAG", help="Docker image that all instances run; see `make push`."),
+        click.option(
+            "--image",
+            metavar="NAME:TAG",
+            help="Docker image that all instances run; see `dask-classify image`.  [default: none; instances install "
+            "the packages that are installed here]",
+        ),
+        click.option(
+            "--base-image",
+            metavar="NAME:TAG",
+            help="Image of Python for instances without --image.  [default: the official one]",
+        ),
+        click.option(
+            "--index-url",
+            metavar="URL",
+            help="Package index, here and for instances without --image.  [default: pip's here; PyPI there]",
+        ),
+        click.option(
+            "--wheels",
+            is_flag=True,
+            help="Send all packages through the bucket, to instances that reach no package index.",
+        ),
+        click.option(
+            "--staging",
+            type=FOLDER,
+            metavar="URL",
+            help="s3:// folder for the packages of instances without --image.  [default: in --output, if there is one]",
+        ),
         click.option(
             "--instance-type",
             metavar="TYPE,...",

@@ -32,7 +32,7 @@ from ..show.event_log import LoggingDisplay, event_log
 from ..show.figures import figures
 from ..show.terminal import Display, described, next_steps, summary
 from ..units import count_of, format_bytes, parse_count
-from .choosing import Wishes, choose, estimated, fleet_of, sampled_rows
+from .choosing import Wishes, choose, estimated, fleet_of, packages_of, sampled_rows
 
 PARTIAL_EXIT_CODE = 7
 _FIRST_ROWS = 3
@@ -58,6 +58,7 @@ def run(
         if cluster_options["cluster"] == "ec2":
             _check_credentials(cluster_options["region"])
         plan = planning.plan(**options)
+        cluster_options |= packages_of(plan, cluster_options)
         if log:
             log.started(plan)
         display = LoggingDisplay(log, quiet=quiet) if log else Display(quiet=quiet)
@@ -238,6 +239,7 @@ def plan(
         click.echo(json.dumps(replay.as_json()) if as_json else "\n".join(replay.lines()))
         return
     made, wanted, rows = planning.plan(**options), Target.of(**target), sampled_rows(sample)
+    cluster_options |= packages_of(made, cluster_options)
     cluster, workers = cluster_options["cluster"], cluster_options["workers"]
     instance_options = {name: value for name, value in cluster_options.items() if name not in {"cluster", "workers"}}
     processes, price, instances = _cluster_size(cluster_options)

@@ -1,4 +1,4 @@
 """Instances: what is asked for, where it can be launched, how it boots, and how it surely terminates.
 
-May import `engine` for Dask's settings; knows nothing of CSV, classifiers or runs.
+May import `engine` for Dask's settings, and `environment`; knows nothing of CSV, classifiers or runs.
 """

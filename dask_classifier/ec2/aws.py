@@ -23,6 +23,7 @@ from botocore.exceptions import (
     SSOError,
 )
 
+from ..config import of_bucket
 from ..errors import ClusterError, UsageError
 
 _BUSY = {"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "SlowDown"}
@@ -96,6 +97,18 @@ class Aws:
                 self._clients[key] = self._session.create_client(service, region_name=self.region, config=settings)
             return self._clients[key]
 
+    def s3(self, bucket: str) -> Any:
+        """Return a botocore client that signs links to a bucket as the bucket's region wants it."""
+        with self._lock:
+            if ("s3", bucket) not in self._clients:
+                config = Config(signature_version="s3v4", retries=_RETRY, connect_timeout=10, read_timeout=30)
+                own = {"endpoint_url": of_bucket(bucket).get("endpoint-url"), "config": config}
+                client = self._session.create_client("s3", region_name=self.region, **own)
+                if (region := _region_of(client, bucket)) not in (None, self.region):
+                    client = self._session.create_client("s3", region_name=region, **own)
+                self._clients["s3", bucket] = client
+            return self._clients["s3", bucket]
+
     @property
     def ec2(self) -> Any:
         """The botocore client for EC2."""
@@ -126,6 +139,15 @@ class Aws:
                 session = self.client("sts").get_session_token(DurationSeconds=duration)["Credentials"]
                 key, secret, token = session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"]
         return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}
+
+
+def _region_of(client: Any, bucket: str) -> str | None:
+    """Return the region that S3 names for a bucket; None if it names none, as stores like it do."""
+    try:
+        answer = client.head_bucket(Bucket=bucket)
+    except ClientError as error:  # which names it, too: of a bucket elsewhere, or of one that may not be listed
+        answer = error.response
+    return answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
 
 
 def code_of(error: Exception) -> str:

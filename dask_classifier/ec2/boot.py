@@ -19,6 +19,7 @@ from ..engine.spot import ENVIRONMENT as SPOT_VARIABLE
 from ..errors import UsageError
 from .spec import ClusterSpec
 
+_USER = "1000:1000"  # in a container of Python alone, whose own user is root
 PORT, DASHBOARD_PORT = 8786, 8787  # of the scheduler
 DEADLINE_PASSED, CONTAINER_EXITED = "the deadline has passed", "the container exited with code"  # on the console
 # A line of boot.sh or of its container on an instance's console, as systemd writes it. Group: the line.
@@ -36,7 +37,8 @@ _HEADER = """#cloud-boothook
 image={image} registry={registry} region={region} launched={launched} deadline={deadline}
 export DASK_INTERNAL_INHERIT_CONFIG={config}
 container() {{
-docker run --rm --init --network host --log-driver none -e DASK_INTERNAL_INHERIT_CONFIG {environment} {image} {command}
+docker run --rm --init --network host --log-driver none {user}-e DASK_INTERNAL_INHERIT_CONFIG {environment} \\
+{image} {command}
 }}
 """
 
@@ -93,6 +95,7 @@ def user_data(
     scheduler: str,
     launched: float,
     deadline: float,
+    installation: list[str],
 ) -> str:
     """Return the user data of one instance, which starts a scheduler or a worker in a container.
 
@@ -106,6 +109,8 @@ def user_data(
         The address to which a worker connects.
     launched, deadline
         When the instance is launched, and when it shuts itself down at the latest, in seconds since 1970.
+    installation
+        The words before the command, which install its environment; [] with an image.
 
     Raises
     ------
@@ -124,11 +129,12 @@ def user_data(
         title=f"dask-classify {cluster} {name}",
         launched=launched,
         deadline=deadline,
-        image=spec.image,
-        command=command,
+        image=spec.container_image,
+        command=[*installation, *command],
         config=config(keys, role, settings),
         environment={SPOT_VARIABLE: "1"} if spec.spot else {},
         region=region,
+        user="" if spec.image else _USER,
     )
 
 
@@ -175,15 +181,18 @@ def boot_script(
     config: dict,
     environment: Mapping[str, str],
     region: str,
+    user: str = "",
 ) -> str:
     """Return the script that cloud-init runs as root at each boot. Raises UsageError if EC2 would refuse it.
 
-    All words of `command` are quoted, except for "$(nproc)", which the instance's shell expands.
+    All words of `command` are quoted, except for "$(nproc)", which the instance's shell expands. `user` is that of the
+    container, which then works in /tmp; "" for the image's own.
     """
     ecr_image = ECR.fullmatch(image)
     header = _HEADER.format(
         title=title,
         image=shlex.quote(image),
+        user=f"--user {user} --workdir /tmp -e HOME=/tmp " if user else "",
         registry=ecr_image[1] if ecr_image else "",
         region=ecr_image[3] if ecr_image else "",
         launched=round(launched),
@@ -199,7 +208,7 @@ def boot_script(
     if len(text.encode()) > USER_DATA_LIMIT:
         raise UsageError(
             f"The user data would take {len(text.encode()):,} bytes; EC2 allows {USER_DATA_LIMIT:,}.",
-            "Give an --image with a shorter name.",
+            "Give an --image with a shorter name or, without an image, a shorter --staging.",
         )
     return text
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from botocore.exceptions import BotoCoreError, ClientError
 
 from .. import s3, storage
+from ..environment.archive import Archive
 from ..errors import ClusterError, DaskClassifyError
 from ..units import count_of
 from . import boot, prices
 from .aws import Aws, code_of, explained
 from .launcher import Fleet
+from .packages import installation, packed_for
 from .placement import Placement, find_placement
 from .spec import ClusterSpec
 
@@ -44,7 +46,10 @@ def examine(spec: ClusterSpec, output: str | None) -> Iterator[Finding]:
     yield from _guarded("clock", _clock, aws)
     placements: list[Placement] = []
     yield from _guarded("network and instances", _placement, aws, spec, placements)
-    yield from _guarded("image", _image, aws, spec)
+    if spec.image:
+        yield from _guarded("image", _image, aws, spec)
+    for placement in () if spec.image else placements:
+        yield from _guarded("packages", _packages, spec, placement)
     yield from _guarded("instance profile", _profile, aws, spec)
     for placement in placements:
         yield from _guarded("quota", _quota, aws, spec, placement)
@@ -92,6 +97,11 @@ def _placement(aws: Aws, spec: ClusterSpec, placements: list[Placement]) -> Find
         f"{types} in {zones} of {here.vpc}, {access}; AMI {here.ami} ({here.architecture}), "
         f"volumes of {here.disk_gib} GiB",
     )
+
+
+def _packages(spec: ClusterSpec, placement: Placement) -> Finding:
+    with packed_for(spec, placement.architecture) as (locked, _):
+        return Finding("packages", True, f"{len(locked.lines)} are installed in {spec.container_image}")
 
 
 def _image(aws: Aws, spec: ClusterSpec) -> Finding:
@@ -171,9 +181,11 @@ def _launch(aws: Aws, spec: ClusterSpec, placement: Placement) -> Finding:
 
 
 def _user_data(aws: Aws, spec: ClusterSpec, role: str) -> str:
+    stored = Archive(f"{spec.staging}/environment-{'0' * 16}.zip", "0" * 64, "", 0)
     return boot.user_data(
         spec, boot.tls(days=1), role=role, cluster="doctor", name=role, region=aws.region,
         scheduler="tls://255.255.255.255:8786", launched=1e9, deadline=1e9,
+        installation=[] if spec.image else installation(stored, aws, 2e9),
     )  # fmt: skip
 
 

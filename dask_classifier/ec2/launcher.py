@@ -56,6 +56,7 @@ class Fleet:
         self.deadline = time.time() + spec.deadline
         self.started: dict[str, str] = {}  # instance id to name
         self.launched: dict[str, Launched] = {}  # by instance id
+        self.packages: dict[str, object] = {}  # that the instances install, for the record
         self._prices = Prices(aws, spec, placement.disk_gib)
         self.group_ids = list(spec.security_group)
         self._exhausted: set[Offer] = set()  # for which EC2 has no capacity
@@ -347,7 +348,11 @@ class Fleet:
             say=self.say,
         )
         with contextlib.suppress(Exception):  # no reason to fail now
-            where = {"image": self.spec.image, "ami": self.placement.ami, "region": self.aws.region}
+            where = {
+                "image": self.spec.container_image,
+                "ami": self.placement.ami,
+                "region": self.aws.region,
+            } | self.packages
             ending = replace(ending, bill=where | bill(self._prices, dict(self.launched)))
         return ending
 

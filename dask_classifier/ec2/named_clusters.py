@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..environment.archive import Archive
 from ..errors import ClusterError, UsageError
 from .boot import Tls
 from .spec import ClusterSpec
@@ -26,6 +27,7 @@ class NamedCluster:
     spec: ClusterSpec
     tls: Tls
     deadline: float
+    packages: Archive | None = None  # that its instances install
 
     @property
     def name(self) -> str:
@@ -125,7 +127,9 @@ def load(name: str) -> NamedCluster:
     try:
         fields = json.loads(file.read_text())
         spec = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.pop("spec").items()}
-        return NamedCluster(**fields | {"spec": ClusterSpec(**spec), "tls": Tls(**fields["tls"])})
+        packages = Archive(**fields["packages"]) if fields.get("packages") else None
+        known = {"spec": ClusterSpec(**spec), "tls": Tls(**fields["tls"]), "packages": packages}
+        return NamedCluster(**fields | known)
     except FileNotFoundError:
         raise ClusterError(
             f"There is no cluster named {name} on this computer.",

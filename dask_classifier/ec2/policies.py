@@ -49,8 +49,10 @@ _AT_CREATION = {"StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateSec
 _SPOT = {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}}
 
 
-def policies(output: str | None, profile: str | None) -> dict[str, dict]:
+def policies(output: str | None, profile: str | None, staging: str | None = None) -> dict[str, dict]:
     """Return the IAM policies for the caller, and for the role of an instance profile.
+
+    `staging` is where packages are stored, if that is not in the output.
 
     Inputs in other buckets need s3:GetObject and s3:ListBucket there, for both. Outside AWS's commercial regions the
     ARNs begin with arn:aws-us-gov or arn:aws-cn.
@@ -64,6 +66,7 @@ def policies(output: str | None, profile: str | None) -> dict[str, dict]:
         _allow(_ON_TAGGED, "*", _HAS_OUR_TAG),
         _allow("iam:CreateServiceLinkedRole", "*", _SPOT),
         *_storage(output),
+        *(_storage(staging) if staging else []),
         *_pass_role(profile),
     ]
     instances = [*_storage(output), _allow(_PULL)]

@@ -15,9 +15,12 @@ _ERROR = re.compile(
 )
 _NO_REASON = ("Client.InstanceInitiatedShutdown", "Client.UserInitiatedShutdown")  # for these, see the console output
 _IMAGE_HINT = (
-    "Check that the image can be pulled and runs, with `dask-classify doctor` and the instance's log: "
+    "Check --image or --base-image: whether it can be pulled and runs, with `dask-classify doctor` and the "
+    "instance's log: "
     "aws ec2 get-console-output --latest --output text --instance-id "
 )
+_PACKAGES = re.compile(r"ERROR: the packages (?:could not be installed|cannot be fetched|in the bucket were altered)")
+_PACKAGES_HINT = "Check --requirements and --index-url, send all packages with --wheels, or give an --image."
 _REASON_HINT = "See the code in AWS's documentation, 'Troubleshoot instance launch issues'."
 _DEADLINE_HINT = "Give the run more time with --deadline."
 
@@ -37,7 +40,9 @@ def _why_one_ended(aws: Aws, id: str) -> tuple[str, str]:
     if code and code not in _NO_REASON:
         return f"{message.removeprefix(f'{code}: ').rstrip('.') or code} ({code})", hint_for(code) or _REASON_HINT
     reason = last_errors(teardown.console(aws, id))
-    return reason, _DEADLINE_HINT if reason == boot.DEADLINE_PASSED else f"{_IMAGE_HINT}{id}"
+    if reason == boot.DEADLINE_PASSED:
+        return reason, _DEADLINE_HINT
+    return reason, _PACKAGES_HINT if _PACKAGES.search(reason) else f"{_IMAGE_HINT}{id}"
 
 
 def last_errors(text: str) -> str:

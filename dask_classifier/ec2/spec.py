@@ -1,12 +1,15 @@
 """The options of an EC2 cluster, checked before anything is launched."""
 
+import platform
 import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from .. import templating
+from ..classifier.requirements import pinned
 from ..config import configured
 from ..errors import UsageError
 from ..units import format_seconds, parse_count, parse_dollars, parse_seconds
@@ -15,11 +18,17 @@ INSTANCE_TYPES = ("c7i.large", "c6i.large", "c5.large")  # within the 5 vCPUs th
 SCHEDULER_TYPES = {"x86_64": ("t3.small", "t3a.small"), "arm64": ("t4g.small", "m6g.medium")}
 TAG_PREFIX = "dask-classify:"
 DISK_GIB = 40
+PYTHON = ".".join(platform.python_version_tuple()[:2])  # this minor version: functions travel as its bytecode
+# Docker's official image of Python, from AWS's registry, which needs no account and limits nobody on EC2.
+BASE_IMAGE = "public.ecr.aws/docker/library/python:{}-slim"  # with the client's minor version
 _TIMES = ("deadline", "bring_up_limit", "idle_timeout", "teardown_limit")
 _MIN_IDLE_TIMEOUT = 600.0  # seconds; a connected client without tasks counts as idle
 _IMAGE = re.compile(r"[a-z0-9]([a-z0-9._:/-]*[a-z0-9])?(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?", re.ASCII)
 _INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 _PROFILE = re.compile(r"(arn:aws[\w-]*:iam::\d{12}:instance-profile/)?[\w+=,.@/-]+")
+_INDEX = re.compile(r"https?://[\w.:/~%-]+", re.ASCII)
+ONLY_WITHOUT_IMAGE = ("base_image", "requirements", "with_env", "index_url", "wheels")
+NO_STAGING = "s3://none"  # where nothing is launched
 _MAX_TIME = 30 * 86_400.0  # seconds, for each time
 _MAX_TAGS = 40  # of the 50 that AWS allows
 
@@ -34,8 +43,20 @@ class ClusterSpec:
     ----------
     workers : int
         Number of workers, one instance each.
-    image : str
-        Docker image that all instances run.
+    image : str, optional
+        Docker image that all instances run. Default: an image of Python, in which they install what is installed here.
+    base_image : str, optional
+        Image of Python that instances without an `image` run. Default: the official one of this minor version.
+    requirements : tuple of str
+        What the classifier needs, such as "scikit-learn"; instances without an `image` install it.
+    with_env : bool
+        Whether all packages that are installed here are installed there, too.
+    index_url : str, optional
+        Package index, here and for these instances. Default: that of pip's configuration here, and PyPI there.
+    wheels : bool
+        Whether all wheels are sent through the bucket, so that these instances need no package index.
+    staging : str, optional
+        s3:// URL below which the environment of these instances is stored.
     region : str, optional
         AWS region.
     instance_type, scheduler_instance_type : tuple of str
@@ -76,6 +97,12 @@ class ClusterSpec:
 
     workers: int = 1
     image: str = ""
+    base_image: str = ""
+    requirements: tuple[str, ...] = ()
+    with_env: bool = False
+    index_url: str | None = None
+    wheels: bool = False
+    staging: str | None = None
     region: str | None = None
     instance_type: tuple[str, ...] = INSTANCE_TYPES
     scheduler_instance_type: tuple[str, ...] = ()
@@ -125,6 +152,7 @@ class ClusterSpec:
         for name in ("instance_type", "scheduler_instance_type", "subnet", "security_group"):
             if name in given:
                 given[name] = _split(given[name])
+        given |= {"requirements": _requirements(given["requirements"])} if "requirements" in given else {}
         for name in ("workers", "min_workers", "processes_per_worker"):
             if name in given:
                 given[name] = parse_count(given[name], f"number for {_option(name)}")
@@ -139,19 +167,16 @@ class ClusterSpec:
 
     @classmethod
     def defaults(cls) -> "ClusterSpec":
-        """Return the options of Dask's configuration; an image is not needed as long as nothing is launched."""
+        """Return the options of Dask's configuration; a bucket is not needed as long as nothing is launched."""
         settings = configured()
-        return spec_of(settings.get("min_workers"), {"image": settings.get("image") or "none"})
+        return spec_of(settings.get("min_workers"), {} if settings.get("image") else {"staging": NO_STAGING})
 
     def check(self) -> None:
         """Raise UsageError if AWS would refuse a value, or if a value could break the shell script of the user data."""
-        if not self.image:
-            raise UsageError(
-                "Runs on EC2 need a Docker image.",
-                "Build and push one with `make push IMAGE=registry/name:tag`, then give --image, "
-                "or `dask-classifier: {image: ...}` in Dask's configuration.",
-            )
-        _check_form(_IMAGE, self.image.lower() if "@" not in self.image else self.image, "image", "registry/name:tag")
+        self._check_environment()
+        for image, what in ((self.image, "image"), (self.base_image, "base image")):
+            if image:
+                _check_form(_IMAGE, image.lower() if "@" not in image else image, what, "registry/name:tag")
         for name in (*self.instance_type, *self.scheduler_instance_type):
             _check_form(_INSTANCE_TYPE, name, "instance type", "c7i.4xlarge, or several types separated by commas")
         for what, value, shape, example in (
@@ -163,6 +188,26 @@ class ClusterSpec:
             if value:
                 _check_form(re.compile(shape), value, what, example)
         self._check_numbers()
+
+    @property
+    def container_image(self) -> str:
+        """The image that instances run."""
+        return self.image or self.base_image or BASE_IMAGE.format(PYTHON)
+
+    def _check_environment(self) -> None:
+        """Raise UsageError if instances could not get their packages."""
+        if not self.image and not self.staging:
+            raise UsageError(
+                "Without an image, instances get their packages through a bucket, and none is given.",
+                "Use --staging s3://bucket/folder, or --image.",
+            )
+        if self.staging and not self.staging.startswith(("s3://", "s3a://")):
+            raise UsageError(f"Instances cannot read {self.staging}.", "Use --staging s3://bucket/folder, or --image.")
+        if self.index_url and not _INDEX.fullmatch(self.index_url):
+            raise UsageError(
+                f"{self.index_url!r} is not the URL of an index that instances can use.",
+                "Write https://host/simple, without a password: send the packages with --wheels instead.",
+            )
 
     def _check_times(self) -> None:
         for name in _TIMES:
@@ -200,6 +245,11 @@ def spec_of(workers: int | None, options: dict) -> ClusterSpec:
     names = {field.name for field in fields(ClusterSpec)} - {"name"}
     defaults = {name: value for name, value in configured().items() if name in names}
     given = {"workers": workers} | {"workers" if name == "n_workers" else name: options[name] for name in options}
+    if given.get("image") and (useless := [name for name in ONLY_WITHOUT_IMAGE if given.get(name)]):
+        raise UsageError(
+            f"{_option(useless[0])} has no effect with an image: nothing is installed in it.",
+            f"Leave {_option(useless[0])} or --image out.",
+        )
     return ClusterSpec.of(**defaults | {name: value for name, value in given.items() if value is not None})
 
 
@@ -218,6 +268,11 @@ def _format(value: object) -> str:
 def _check_form(pattern: re.Pattern, value: str, what: str, example: str) -> None:
     if not pattern.fullmatch(value) or shlex.quote(value) != value:
         raise UsageError(f"{value!r} is not a valid {what}.", f"Write {example}.")
+
+
+def _requirements(value: str | Path | Iterable[str]) -> tuple[str, ...]:
+    """Return the requirements of a file, or themselves."""
+    return pinned(value) if isinstance(value, str | Path) else tuple(value)
 
 
 def _split(value: str | Iterable[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from distributed import Client
 
 from ..classifier.bundle import Bundle
 from ..classifier.job import Site
+from ..classifier.requirements import version_of
 from ..config import s3_environment
 from ..dashboard import events
 from ..dashboard.scheduler_plugin import RunsPlugin, page_path
@@ -165,7 +166,8 @@ class DaskExecutor:
         self._threads = 0
         try:
             environment = s3_environment() | self.instances.environment()
-            self._worker_plugin = ClassifierPlugin(self.plugin, package, versions(), environment, renewal)
+            expected = versions() | dict(map(version_of, package.requirements))
+            self._worker_plugin = ClassifierPlugin(self.plugin, package, expected, environment, renewal)
             self._join()
             connection.join = self._join_again
         except BaseException as error:

@@ -18,6 +18,7 @@ from tornado.ioloop import PeriodicCallback
 
 from ..classifier.bundle import Bundle
 from ..classifier.job import CLASSIFY_BLOCK, UNPACK, Site
+from ..classifier.requirements import installed
 from ..dashboard.events import PAGE_TOPIC, run_of
 from ..errors import ClusterError, DaskClassifyError, ProcessDied
 from ..parts.receipts import Receipt
@@ -118,8 +119,8 @@ class ClassifierPlugin(WorkerPlugin):
 
     def call(self, number: int, task: str, args: tuple, timeout: float | None) -> object:
         """Run one task in a process of this worker."""
-        if (installed := versions()) != self.expected:
-            raise ClusterError(*_explain_versions(installed, self.expected))
+        if (there := versions() | installed(self.package.requirements)) != self.expected:
+            raise ClusterError(*_explain_versions(there, self.expected))
 
         def on_start(pid: int) -> None:
             if task == CLASSIFY_BLOCK:  # the numbers of other tasks are not those of blocks

@@ -22,6 +22,7 @@ PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 MISSING = "missing.json"  # of a partial run: the rows that it does not have
 LOCK = "run.lock"  # while a command is at work
 COPIES = "unpacked"  # folder for the pieces of compressed inputs, and for the rows of a DataFrame
+PACKAGES = "environment"  # folder for the packages that instances install
 BLOCKS = "blocks"  # folder for blocks that are known, while others are not known yet
 _FORMAT = 1  # of the JSON files; to be raised with a change that an older version would misread
 
@@ -145,7 +146,8 @@ class RunFolder:
     def uploads(self) -> list[s3.Upload]:
         """Return unfinished uploads, of a run's files or, as `fetch` makes them, to the URL itself."""
         uploads = s3.unfinished_uploads(self.url)
-        return [upload for upload in uploads if not upload.name or self.is_ours(upload.name)]
+        packages = f"{PACKAGES}/environment-"
+        return [one for one in uploads if not one.name or self.is_ours(one.name) or one.name.startswith(packages)]
 
     def delete_unfinished(self) -> None:
         """Delete temporary files left by killed processes, and folders that are empty."""

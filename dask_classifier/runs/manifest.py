@@ -17,7 +17,7 @@ from .earlier import missing_files
 from .holes import holes_of
 from .lock import Lock
 from .plan_file import Cut
-from .planning import Plan, versions
+from .planning import Plan
 
 
 class Stage(NamedTuple):
@@ -101,7 +101,7 @@ def save_manifest(
         "seconds": spent[-1].started + spent[-1].seconds - spent[0].started,
         "stages": [list(stage) for stage in spent],
         "resumed": resumed,
-        "versions": versions(),
+        "versions": plan.versions,
         "source": {"rows": cut.rows, "files": len(cut.source.files), "sha256": _digest_of(plan.identity["source"])},
         "result": {"rows": sum(receipt.rows for receipt in receipts), "sha256": _digest_of_parts(receipts)},
         "classifier": {"reference": plan.package.reference, "sha256": plan.package.digest},

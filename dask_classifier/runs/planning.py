@@ -7,7 +7,7 @@ import platform
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from .. import storage, templating
 from ..classifier import bundle
 from ..classifier.job import Job
+from ..classifier.requirements import pinned, version_of
 from ..errors import UsageError
 from ..parts.formats import FORMATS
 from ..parts.run_folder import COPIES, RunFolder
@@ -110,8 +111,13 @@ class Plan:
             "block rows": self.block_rows or "auto",
             "output format": self.part_format,
             "header": self.header,
-            **{f"version of {name}": version for name, version in versions().items()},
+            **{f"version of {name}": version for name, version in self.versions.items()},
         }
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions on which the bytes of the run depend, by name."""
+        return versions() | dict(map(version_of, self.package.requirements))
 
     @property
     def folder(self) -> RunFolder:
@@ -174,6 +180,8 @@ def plan(
     single_file: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    requirements: str | Path | Sequence[str] | None = None,
+    with_env: bool = False,
 ) -> Plan:
     """Plan a run over files, a DataFrame or generated rows.
 
@@ -247,6 +255,12 @@ def plan(
         Whether the workers write all rows to one file, too: `result.csv.gz` in the run's folder.
     resume, overwrite : bool
         Go on with the run in `output`, or delete it and start over.
+    requirements : str, Path or sequence of str, optional
+        What the classifier needs: a file like pip's requirements.txt, or requirements ("scikit-learn>=1.5"). Those in
+        a block `# /// script` of the classifier's file (PEP 723) are added. The versions that are installed here
+        become part of the run's identity, and a worker that has others is refused.
+    with_env : bool
+        Whether the classifier needs all packages that are installed here.
 
     Returns
     -------
@@ -299,10 +313,11 @@ def plan(
     if output_format not in FORMATS:
         raise UsageError(f"{output_format!r} is not an output format.", f"Choose one of {', '.join(FORMATS)}.")
     chunk_rows = _positive(chunk_rows, "number of rows")
+    package = bundle.create(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness"))
     folder = storage.absolute(str(output)) if output is not None else str(Path("runs", new_run_id()).absolute())
     return Plan(
         source=_source(rows, seed, input, layout, folder, infer_types=infer_types),
-        package=bundle.create(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness")),
+        package=replace(package, requirements=pinned(requirements, package, everything=with_env)),
         output=folder,
         chunk_rows=chunk_rows,
         block_rows=None if block_rows == "auto" else _whole_chunks(_positive(block_rows, "number of rows"), chunk_rows),

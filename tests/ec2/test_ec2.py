@@ -294,7 +294,14 @@ def test_user_data_quotes_words_and_stays_far_under_the_limit():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"image": ""}, "Runs on EC2 need a Docker image"),
+        ({"image": ""}, "Without an image, instances get their packages through a bucket, and none is given"),
+        ({"image": "", "staging": "here"}, "Instances cannot read here"),
+        ({"image": "", "staging": "gs://b/c"}, "Instances cannot read gs://b/c"),
+        (
+            {"image": "", "staging": "s3://b/c", "index_url": "https://me:secret@host/simple"},
+            "is not the URL of an index",
+        ),
+        ({"image": "", "staging": "s3://b/c", "base_image": "a b"}, "is not a valid base image"),
         ({"image": "a b; rm -rf /"}, "is not a valid image"),
         ({"workers": 2, "min_workers": 3}, "min_workers=3"),
         ({"deadline": "5m"}, "not after the bring-up limit"),
@@ -315,6 +322,12 @@ def test_wrong_options_start_nothing(options, text):
 
 def test_dasks_name_for_the_number_of_workers():
     assert spec_of(None, {"image": IMAGE, "n_workers": 3}).workers == 3
+
+
+@pytest.mark.parametrize("option", [{"wheels": True}, {"base_image": "a/python:3"}, {"requirements": ["click"]}])
+def test_an_option_that_an_image_makes_useless(option):
+    with pytest.raises(UsageError, match="has no effect with an image"):
+        spec_of(None, {"image": IMAGE} | option)
 
 
 def test_an_ec2_cluster_has_what_a_run_asks_of_its_instances():

@@ -64,7 +64,6 @@ def told(process):
     [
         (["--output", "here"], {}, 2, "cannot reach the output here"),
         (["--input", "in.csv", "--output", "s3://bucket/x"], {}, 2, "cannot reach the input in.csv"),
-        (job(0), {"DASK_CLASSIFIER__IMAGE": ""}, 2, "need a Docker image"),
         (job(0, 1, "400", "--region", "us-est-1"), {}, 2, "'us-est-1' is not an AWS region"),
         (
             job(0, 1, "400"),

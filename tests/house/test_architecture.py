@@ -15,7 +15,7 @@ MODULES = {
     if path.parent != PACKAGE or not path.stem.startswith("__")
 }
 PRINTING = {"cli.app", "cli.checks", "cli.choosing", "cli.cluster_commands", "cli.completion", "cli.hours"}
-PRINTING |= {"cli.options", "cli.run_commands", "show.terminal"}
+PRINTING |= {"cli.image_commands", "cli.instances", "cli.options", "cli.run_commands", "show.terminal"}
 SPEAKING_TO_AWS = {"storage", "ec2.aws", "ec2.teardown", "ec2.launcher", "ec2.prices", "ec2.doctor"}
 
 

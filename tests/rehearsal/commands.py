@@ -10,7 +10,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 HOME = Path(os.environ["HOME"])
-WITH_A_VALUE = {"-e", "--env", "--name", "--network", "--shm-size", "--ulimit", "--log-driver", "--log-opt", "--user"}
+WITH_A_VALUE = {"-e", "--env", "--name", "--network", "--shm-size", "--ulimit", "--log-driver", "--log-opt"}
+WITH_A_VALUE |= {"--user", "--workdir"}
 
 
 def docker(arguments: list[str]) -> None:
@@ -37,7 +38,7 @@ def docker(arguments: list[str]) -> None:
     (HOME / "docker.json").write_text(json.dumps({"command": command, "environment": environment}))
     ours = {name: value for name, value in os.environ.items() if name.startswith("REHEARSAL_")}
     environment |= ours | {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PATH": f"{image.get('python', Path(sys.executable).parent)}:/usr/bin:/bin",
         "HOME": str(HOME),
         "TMPDIR": str(HOME),
         "PYTHONPATH": str(HERE / "network"),

@@ -98,7 +98,8 @@ class VirtualInstance(Instance):
         run("ip", "link", "set", self.tap, "master", "br0", "up")
         if self.public:
             run("nft", "add", "element", "ip", "nat", "public", f"{{ {self.public} : {self.private} }}")
-        base = self.cloud.images / f"{self.cloud.settings.get('disk', 'loaded')}.qcow2"
+        disks = self.cloud.settings.get("disks", {})
+        base = self.cloud.images / f"{disks.get(self.moto.instance_type, 'loaded')}.qcow2"
         run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, self.disk)
         self.cloud.log("boot", id=self.id, type=self.moto.instance_type, private=self.private)
         self._start()

@@ -4,11 +4,12 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 
 import pytest
 from rehearse import finish, wait_for
-from rehearse_virtual import REGISTRY
+from rehearse_virtual import INDEX_PORT, REGISTRY
 
 pytestmark = pytest.mark.virtual
 
@@ -54,6 +55,23 @@ def test_end_to_end(ec2, profile):
     assert sha256(ec2, "whole") == reference(ec2, 500)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["index", "wheels"])
+def test_without_an_image(way, ec2):
+    """Credentials, a bucket, one command: instances of Python alone install the packages; a local run's bytes."""
+    python = ["--base-image", f"{REGISTRY}/dask-classify:python", *(["--wheels"] if way == "wheels" else [])]
+    index = {"PIP_INDEX_URL": f"http://172.31.0.2:{INDEX_PORT}/simple", "PIP_TRUSTED_HOST": "172.31.0.2"}
+    ec2.settings(disks={"t3.small": "base", "c7i.large": "base"})
+    process = ec2.start(*words(f"bare-{way}"), *python, DASK_CLASSIFIER__IMAGE="", **index)
+    scheduler = wait_for(lambda: ec2.running(role="scheduler"))[0]
+    done = finish(process, 0)
+    assert "Started 2 instances, 2 terminated" in done.stderr_text
+    console = ec2.console(scheduler)
+    seconds = re.search(r"installed the packages in (\d+) s", console)[1]
+    print(f"{way}: {seconds} s", file=sys.__stderr__)
+    assert sha256(ec2, f"bare-{way}") == reference(ec2, 500)
+
+
 def answers(url, source="203.0.113.7"):
     """Whether a page answers a computer with this address."""
     import http.client
@@ -68,8 +86,8 @@ def answers(url, source="203.0.113.7"):
 
 
 def test_as_on_amazon_linux(ec2):
-    """Docker comes from dnf and waits for cloud-init, ecs.service does not get to run, and the image is pulled."""
-    ec2.settings(machine=AMAZON, all_stages=True, disk="base")
+    """Docker comes from dnf and waits for cloud-init, ecs.service does not get to run, and the scheduler pulls."""
+    ec2.settings(machine=AMAZON, all_stages=True, disks={"t3.small": "base"})  # so the scheduler pulls the image
     process = ec2.start(*words("amazon"))
     scheduler = wait_for(lambda: ec2.running(role="scheduler"))[0]
     done = finish(process, 0)

@@ -161,7 +161,7 @@ def test_an_image_for_another_architecture(booted):
     assert re.search("[Ee]xec format error", the_reason(booted))
 
 
-@machine(seconds=1200, disk="base", machine=FULL)
+@machine(seconds=1200, disks={"t3.small": "base"}, machine=FULL)
 def test_a_full_disk(booted):
     """The image does not fit: off, with the reason on the console."""
     assert "no space left" in the_reason(booted)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# make_images.sh FOLDER: the project's image and faulty variants of it, in FOLDER/registry, the files of a registry.
+# make_images.sh FOLDER: the project's image and faulty variants of it, and Python's, in FOLDER/registry, the files of a registry;
+# in FOLDER/index the packages that instances without the project's image install.
 set -Eeuo pipefail
 folder=$(realpath "$1")
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
@@ -8,9 +9,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 
 readonly PORT=5099 # on loopback, only while this runs
 
-# variant TAG, with the container in $container and its files in $root
+# variant TAG [IMAGE], with the container in $container and its files in $root
 variant() {
-    container=$("${store[@]}" from --pull-never "$IMAGE")
+    container=$("${store[@]}" from --pull-never "${2:-$IMAGE}")
     root=$("${store[@]}" mount "$container")
     # where AWS is: the one thing that is not the project's
     "${store[@]}" config --env AWS_ENDPOINT_URL=http://172.31.0.2:4566 "$container"
@@ -22,6 +23,11 @@ variant() {
 
 variant_1() {
     :
+}
+
+# Python alone, which knows the region's index of packages
+variant_python() {
+    "${store[@]}" config --env PIP_INDEX_URL=http://172.31.0.2:5001/simple --env PIP_TRUSTED_HOST=172.31.0.2 "$container"
 }
 
 # with another version of pandas, as its metadata say
@@ -64,6 +70,11 @@ END
     for tag in 1 other stubborn arm; do
         variant "$tag"
     done
+    variant python "docker.io/library/python:$("$BIN/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-slim"
+    step "the index"
+    mkdir "$folder/index.new"
+    PYTHONPATH=tests "$BIN/python" tests/wheel_index.py "$folder/index.new"
+    mv "$folder/index.new" "$folder/index"
     mv "$folder/registry.new" "$folder/registry"
 }
 

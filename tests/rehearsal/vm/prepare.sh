@@ -6,6 +6,7 @@
 #     loaded.qcow2           the same with the container image already pulled
 #     accelerator            of QEMU: kvm or tcg
 #     registry/              the files of a registry with the image and its variants
+#     index/                 a package index
 #
 # Exit code 77: virtual machines cannot run here, and the last line says why.
 set -Eeuo pipefail
@@ -88,13 +89,13 @@ main() {
     disk=$vm/disk-$(digest $HERE/make_disk.sh)
     build "$disk" "$HERE/make_disk.sh" & # beside the image
     local making_disk=$!
-    image=$vm/image-$(digest $HERE/make_images.sh tests/image/build.sh Dockerfile constraints.txt pyproject.toml \
+    image=$vm/image-$(digest $HERE/make_images.sh tests/image/build.sh tests/wheel_index.py Dockerfile constraints.txt pyproject.toml \
         $(find dask_classifier -type f ! -name '*.pyc' | sort))
     build "$image" "$HERE/make_images.sh"
     wait "$making_disk"
     local machine=$vm/machine-$(digest $HERE/prepare.sh $HERE/pull_into.sh)-${disk##*-}-${image##*-}
     build "$machine" load
-    ln -sf "$disk"/{vmlinuz,initrd.img,base.qcow2} "$image/registry" "$machine/"
+    ln -sf "$disk"/{vmlinuz,initrd.img,base.qcow2} "$image"/{registry,index} "$machine/"
     echo "$machine"
 }
 

@@ -14,6 +14,7 @@ tests/rehearsal/vm/prepare.sh | tee "$log" || code=$?
 machine=$(tail -n 1 "$log")
 rm "$log"
 ((code == 0)) || exit "$code"
+marked=virtual # with the slow ones, if they are named
 
 clean_up() {
     trap '' INT TERM HUP
@@ -31,7 +32,7 @@ trap 'exit 130' INT TERM HUP
 shard() {
     local name=$network-$1
     exec ip netns exec "$name-home" env REHEARSAL_VM="$name" REHEARSAL_VM_MACHINE="$machine" PYTHONPATH=tests \
-        .venv/bin/python -m pytest -m virtual -p rehearse_virtual -p no:cacheprovider -o timeout=3600 "${@:2}"
+        .venv/bin/python -m pytest -m "$marked" -p rehearse_virtual -p no:cacheprovider -o timeout=3600 "${@:2}"
 }
 
 if (($#)); then
@@ -40,6 +41,7 @@ if (($#)); then
     wait "$!"
     exit
 fi
+marked='virtual and not slow'
 
 # Two at once: machines wait for their deadlines, and a boot keeps little more than one core busy. Whichever is free takes the
 # next test from a queue, the longest first. The machines of test_machines.py wait together.
@@ -53,7 +55,7 @@ readonly LOGS=build/vm/logs
 rm -rf "$LOGS"
 mkdir "$LOGS"
 : >"$LOGS/lock"
-collected=$(REHEARSAL_VM=collecting PYTHONPATH=tests .venv/bin/python -m pytest --collect-only -q -m virtual -p no:cacheprovider tests/vm tests/ec2)
+collected=$(REHEARSAL_VM=collecting PYTHONPATH=tests .venv/bin/python -m pytest --collect-only -q -m "$marked" -p no:cacheprovider tests/vm tests/ec2)
 {
     printf '%s\n' "${LONGEST[@]}"
     grep :: <<<"$collected" | grep --invert-match --fixed-strings "$(printf '%s\n' "${LONGEST[@]}")"
