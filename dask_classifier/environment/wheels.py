@@ -36,7 +36,8 @@ def _pack(distribution: Distribution, folder: Path, files_of: Callable[[Distribu
     information = next((path.split("/")[0] for path in files if path.endswith(".dist-info/METADATA")), "")
     if not tag or not information or not all(file.is_file() for file in files.values()):
         raise ClusterError(
-            f"{name} {version} was not installed as a wheel, or files of it are missing, so it cannot be sent to instances.",
+            f"{name} {version} was not installed as a wheel, or files of it are missing, so it cannot be sent to "
+            "instances.",
             "Install it again with pip, or give an --image that contains it.",
         )
     wheel = folder / f"{canonicalize_name(name).replace('-', '_')}-{version}-{tag}.whl"

@@ -95,6 +95,23 @@ try_cluster() {
     [[ $(grep -L in-the-image "$share"/cluster/parts/*.json) == '' ]] || fail "the image's worker did not do the blocks"
 }
 
+# What `dask-classify image build` makes from what is installed here, with a buildah that keeps it in this test's storage.
+try_own_image() {
+    local tool=$work/buildah
+    cat >"$tool" <<END
+#!/bin/bash
+[[ \$1 != build ]] || { shift && set -- bud --isolation chroot --pull=never "\$@"; }
+exec ${store[@]@Q} "\$@"
+END
+    chmod +x "$tool"
+    quietly "$BIN/dask-classify" image build own:1 --tool "$tool" --base-image "docker.io/library/python:$minor-slim" ||
+        fail "dask-classify image build"
+    container=$("${store[@]}" from --pull-never own:1)
+    [[ $(inside id -u) == 1000 ]] || fail "the own image's user is not 1000"
+    inside python -c "$(<tests/import_all.py)" | grep -q '^all [0-9]* modules' || fail "a module cannot be imported in the own image"
+    quietly inside dask-classify --rows 200 --slowness 1 --cluster inline --output in-work || fail "a run in the own image"
+}
+
 main() {
     local minor container address size
     prepare
@@ -110,6 +127,8 @@ main() {
     try_cluster
     step "$ROWS rows from there are the same as from here"
     stop_all || fail "the cluster did not end"
+    try_own_image
+    step "the same for an image of dask-classify image build"
     step "done"
 }
 
