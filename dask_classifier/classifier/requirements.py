@@ -119,7 +119,7 @@ def _parsed(text: str) -> Requirement:
         return Requirement(text)
     except InvalidRequirement as error:
         raise UsageError(
-            f"{text!r} is not a requirement: {str(error).splitlines()[0]}.", "Write it as for pip: scikit-learn>=1.5."
+            f"{text!r} is not a requirement.", "Write it as for pip, with ==, >=, <= or ~=: scikit-learn>=1.5."
         ) from error
 
 
@@ -131,7 +131,7 @@ def _pin(requirement: Requirement) -> str | None:
     if not here:
         raise UsageError(
             f"{requirement} is not installed here, and workers must have the same packages.",
-            "Install what the classifier requires. Instances then install the same versions.",
+            f"Install it: pip install {str(requirement).partition(';')[0]!r}",
         )
     if not requirement.specifier.contains(here, prereleases=True):
         raise UsageError(

@@ -173,7 +173,14 @@ def _settle_source(ctx: click.Context, options: dict) -> dict:
 @app.command(cls=Grouped, short_help="Estimate the time and cost of a run.")
 @plan_options
 @workers_option
-@click.option("--cluster", type=OneOf("local", "ec2"), default="local", show_default=True, help="Where to run.")
+@click.option(
+    "--cluster",
+    type=OneOf("local", "ec2"),
+    metavar="local|ec2",
+    default="local",
+    show_default=True,
+    help="Where to run; with ec2, AWS is asked for instance types and prices.",
+)
 @target_options
 @sample_options
 @instance_options
@@ -188,6 +195,8 @@ def plan(ctx, workers, cluster, sample, history, replayed, finish_by, finish_in,
     instances = checks.without_useless(ctx, {name: options.pop(name) for name in INSTANCE_OPTIONS})
     cluster_options = instances | {"workers": workers, "cluster": cluster}
     checks.check_instance_options(ctx, cluster)
+    if replayed:
+        checks.check_alone(ctx, "replayed", "--from", {"as_json"})
     from . import run_commands
 
     target = {"finish_by": finish_by, "finish_in": finish_in, "budget": budget}
@@ -259,8 +268,8 @@ def report(run_url, file, overwrite, as_json):
 def fetch(run_url, file, header, overwrite, quiet):
     """Write all rows of a run, in order, to one FILE, or to standard output if it is -.
 
-    The suffix sets the format: .gz and .zst are compressed CSV, .parquet is Parquet, and suffixes of other formats,
-    such as .json, are rejected. With any other name, FILE is plain CSV.
+    The suffix sets the format: .gz and .zst are compressed CSV, .parquet is Parquet, .jsonl.gz is JSON Lines, and
+    suffixes of other formats, such as .json, are rejected. With any other name, FILE is plain CSV.
     """
     from . import run_commands
 

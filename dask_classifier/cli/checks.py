@@ -40,6 +40,13 @@ def check_instance_options(ctx: click.Context, cluster: str) -> None:
         raise UsageError(f"--{name} has no effect with the cluster {cluster}.", "Leave it out, or use --cluster ec2.")
 
 
+def check_alone(ctx: click.Context, name: str, option: str, allowed: set[str]) -> None:
+    """Raise UsageError for options that have no effect beside one that is enough by itself."""
+    others = {param.name: param.opts[0] for param in ctx.command.params if param.name not in {name, *allowed}}
+    if given := typed(ctx, others):
+        raise UsageError(f"{others[given[0]]} has no effect with {option}.", "Leave it out.")
+
+
 def without_useless(ctx: click.Context, options: dict) -> dict:
     """Return options of instances, of which a typed --image replaces those that are configured for its lack."""
     if not options["image"]:

@@ -42,8 +42,8 @@ class Wishes:
     scale_up_to: int | None = None
     yes: bool = False
 
-    def check(self, cluster: str) -> None:
-        """Raise UsageError for an option that has no effect."""
+    def check(self, cluster: str, *, free: bool = False) -> None:
+        """Raise UsageError for an option that has no effect; `free` says that no cluster was named."""
         timed = self.finish_by or self.finish_in
         if self.partial and not timed:
             raise UsageError("--partial has no effect without a time.", "Give --finish-by 15:50 or --finish-in 45m.")
@@ -52,7 +52,7 @@ class Wishes:
                 "--scale-up-to has no effect without a time and a cluster on EC2.",
                 "Give --finish-by and --cluster ec2.",
             )
-        if self.budget and cluster not in {LOCAL, EC2}:
+        if self.budget and cluster != EC2 and not (free and timed):
             raise UsageError(f"--budget has no effect with the cluster {cluster}.", "Leave it out.")
 
 
@@ -120,7 +120,7 @@ def choose(
     UsageError
         Nothing meets the time or the budget, or nobody can be asked.
     """
-    wishes.check(cluster)
+    wishes.check(cluster, free=free)
     target = Target.of(wishes.finish_by, wishes.finish_in, wishes.budget)
     is_open = bool(target.finish_by) and workers is None and cluster in {LOCAL, EC2}
     limits = _limits(wishes, target, cluster)
@@ -213,7 +213,7 @@ def _confirm(choice: Choice, *, yes: bool) -> None:
         raise UsageError(
             "This run needs a confirmation, but standard input is not a terminal.", "Add --yes to start it."
         )
-    cost = "for nothing" if not choice.dollars else f"for about ${choice.dollars:.2f}"
+    cost = "at no cost" if not choice.dollars else f"for about ${choice.dollars:.2f}"
     if not click.confirm(f"Start this run ({choice.label}) {cost}?", err=True):
         raise Interrupted("The run was not started.", "Give --workers to choose the size yourself.")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..classifier.requirements import pinned
-from ..ec2.spec import BASE_IMAGE, PYTHON
+from ..ec2.spec import BASE_IMAGE, PYTHON, check_image
 from ..environment.archive import packed
 from ..environment.image import write_dockerfile
 from ..errors import DaskClassifyError, UsageError
@@ -26,6 +26,7 @@ def build(
     architecture: str,
 ) -> None:
     """Build an image from the packages that are installed here."""
+    check_image(name)
     found = _tool(tool)
     click.echo(f"Finding the packages for Python {PYTHON} on {architecture}", err=True)
     with packed(
@@ -45,6 +46,7 @@ def build(
 
 def push(name: str, tool: str | None) -> None:
     """Push an image to the registry in its name."""
+    check_image(name)
     _run([_tool(tool), "push", name], f"Cannot push {name}")
     click.echo(f"Pushed {name}. Use it with --image {name}.", err=True)
 
@@ -54,8 +56,8 @@ def _tool(wanted: str | None) -> str:
         if found := shutil.which(name):
             return found
     raise UsageError(
-        f"{wanted or ', '.join(_TOOLS[:-1]) + ' or ' + _TOOLS[-1]} is not installed.",
-        "Install one of them, or do without an image: instances then install the packages themselves.",
+        f"{wanted or 'docker, podman or buildah'} is not installed.",
+        "Install docker, podman or buildah, or do without an image: instances then install the packages themselves.",
     )
 
 

@@ -296,7 +296,7 @@ def target_options(command):
         click.option(
             "--finish-by", metavar="HH:MM", help="Time of day by which the run must finish, on this computer's clock."
         ),
-        click.option("--finish-in", metavar="TIME", help="Time from now within which the run must finish: 45m."),
+        click.option("--finish-in", metavar="TIME", help="Time from now within which the run must finish: 45m, 90s."),
         click.option(
             "--budget",
             metavar="DOLLARS",
@@ -312,7 +312,7 @@ def limit_options(command):
         click.option(
             "--max-time",
             metavar="TIME",
-            help="Time limit, after which the run stops with exit code 6; --resume continues it.",
+            help="Time limit, as 45m or 90s, after which the run stops with exit code 6; --resume continues it.",
         ),
         click.option(
             "--partial",

@@ -30,7 +30,7 @@ from ..runs.result import Result, open_run
 from ..show import report as reports
 from ..show.event_log import LoggingDisplay, event_log
 from ..show.figures import figures
-from ..show.terminal import Display, described, next_steps, summary
+from ..show.terminal import Display, described, in_time, next_steps, summary
 from ..units import count_of, format_bytes, parse_count
 from .choosing import Wishes, choose, estimated, fleet_of, packages_of, sampled_rows
 
@@ -118,7 +118,9 @@ def _run(
         display.lines(result.first_lines(_FIRST_ROWS))
     if result.bad_rows:
         display.warn(f"{count_of(result.bad_rows, 'bad row')} in {_short(result.output)}/quarantine, with reasons.")
-    display.say(next_steps(_short(result.output)))
+    if chosen.limits.finish_by and worked and not result.partial:
+        display.say(in_time(chosen.limits.finish_by))
+    display.say(next_steps(_short(result.output), partial=result.partial))
     if result.partial:
         missing = count_of(result.manifest["rows_missing"], "row")
         display.warn(f"{missing} of {_short(result.output)} were not classified in time: {MISSING} lists them.")
@@ -244,18 +246,17 @@ def plan(
     instance_options = {name: value for name, value in cluster_options.items() if name not in {"cluster", "workers"}}
     processes, price, instances = _cluster_size(cluster_options)
     outline = Outline.of(made, processes)
-    words, numbers = outline.words, vars(outline)
-    if price:
-        words |= {"instances": instances["words"], "price": str(price)}
-        numbers |= {name: value for name, value in instances.items() if name != "words"} | price.as_json()
     estimate = None
     if rows != 0 and outline.rows:
         here, there = (workers, None) if cluster == LOCAL else (None, workers)
         fleet = fleet_of(cluster, workers, instance_options)
         estimate = estimated(made, fleet, wanted, processes=here, instances=there, rows=rows, history=history)
-        numbers |= estimate.as_json()
-        words["rows"] = f"{estimate.rows:,}"
-        numbers["rows_precision"] = "exact"
+        sizes = [each.blocks for each in estimate.choices if (each.where, each.processes) == (cluster, processes)]
+        outline = outline.estimated(estimate.rows, sizes[0] if sizes else None)
+    words, numbers = outline.words, vars(outline) | (estimate.as_json() if estimate else {})
+    if price:
+        words |= {"instances": instances["words"], "price": str(price)}
+        numbers |= {name: value for name, value in instances.items() if name != "words"} | price.as_json()
     if as_json:
         click.echo(json.dumps(numbers))
     else:

@@ -176,7 +176,7 @@ class ClusterSpec:
         self._check_environment()
         for image, what in ((self.image, "image"), (self.base_image, "base image")):
             if image:
-                _check_form(_IMAGE, image.lower() if "@" not in image else image, what, "registry/name:tag")
+                check_image(image, what)
         for name in (*self.instance_type, *self.scheduler_instance_type):
             _check_form(_INSTANCE_TYPE, name, "instance type", "c7i.4xlarge, or several types separated by commas")
         for what, value, shape, example in (
@@ -263,6 +263,11 @@ def _format(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={text}" for key, text in value.items())
     return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def check_image(name: str, what: str = "image") -> None:
+    """Raise UsageError if no container image can have this name."""
+    _check_form(_IMAGE, name.lower() if "@" not in name else name, what, "registry/name:tag")
 
 
 def _check_form(pattern: re.Pattern, value: str, what: str, example: str) -> None:

@@ -45,7 +45,7 @@ class StoredPart(NamedTuple):
 def _mismatch(url: str) -> DamagedRun:
     return DamagedRun(
         f"{url} does not match its receipt (size or SHA-256).",
-        "Delete that file, then run the same command with --resume.",
+        "Delete that file, then repeat the command of the run, with --resume.",
     )
 
 

@@ -47,7 +47,7 @@ def _named(choice: Choice) -> str:
 def _reason(choice: Choice, target: Target) -> str:
     if choice.where == LOCAL:
         when = "in time" if target.finish_by else "within an hour"
-        return "run it here, which costs nothing" if target.budget else f"run it here: it finishes {when}, for nothing"
+        return "run it here, which costs nothing" if target.budget else f"run it here: it finishes {when}, at no cost"
     if target.finish_by:
         return f"{choice.label} is the cheapest that is certain to finish by {clock(target.finish_by)}"
     if target.budget:

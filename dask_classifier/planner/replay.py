@@ -61,6 +61,8 @@ class Replay:
     idle: float
     lost: float
     choices: tuple[Replayed, ...]
+    rows: int = 0  # of the last attempt, as are all of these numbers
+    blocks: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of `dask-classify plan --from RUN --json`."""
@@ -70,7 +72,7 @@ class Replay:
     def words(self) -> dict[str, str]:
         """Where the time went, in words."""
         return {
-            "run": self.output,
+            "run": f"{self.output}, last attempt: {self.rows:,} rows in {self.blocks:,} blocks",
             "time": f"{format_seconds(self.seconds)} on {_counted(self.processes)}",
             "start-up": f"{format_seconds(self.starting)} before the first block",
             "tail": f"{format_seconds(self.tail)} in which not all processes had a block",
@@ -84,7 +86,7 @@ class Replay:
         rows = [("processes", "time", "busy"), *map(_cells, self.choices)]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return [*words, "", *table]
+        return [*words, "", "With other numbers of processes, each on a core of its own:", *table]
 
     def _repr_html_(self) -> str:
         times = {f"{each.processes} processes": format_seconds(each.seconds) for each in self.choices}
@@ -134,6 +136,8 @@ def replay_of(result: Result, processes: Sequence[int] | None = None) -> Replay:
         tail=max(ends) - min(ends),
         idle=1 - work.sum() / (had * (max(ends) - first) or 1),
         lost=sum(_gaps(receipts)),
+        rows=sum(receipt.rows + receipt.bad_rows for receipt in receipts),
+        blocks=len(receipts),
         choices=tuple(Replayed(count, around + each.seconds, each.busy) for count, each in schedules),
     )
 

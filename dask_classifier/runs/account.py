@@ -13,7 +13,7 @@ def account_of(manifest: Mapping[str, Any]) -> dict[str, str]:
     words = {}
     if "source" in manifest and "result" in manifest:
         source, result = manifest["source"]["sha256"], manifest["result"]["sha256"]
-        words["digests"] = f"source {source[:_SHOWN]}, classifier {_classifier(manifest)}, result {result[:_SHOWN]}"
+        words["digests"] = f"source {source[:_SHOWN]}, classifier {_classifier(manifest)}, parts {result[:_SHOWN]}"
     machines = manifest.get("machines") or {}
     if seconds := machines.get("instance_seconds"):
         words["instance time"] = format_seconds(seconds)
@@ -43,4 +43,6 @@ def _prediction(predicted: Mapping[str, Any], seconds: float) -> str:
     low, high = predicted["seconds"]["low"], predicted["seconds"]["high"]
     verdict = "within" if low <= seconds <= high else "outside"
     cost = f", ${format_dollars(predicted['dollars'])}" if predicted.get("dollars") else ""
-    return f"{format_seconds(low)} to {format_seconds(high)}{cost}; it took {format_seconds(seconds)}, {verdict} that"
+    return (
+        f"{format_seconds(low)} to {format_seconds(high)}{cost}; the run took {format_seconds(seconds)}, {verdict} that"
+    )

@@ -112,7 +112,10 @@ class Watch:
         if self._late_looks >= _LATE_LOOKS and not self.is_late:
             self.is_late = True
             over = format_seconds(ends_at - finish_by)
-            texts.append(f"the run will finish about {_clock(ends_at)}, {over} after {_clock(finish_by)}")
+            if self.limits.partial:
+                texts.append(f"all rows would take until about {_clock(ends_at)}; at {_clock(finish_by)}, the run ends")
+            else:
+                texts.append(f"the run will finish about {_clock(ends_at)}, {over} after {_clock(finish_by)}")
         spent = self.dollars if budget and not self._has_warned else None
         if spent is not None and spent >= _WARN_SHARE * budget:
             self._has_warned = True

@@ -146,7 +146,7 @@ def _check(plan: Plan, blocks: Sequence[Block], receipts: tuple[Receipt, ...]) -
             counted = rows.get(block.index, 0)
             raise DamagedRun(
                 f"Block {block.index} has {count_of(block.rows, 'row')}, but its receipt has {counted:,}.",
-                "Run the same command with --resume.",
+                "Repeat the command of the run, with --resume.",
             )
     columns = {receipt.columns: receipt.index for receipt in receipts if receipt.columns}
     if len(columns) > 1:

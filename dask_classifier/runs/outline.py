@@ -1,6 +1,6 @@
 """The outline of a run that is not started yet: rows, chunks and blocks of a plan, as numbers and as text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .planning import Plan
 from .sizing import BLOCK_SECONDS, BLOCKS_A_PROCESS
@@ -48,15 +48,24 @@ class Outline:
             output=plan.output,
         )
 
+    def estimated(self, rows: int, blocks: int | None) -> "Outline":
+        """Return the outline with the numbers of an estimate, which knows the rows, and the blocks of some sizes."""
+        chunks = -(-rows // self.chunk_rows)
+        known = {"rows": rows, "rows_precision": EXACT, "chunks": max(chunks, len(self.source) if rows else 0)}
+        if blocks is not None:
+            known |= {"blocks": blocks, "blocks_precision": EXACT}
+        return replace(self, **known)
+
     @property
     def words(self) -> dict[str, str]:
         """The same as text, for people."""
-        sized = f"of {self.block_rows:,} rows" if self.block_rows else f"of about {BLOCK_SECONDS:.0f} s, as measured"
+        sized = f", each of at most {BLOCK_SECONDS:.0f} s"
+        sized = f" of {self.block_rows:,} rows" if self.block_rows else sized
         return {
             "source": self.source[0] if len(self.source) == 1 else f"{len(self.source):,} files",
             "rows": _with_precision(self.rows, self.rows_precision),
             "chunks": f"{_with_precision(self.chunks, self.rows_precision)} of {self.chunk_rows:,} rows",
-            "blocks": f"{_with_precision(self.blocks, self.blocks_precision)} {sized}",
+            "blocks": f"{_with_precision(self.blocks, self.blocks_precision)}{sized}",
             "processes": f"{self.processes:,}",
             "classifier": self.classifier,
             "output": self.output,

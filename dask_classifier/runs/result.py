@@ -49,7 +49,9 @@ def open_run(output: str | Path) -> "Result":
     folder = RunFolder(storage.absolute(str(output)))
     if not folder.exists(MANIFEST):
         if folder.exists(PLAN):
-            raise DamagedRun(f"The run in {folder} is not complete.", "Finish it: give the same command with --resume.")
+            raise DamagedRun(
+                f"The run in {folder} is not complete.", "Finish it: repeat the command of the run, with --resume."
+            )
         raise DamagedRun(f"There is no run in {folder}.", "A run's folder has a manifest.json.")
     return Result(folder.url, Manifest(folder.read_json(MANIFEST)))
 

@@ -15,7 +15,7 @@ from .holes import holes_of_plan
 if TYPE_CHECKING:
     from .result import Result
 
-_CLASSIFY_AGAIN = "Delete that file, then run the same command with --resume."
+_CLASSIFY_AGAIN = "Delete that file, then repeat the command of the run, with --resume."
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _check_missing(result: "Result", plan: dict[str, Any]) -> int:
     if stored["holes"] != holes or stored["rows"] != rows:
         raise DamagedRun(
             f"{MISSING} of {result.output} does not name the rows that are missing.",
-            "Run the same command with --resume.",
+            "Repeat the command of the run, with --resume.",
         )
     return rows
 
@@ -146,7 +146,7 @@ def _proven_content(result: "Result", receipt: Receipt) -> bytes:
 
 def missing(name: str, output: str) -> DamagedRun:
     """Return the error for a missing file."""
-    return DamagedRun(f"{name} of {output} is missing.", "Run the same command with --resume.")
+    return DamagedRun(f"{name} of {output} is missing.", "Repeat the command of the run, with --resume.")
 
 
 def check_bytes(data: bytes, size: int, sha256: str, name: str) -> None:

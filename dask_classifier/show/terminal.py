@@ -184,12 +184,12 @@ def summary(result: Result, seconds: float | None) -> RenderableType:
     return _two_columns(lines)
 
 
-def next_steps(output: str) -> str:
+def next_steps(output: str, *, partial: bool = False) -> str:
     """Return commands that may follow a run, with explanations if these fit."""
     run = shlex.quote(output)
     steps = {
         f"dask-classify report {run}": f"figures, as in {REPORT}",
-        f"dask-classify fetch {run} all.csv": "all rows, with a header",
+        f"dask-classify fetch {run} all.csv": "the rows that are there" if partial else "all rows, with a header",
         f"dask-classify verify {run}": "check every part",
     }
     width = max(map(len, steps))
@@ -197,6 +197,12 @@ def next_steps(output: str) -> str:
     if max(map(len, lines)) > _MAX_WIDTH:
         lines = [f"  {command}" for command in steps]
     return "\n".join(["Next:", *lines])
+
+
+def in_time(finish_by: float) -> str:
+    """Return whether a run that ends now ends in time. `finish_by` is in seconds since 1970."""
+    early, clock = finish_by - time.time(), time.strftime("%H:%M:%S", time.localtime(finish_by))
+    return f"Finished {format_seconds(abs(early))} {'before' if early >= 0 else 'after'} {clock}."
 
 
 def described(figures: Figures) -> RenderableType:

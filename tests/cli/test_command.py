@@ -281,6 +281,38 @@ def test_plan_estimates_and_writes_nothing(command, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
+def test_a_plan_with_an_estimate_has_one_number_of_blocks(command, tmp_path):
+    rows = "".join(f"{number},{'x' * (number % 50)}\n" for number in range(1730))
+    (tmp_path / "in.csv").write_text("id,text\n" + rows)
+    (tmp_path / "mine.py").write_text(
+        "import time\ndef f(df):\n    time.sleep(0.005 * len(df))\n    return [0] * len(df)\n"
+    )
+    words = ["plan", "--input", "in.csv", "--classifier", "mine.py:f", "--workers", 2, "--sample", 50]
+    planned = json.loads(command(*words, "--json", check=0).stdout)
+    assert (planned["rows"], planned["chunks"], planned["blocks"]) == (1730, 18, planned["options"][0]["blocks"])
+    assert planned["rows_precision"] == planned["blocks_precision"] == "exact"
+    assert "chunks       18 of 100 rows\n" in command(*words, check=0).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rows", 100, "--budget", "3"], "--budget has no effect with the cluster local"),
+        (["--rows", 100, "--budget", "3", "--finish-in", "1h", "--cluster", "local"], "--budget has no effect"),
+        (["plan", "--from", "run", "--finish-in", "10s"], "--finish-in has no effect with --from"),
+        (["plan", "--from", "run", "--input", "nope.csv", "--json"], "--input has no effect with --from"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(command, words, message):
+    assert message in command(*words, check=2).stderr
+
+
+def test_a_run_with_a_time_ends_with_a_verdict(command):
+    words = ["--rows", 300, "--slowness", 1, "--workers", 1]
+    assert re.search(r"Finished \S+ before \d\d:\d\d:\d\d\.", command(*words, "--finish-in", "1h", check=0).stderr)
+    assert re.search(r"Finished \S+ after \d\d:\d\d:\d\d\.", command(*words, "--finish-in", "0.1s", check=0).stderr)
+
+
 def test_python_m(tmp_path):
     import subprocess
     import sys

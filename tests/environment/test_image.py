@@ -59,5 +59,12 @@ def test_an_image_is_pushed(image, tmp_path):
 def test_without_a_tool(image):
     done = image("push", "registry/mine:1", "--tool", "nosuch")
     assert done.returncode == 2 and "nosuch is not installed" in done.stderr
+    assert "Install docker, podman or buildah, or do without an image" in done.stderr
     done = image("push", "registry/mine:1", PATH="/nowhere")
     assert done.returncode == 2 and "docker, podman or buildah is not installed" in done.stderr
+
+
+@pytest.mark.parametrize("action", ["build", "push"])
+def test_a_name_that_no_image_can_have(image, action):
+    done = image(action, "a b")
+    assert done.returncode == 2 and "'a b' is not a valid image" in done.stderr

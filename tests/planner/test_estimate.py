@@ -55,7 +55,7 @@ def test_the_choices(cluster, tmp_path):
     One instance meets the time on any computer: the smallest number that does is a choice, too.
     """
     plan = dc.plan(rows="10M", output=tmp_path / "run")
-    estimate = dc.estimate(plan, cluster, sample=100, finish_in="80h", budget=40, history=str(tmp_path))
+    estimate = dc.estimate(plan, cluster, sample=100, finish_in="800h", budget=400, history=str(tmp_path))
     here, *there = estimate.choices
     assert (here.where, here.processes, here.dollars) == ("local", 2, 0.0)
     assert [choice.instances for choice in there][:3] == [1, 2, 4] and all(choice.dollars > 0 for choice in there)
