@@ -10,7 +10,6 @@ from contextlib import contextmanager, nullcontext
 import click
 from dask.system import CPU_COUNT
 from distributed.utils import silence_logging_cmgr
-from rich.console import Console
 
 from .. import generate as generated_rows
 from .. import pipeline, publishing, storage
@@ -30,7 +29,7 @@ from ..runs.result import Result, open_run
 from ..show import report as reports
 from ..show.event_log import LoggingDisplay, event_log
 from ..show.figures import figures
-from ..show.terminal import Display, described, in_time, next_steps, summary
+from ..show.terminal import Display, console_of, described, in_time, next_steps, summary
 from ..units import count_of, format_bytes, parse_count
 from .choosing import Wishes, choose, estimated, fleet_of, packages_of, sampled_rows
 
@@ -334,7 +333,7 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
     if as_json:
         click.echo(json.dumps(run.as_json()))
         return
-    Console(highlight=False, soft_wrap=True).print(described(run))
+    console_of(sys.stdout).print(described(run), soft_wrap=True)
     if not file and not result.folder.exists(REPORT):
         try:
             result.folder.write(REPORT, reports.html(run).encode())

@@ -7,7 +7,7 @@ from distributed import Nanny
 from distributed.comm import parse_address
 from distributed.comm.registry import get_backend
 
-_ATTEMPT_SECONDS = 10  # packets to an instance that is not up yet are lost, and repeated ever more rarely
+_ATTEMPT_SECONDS = 20  # packets to an instance that is not up yet are lost, and repeated ever more rarely
 _PAUSE_SECONDS = 1
 
 

@@ -1,10 +1,13 @@
 """The display of a run on standard error: a live progress bar in a terminal, otherwise a line every few seconds."""
 
+import os
 import shlex
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -26,10 +29,19 @@ from .figures import Figures, totals
 PLAIN_SECONDS = 5.0  # between plain lines at first; later, a tenth of the time so far
 _MAX_PLAIN_SECONDS = 60.0
 _PLAIN_WIDTH = 70  # of a plain line, after the time of day
+_FILE_WIDTH = 200  # of what is piped or written to a file, unless COLUMNS is set
 _MAX_WIDTH = 80  # of the next steps with their explanations
 _ENDING = 30  # characters shown of the end of a long line
 _SEPARATOR = "  "  # between the items of a line
 _MAX_WORKERS = 16  # in a table, which must fit a screen
+
+
+def console_of(stream: TextIO, *, quiet: bool = False) -> Console:
+    """Return a console that is as wide as its terminal; one that is no terminal breaks no line of a table."""
+    console = Console(file=stream, quiet=quiet, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _FILE_WIDTH
+    return console
 
 
 class Display(Progress):
@@ -37,7 +49,7 @@ class Display(Progress):
 
     def __init__(self, *, quiet: bool = False):
         super().__init__()
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = console_of(sys.stderr, quiet=quiet)
         self._over = threading.Event()
 
     def say(self, text: str, style: str = "") -> None:
