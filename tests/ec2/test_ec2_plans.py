@@ -98,8 +98,10 @@ def test_a_cluster_never_shrinks_and_a_complete_run_is_not_estimated(ec2):
 
 def test_local_workers_never_become_instances(ec2):
     """An image is configured and all files are in S3, but four processes were asked for, here."""
-    words = [*ROWS, "--cluster", "local", "--workers", "4", "--finish-in", "1ms", "--budget", "3"]
-    ec2.command(*words, "--output", "s3://bucket/here", check=0)
+    words = [*ROWS, "--cluster", "local", "--workers", "4", "--finish-in", "1ms", "--output", "s3://bucket/here"]
+    refused = ec2.command(*words, "--budget", "3", check=2)
+    assert "--budget has no effect with the cluster local" in refused.stderr_text
+    ec2.command(*words, check=0)
     assert nothing_was_launched(ec2)
 
 
