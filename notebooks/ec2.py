@@ -17,13 +17,13 @@
 # Run the same code on EC2 instances that exist only for this run. **This costs a little money**: two workers and a scheduler for
 # a few minutes. Not run on AWS: the tests run these cells against a simulation of EC2 and S3.
 #
-# You need an image and a bucket (see [docs/ec2.md](../docs/ec2.md)). Name the image in Dask's configuration
-# (`~/.config/dask/classify.yaml`):
+# You need a bucket (see [docs/ec2.md](../docs/ec2.md)). Instances install the packages that are installed here, and get them through
+# the bucket. Name a folder for them in Dask's configuration (`~/.config/dask/classify.yaml`):
 #
 #     dask-classifier:
-#       image: registry/dask-classify:0.1
+#       staging: s3://bucket/packages
 #
-# In the next cell, replace `bucket` with the name of your bucket.
+# Here and in the next cell, replace `bucket` with the name of your bucket.
 
 # %%
 import urllib.request

@@ -48,7 +48,7 @@ def check_alone(ctx: click.Context, name: str, option: str, allowed: set[str]) -
 
 
 def without_useless(ctx: click.Context, options: dict) -> dict:
-    """Return options of instances, of which a typed --image replaces those that are configured for its lack."""
+    """Return options of instances, of which --image replaces those that are configured for its lack."""
     if not options["image"]:
         return options
     unused = set(ONLY_WITHOUT_IMAGE) & set(options) - set(typed(ctx, ONLY_WITHOUT_IMAGE))

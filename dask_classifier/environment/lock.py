@@ -1,6 +1,7 @@
 """`Lock`: the exact wheels of an environment, with their hashes."""
 
 import hashlib
+import importlib.metadata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 from ..errors import ClusterError
 from . import pip
 from .installed import needed
-from .wheels import wheel_of
+from .wheels import is_pure, wheel_of
 
 REQUIREMENTS, WHEELS = "requirements.txt", "wheels"
 _PYPI = "files.pythonhosted.org"
@@ -66,10 +67,19 @@ def lock(requirements: Iterable[str], folder: Path, options: list[str], architec
     packages, wheels = needed(requirements, architecture), folder / WHEELS
     wheels.mkdir()
     local = [wheel_of(one, wheels) for one in packages.local]
-    entries = pip.resolve(packages.pins, local, options, folder)
-    made = {wheel.as_uri() for wheel in local}
+
+    def pack(name: str) -> Path | None:
+        """Pack what an index has only as source, if it runs on any machine."""
+        distribution = importlib.metadata.distribution(name)
+        return wheel_of(distribution, wheels) if is_pure(distribution) else None
+
+    entries = pip.resolve(packages.pins, local, options, folder, pack)
     urls = {_line(entry): entry["download_info"]["url"] for entry in entries}
-    private = [line for line, url in urls.items() if url not in made and urlsplit(url).hostname != _PYPI]
+    private = [
+        line
+        for line, url in urls.items()
+        if not url.startswith(f"{wheels.as_uri()}/") and urlsplit(url).hostname != _PYPI
+    ]
     return Lock(tuple(sorted(urls)), tuple(sorted(private)))
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..errors import ClusterError
 _GLIBC = range(17, 37)
 MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}  # AWS's name of an architecture to that of Linux and of wheels
 _UNREACHABLE = re.compile(r"connection broken by|Max retries exceeded|NameResolutionError|Connection refused|timed out")
+_NO_WHEEL = re.compile(r"No matching distribution found for (([\w.-]+)==\S+)")  # groups: the pin, its name
 _PATIENCE = ["--retries", "2", "--timeout", "15"]
 
 
@@ -30,21 +31,38 @@ def options_for(python: str, architecture: str, index_url: str | None = None) ->
     return words + (["--index-url", index_url] if index_url else [])
 
 
-def resolve(pins: Sequence[str], wheels: Iterable[Path], options: list[str], folder: Path) -> list[dict[str, Any]]:
+def resolve(
+    pins: Sequence[str],
+    wheels: Iterable[Path],
+    options: list[str],
+    folder: Path,
+    pack: Callable[[str], Path | None] = lambda name: None,
+) -> list[dict[str, Any]]:
     """Return what pip would install for these versions and wheels: the entries `install` of its report.
 
-    Dependencies are not looked up. Raises ClusterError if there is no wheel for the machines, or no index.
+    Dependencies are not looked up. If the index has no wheel of a package, `pack` may return one. Raises ClusterError
+    if it does not, or if the index cannot be reached.
     """
     report, wanted = folder / "report.json", folder / "wanted.txt"
-    wanted.write_text("".join(f"{line}\n" for line in [*pins, *(wheel.as_uri() for wheel in wheels)]))
     words = ["install", "--dry-run", "--no-deps", "--ignore-installed", "--target", str(folder / "nowhere")]
-    _run([*words, "--report", str(report), *options, "--requirement", str(wanted)])
-    return json.loads(report.read_text())["install"]
+    words += ["--report", str(report), *options, "--requirement", str(wanted), *_PATIENCE]
+    left, local = list(pins), list(wheels)
+    while True:
+        wanted.write_text("".join(f"{line}\n" for line in [*left, *(wheel.as_uri() for wheel in local)]))
+        done = _call(words)
+        missing = _NO_WHEEL.search(done.stderr)
+        wheel = missing and missing[1] in left and not _UNREACHABLE.search(done.stderr) and pack(missing[2])
+        if not wheel:
+            _check(done)
+            return json.loads(report.read_text())["install"]
+        left.remove(missing[1])
+        local.append(wheel)
 
 
 def download(requirements: Path, wheels: Path, options: list[str]) -> None:
     """Download the wheels of a file of requirements to a folder. Raises ClusterError."""
-    _run(["download", "--no-deps", "--dest", str(wheels), *options, "--requirement", str(requirements)])
+    words = ["download", "--no-deps", "--dest", str(wheels), *options, "--requirement", str(requirements)]
+    _check(_call([*words, *_PATIENCE]))
 
 
 def build(name: str, source: str, folder: Path) -> Path:
@@ -60,9 +78,8 @@ def build(name: str, source: str, folder: Path) -> Path:
     return built.pop()
 
 
-def _run(words: list[str]) -> None:
-    """Run pip. Raises ClusterError with the last line of its errors."""
-    done = _call([*words, *_PATIENCE])
+def _check(done: subprocess.CompletedProcess[str]) -> None:
+    """Raise ClusterError with the last line of pip's errors, if it has failed."""
     if not done.returncode:
         return
     reason = _last_error(done.stderr)

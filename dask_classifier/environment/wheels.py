@@ -54,6 +54,11 @@ def _pack(distribution: Distribution, folder: Path, files_of: Callable[[Distribu
     return wheel
 
 
+def is_pure(distribution: Distribution) -> bool:
+    """Return whether an installed package contains nothing that depends on the machine."""
+    return "Root-Is-Purelib: true" in (distribution.read_text("WHEEL") or "")
+
+
 def _tag(distribution: Distribution) -> str:
     """Return what a wheel's name says of where it runs, such as "py2.py3-none-any"; "" if that is unknown."""
     described = (distribution.read_text("WHEEL") or "").splitlines()

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -94,6 +95,25 @@ def test_an_index_that_cannot_be_reached(tmp_path, monkeypatch):
     monkeypatch.setattr(pip, "_PATIENCE", ["--retries", "1", "--timeout", "2"])
     with pytest.raises(ClusterError, match=r"The package index cannot be reached: .*alpha==1.0\."):
         pip.resolve(["alpha==1.0"], [], [*OPTIONS, "--index-url", "http://127.0.0.1:9/simple"], tmp_path)
+
+
+def test_what_an_index_has_only_as_source_is_packed_from_here(web, tmp_path, monkeypatch):
+    """An index without a wheel of click, which runs anywhere; and without one of numpy, which does not."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)  # no index but the test's
+    options = OPTIONS + index_of(web, wheel(tmp_path / "made", "alpha"))
+    click, numpy = (f"{name}=={importlib.metadata.version(name)}" for name in ("click", "numpy"))
+    monkeypatch.setattr(lock, "needed", lambda *words: Needed((click, "alpha==1.0"), ()))
+    (tmp_path / "one").mkdir()
+    locked = lock.lock([], tmp_path / "one", options, "x86_64")
+    assert [line.split()[0] for line in locked.lines] == ["alpha==1.0", click]
+    assert [line.split()[0] for line in locked.private] == ["alpha==1.0"]
+    assert [each.name for each in (tmp_path / "one/wheels").iterdir()] == [f"click-{click[7:]}-py3-none-any.whl"]
+    monkeypatch.setattr(lock, "needed", lambda *words: Needed((numpy,), ()))
+    (tmp_path / "two").mkdir()
+    with pytest.raises(ClusterError, match=f"No matching distribution found for {numpy}"):
+        lock.lock([], tmp_path / "two", options, "x86_64")
 
 
 def test_what_is_needed_is_what_is_installed():
