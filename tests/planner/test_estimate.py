@@ -54,7 +54,7 @@ def test_the_choices(cluster, tmp_path):
 
     One instance meets the time on any computer: the smallest number that does is a choice, too.
     """
-    plan = dc.plan(rows="10M", output=tmp_path / "run")
+    plan = dc.plan(rows="1M", output=tmp_path / "run")
     estimate = dc.estimate(plan, cluster, sample=100, finish_in="800h", budget=400, history=str(tmp_path))
     here, *there = estimate.choices
     assert (here.where, here.processes, here.dollars) == ("local", 2, 0.0)
