@@ -59,8 +59,8 @@ class Rehearsal:
     def settings(self, **settings):
         """What shall go wrong: faults=[{"call", "code", "from", "to"}], boot_seconds, appear_seconds, images ...
 
-        Of virtual machines: disks (base or loaded, by instance type), machine (a script before cloud-init), clock,
-        crashes=[{"at"}].
+        Of virtual machines: disks (base or loaded) and vcpus, both by instance type, machine (a script before boot),
+        clock, crashes=[{"at"}].
         """
         self._mark = len(self.all_events())
         self._post("/settings", settings)

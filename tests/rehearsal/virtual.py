@@ -16,7 +16,7 @@ from pathlib import Path
 
 from instances import Instance
 
-SIZES = {"t3.small": (1, 1024), "c7i.large": (2, 2048)}  # vCPUs and MiB; the scheduler's is smaller than EC2's
+SIZES = {"t3.small": (1, 1024), "c7i.large": (1, 2048)}  # vCPUs, MiB; QEMU translates one vCPU faster than two
 # An old processor is translated faster than one with wide vectors.
 PROCESSORS = {"tcg": "Nehalem", "kvm": "max,la57=off,arch-capabilities=off"}
 LAST_STAGES = "systemd.mask=cloud-config.service systemd.mask=cloud-final.service"
@@ -109,6 +109,7 @@ class VirtualInstance(Instance):
         accelerator = (self.cloud.images / "accelerator").read_text().strip()
         machine = base64.b64encode(settings.get("machine", "").encode()).decode()
         vcpus, memory = SIZES[self.moto.instance_type]
+        vcpus = settings.get("vcpus", {}).get(self.moto.instance_type, vcpus)
         words = [
             "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64",
             "-nodefaults", "-accel", accelerator, "-cpu", PROCESSORS[accelerator.partition(",")[0]],
@@ -161,7 +162,7 @@ class VirtualInstance(Instance):
         self._ending.join()
 
     def _end(self, why: str, seconds: float) -> None:
-        began, used = time.time(), None
+        began, used = time.time(), self._processor_seconds()
         try:
             if self.process.poll() is None and seconds:
                 self._monitor("system_powerdown")
@@ -169,7 +170,6 @@ class VirtualInstance(Instance):
         except (OSError, subprocess.TimeoutExpired):
             self.cloud.log("plug", id=self.id)
         finally:
-            used = self._processor_seconds()
             self.process.kill()
             self.process.wait()
         run("ip", "link", "del", self.tap, check=False)
@@ -180,7 +180,7 @@ class VirtualInstance(Instance):
         self.cloud.log("gone", id=self.id, why=why, after=round(time.time() - began, 1), processor_seconds=used)
 
     def _processor_seconds(self) -> float | None:
-        """Return what it has used of this computer; None once it is off."""
+        """Return what it has used of this computer; None if it is off."""
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
             return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")

@@ -37,7 +37,8 @@ def error_of(process):
 
 
 def test_end_to_end(ec2, profile):
-    """Two workers, 500 rows: the bytes of a local run; credentials of the profile; dashboard for the caller only."""
+    """Two workers of two vCPUs: a local run's bytes; credentials of the profile; dashboard for the caller only."""
+    ec2.settings(vcpus={"c7i.large": 2})
     slowness = 30 if ec2.slow == 1 else 1  # time enough to look at the dashboard
     process = ec2.start(*words("whole", 500, 2, "--instance-profile", profile), "--slowness", slowness)
     scheduler = wait_for(lambda: ec2.instances("running", role="scheduler"))[0]
