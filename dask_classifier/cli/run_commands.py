@@ -14,8 +14,7 @@ from distributed.utils import silence_logging_cmgr
 from .. import generate as generated_rows
 from .. import pipeline, publishing, storage
 from ..engine.connect import INLINE
-from ..engine.local import LocalCluster
-from ..errors import ClusterError, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
+from ..errors import DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from ..parts.formats import compressor
 from ..parts.run_folder import MISSING, REPORT
 from ..planner.estimate import EC2, LOCAL
@@ -32,6 +31,7 @@ from ..show.figures import figures
 from ..show.terminal import Display, console_of, described, in_time, next_steps, summary
 from ..units import count_of, format_bytes, parse_count
 from .choosing import Wishes, choose, estimated, fleet_of, packages_of, sampled_rows
+from .clusters import check_credentials, cluster_of_run, cluster_size, is_complete, plain_cluster
 
 PARTIAL_EXIT_CODE = 7
 _FIRST_ROWS = 3
@@ -55,7 +55,7 @@ def run(
     """
     with event_log(log_json, options["output"]) as log:
         if cluster_options["cluster"] == "ec2":
-            _check_credentials(cluster_options["region"])
+            check_credentials(cluster_options["region"])
         plan = planning.plan(**options)
         cluster_options |= packages_of(plan, cluster_options)
         if log:
@@ -89,7 +89,7 @@ def _run(
     cluster_options |= {"cluster": chosen.cluster, "workers": chosen.workers}
     _announce(plan, chosen.cluster, chosen.workers, display)
     quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # errors that matter are raised by this package
-    complete = _is_complete(plan) if chosen.cluster == EC2 else look(plan).complete
+    complete = is_complete(plan) if chosen.cluster == EC2 else look(plan).complete
     complete = complete and not pipeline.lacks_single_file(plan)
     if complete:
         cluster_options["cluster"] = INLINE
@@ -97,7 +97,7 @@ def _run(
         quiet_dask,
         nullcontext() if complete else held(plan.folder),
         _resumable(plan, display),
-        _cluster(display, plan, **cluster_options) as cluster,
+        cluster_of_run(display, plan, **cluster_options) as cluster,
     ):
         result = pipeline.run(
             plan,
@@ -147,65 +147,6 @@ def _announce(plan: planning.Plan, cluster: str, workers: int | None, display: D
 
 
 @contextmanager
-def _cluster(
-    display: Display,
-    plan: planning.Plan,
-    *,
-    cluster: str,
-    workers: int | None,
-    dashboard_address: str,
-    profile: bool,
-    **options,
-):
-    """Start the cluster, or connect to it, for the `with` block."""
-    if cluster == "local":
-        with LocalCluster(
-            workers, dashboard_address=dashboard_address, profile=profile, silence_logs=logging.CRITICAL
-        ) as local:
-            yield local
-    elif cluster == "ec2":
-        from ..cluster import EC2Cluster
-
-        with EC2Cluster(workers, say=display.say, profile=profile, **options) as ec2:
-            yield ec2
-    elif cluster != "inline" and "://" not in cluster:
-        with _named_cluster(cluster, say=display.say) as named:
-            yield named
-    else:
-        yield cluster
-
-
-def _named_cluster(name: str, **options):
-    """Connect to a cluster of `up`."""
-    from ..cluster import EC2Cluster
-    from ..ec2 import named_clusters
-
-    return EC2Cluster.attach(named_clusters.load(name), **options)
-
-
-def _check_credentials(region: str | None) -> None:
-    """Check that there are AWS credentials, before the first request to S3. Raises ClusterError or UsageError."""
-    from ..ec2.aws import Aws
-
-    Aws(region).credentials()
-
-
-def _is_complete(plan: planning.Plan) -> bool:
-    """Return whether the run is already complete, and if not, check that its folder can be written to.
-
-    This happens before instances are launched. Raises ClusterError, or what the run itself would raise.
-    """
-    try:
-        if look(plan).complete:
-            return True
-        with plan.folder.probe():
-            pass
-    except StorageError as error:
-        raise ClusterError(error.message, error.hint) from error
-    return False
-
-
-@contextmanager
 def _resumable(plan: planning.Plan, display: Display):
     """Raise Ctrl-C and SIGTERM as Interrupted, once everything is closed, and mention the blocks that are kept."""
     try:
@@ -243,7 +184,7 @@ def plan(
     cluster_options |= packages_of(made, cluster_options)
     cluster, workers = cluster_options["cluster"], cluster_options["workers"]
     instance_options = {name: value for name, value in cluster_options.items() if name not in {"cluster", "workers"}}
-    processes, price, instances = _cluster_size(cluster_options)
+    processes, price, instances = cluster_size(cluster_options)
     outline = Outline.of(made, processes)
     estimate = None
     if rows != 0 and outline.rows:
@@ -264,34 +205,6 @@ def plan(
         click.echo("\n".join(["", *estimate.lines()]) if estimate else "", nl=bool(estimate))
     if estimate and estimate.recommended is None:
         raise UsageError(f"This run cannot meet its time or its budget: {estimate.why}.", "Allow more time or money.")
-
-
-def _cluster_size(options: dict):
-    """Return the number of processes, and for EC2 also the price per hour and the instances, as AWS offers them."""
-    workers = options.pop("workers")
-    if (cluster := options.pop("cluster")) not in {"local", "ec2"}:
-        raise UsageError(f"Cannot estimate a run on {cluster}.", "Use --cluster local or --cluster ec2.")
-    if cluster == "local":
-        return workers or CPU_COUNT, None, {}
-    from ..ec2 import prices
-    from ..ec2.aws import Aws
-    from ..ec2.placement import find_placement
-    from ..ec2.spec import spec_of
-
-    spec = spec_of(workers, options)
-    aws = Aws(spec.region)
-    aws.credentials()
-    placement = find_placement(aws, spec)
-    price = prices.hourly(aws, spec, placement, spec.workers)
-    instances = {
-        "words": f"{placement.words(spec, spec.workers)}, in {aws.region}",
-        "instances": spec.workers,
-        "instance_type": placement.offers["worker"][0].type,
-        "market": placement.offers["worker"][0].market,
-        "scheduler_instance_type": placement.offers["scheduler"][0].type,
-        "region": aws.region,
-    }
-    return spec.workers * placement.processes(spec), price, instances
 
 
 def generate(rows: str, seed: int, file: str, *, overwrite: bool) -> None:
@@ -368,25 +281,10 @@ def publish(
     """Run `dask-classify publish`: have workers write the rows of a run to one file."""
     result = open_run(run_url)
     _warn_if_partial(result, quiet=quiet)
-    with silence_logging_cmgr(logging.CRITICAL), _plain_cluster(cluster, workers) as connected:
+    with silence_logging_cmgr(logging.CRITICAL), plain_cluster(cluster, workers) as connected:
         size = publishing.publish(result, file, cluster=connected, header=header, overwrite=overwrite)
     if not quiet:
         click.echo(f"{file}: {result.rows:,} rows, {format_bytes(size)}", err=True)
-
-
-@contextmanager
-def _plain_cluster(cluster: str, workers: int | None):
-    """Start or connect to a cluster that is not on EC2, or one of `up`, for the `with` block."""
-    if cluster == EC2:
-        raise UsageError("publish does not start instances.", "Use --cluster local, or the name of a cluster of `up`.")
-    if cluster == LOCAL:
-        with LocalCluster(workers, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as local:
-            yield local
-    elif cluster != INLINE and "://" not in cluster:
-        with _named_cluster(cluster) as named:
-            yield named
-    else:
-        yield cluster
 
 
 def _refuse_existing(file: str, overwrite: bool) -> None:
