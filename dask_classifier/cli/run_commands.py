@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 import time
 from contextlib import contextmanager, nullcontext
@@ -28,13 +27,12 @@ from ..runs.result import Result, open_run
 from ..show import report as reports
 from ..show.event_log import LoggingDisplay, event_log
 from ..show.figures import figures
-from ..show.terminal import Display, console_of, described, in_time, next_steps, summary
+from ..show.terminal import Display, console_of, described
 from ..units import count_of, format_bytes, parse_count
 from .choosing import Wishes, choose, estimated, fleet_of, packages_of, sampled_rows
 from .clusters import check_credentials, cluster_of_run, cluster_size, is_complete, plain_cluster
+from .conclusion import PARTIAL_EXIT_CODE, conclude, short
 
-PARTIAL_EXIT_CODE = 7
-_FIRST_ROWS = 3
 _OF_RUNS = {"dashboard_address", "profile"}  # options that are not those of instances
 
 
@@ -109,37 +107,15 @@ def _run(
         )
     result = open_run(result.output)  # again: the end of a cluster adds to the manifest
     worked = display.snapshot().stage != "complete already"
-    if not worked:
-        display.say("The run is already complete. Nothing to do.")
-    display.console.print(summary(result, time.time() - started if worked else None))
-    display.say(f"Results are in {_short(result.output)}. First rows:" if result.rows else "The results have no rows.")
-    if result.rows:
-        display.lines(result.first_lines(_FIRST_ROWS))
-    if result.bad_rows:
-        display.warn(f"{count_of(result.bad_rows, 'bad row')} in {_short(result.output)}/quarantine, with reasons.")
-    if chosen.limits.finish_by and worked and not result.partial:
-        display.say(in_time(chosen.limits.finish_by))
-    display.say(next_steps(_short(result.output), partial=result.partial))
-    if result.partial:
-        missing = count_of(result.manifest["rows_missing"], "row")
-        display.warn(f"{missing} of {_short(result.output)} were not classified in time: {MISSING} lists them.")
-        display.say(f"Classify them with the same command, --output {_short(result.output)} --resume.")
+    conclude(result, display, time.time() - started if worked else None, chosen.limits.finish_by)
     return result
-
-
-def _short(output: str) -> str:
-    """Return a local path relative to the current folder, if that is shorter."""
-    if "://" in output:
-        return output
-    relative = os.path.relpath(output)
-    return relative if len(relative) < len(output) else output
 
 
 def _announce(plan: planning.Plan, cluster: str, workers: int | None, display: Display) -> None:
     """Print what will be classified, and warn about options that are probably mistakes."""
     files = plan.source.files
     what = files[0].words if len(files) == 1 else count_of(len(files), "file")
-    display.say(f"Classifying {what} with {plan.package.reference}, into {_short(plan.output)}")
+    display.say(f"Classifying {what} with {plan.package.reference}, into {short(plan.output)}")
     if not plan.source.layout.columns:
         display.warn("the source is empty: there is nothing to classify.")
     if cluster == "local" and workers and workers > CPU_COUNT:
@@ -155,13 +131,13 @@ def _resumable(plan: planning.Plan, display: Display):
         now = display.snapshot()
         raise Interrupted(
             f"Interrupted: {now.blocks_done:,} of {now.blocks:,} finished blocks are kept.",
-            f"Continue with the same command and --output {_short(plan.output)} --resume.",
+            f"Continue with the same command and --output {short(plan.output)} --resume.",
         ) from None
     except OutputExists:
         raise
     except DaskClassifyError as error:
         if (count := display.snapshot().blocks_done) and error.exit_code != UsageError.exit_code:
-            display.say(f"{count_of(count, 'finished block')} kept in {_short(plan.output)}.")
+            display.say(f"{count_of(count, 'finished block')} kept in {short(plan.output)}.")
         raise
 
 
@@ -253,7 +229,7 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
         except StorageError as error:  # the run may be readable but not writable
             click.echo(f"The page was not written: {error.message} Hint: use --html FILE.", err=True)
             return
-    click.echo(f"Page: {file or _short(result.report)}")
+    click.echo(f"Page: {file or short(result.report)}")
 
 
 def fetch(run_url: str, file: str, *, header: bool | None, overwrite: bool, quiet: bool) -> None:
