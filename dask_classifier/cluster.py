@@ -19,6 +19,8 @@ from distributed.deploy.spec import SpecCluster
 from .ec2 import boot, named_clusters, teardown
 from .ec2.announcement import announcement
 from .ec2.aws import Aws
+from .ec2.bring_up import BringUp
+from .ec2.handover import Handover
 from .ec2.launcher import Fleet
 from .ec2.named_clusters import NamedCluster
 from .ec2.nodes import GRACE_SECONDS, Scheduler, Worker
@@ -30,10 +32,9 @@ from .ec2.signals import never_failing, raise_on_signals, uninterrupted
 from .ec2.spec import ClusterSpec, spec_of
 from .environment.archive import Archive
 from .errors import ClusterError, DaskClassifyError
-from .units import count_of, format_seconds
+from .units import count_of
 
 _SOON_SECONDS = 10.0  # a run that begins so soon after the start is the one for which the instances were launched
-_PATIENCE_SECONDS, _TALK_SECONDS = 10.0, 30.0  # until the first message while waiting, and between two messages
 _log = logging.getLogger(__name__)
 
 
@@ -80,6 +81,7 @@ class EC2Cluster(ReplacingCluster):
     fleet: Fleet
     ending: teardown.Ending | None  # once the instances have terminated
     packages: Archive | None  # that instances without an image install
+    host: str  # id of the scheduler's instance if this process runs there, which `close` then spares
 
     def __init__(self, workers: int | None = None, *, say: Callable[[str], None] = _log.info, **options: Any):
         self._begin(spec_of(workers, options), say)
@@ -102,37 +104,55 @@ class EC2Cluster(ReplacingCluster):
     @classmethod
     def attach(cls, kept: NamedCluster, *, say: Callable[[str], None] = _log.info) -> "EC2Cluster":
         """Connect to a running cluster of `up`, which `close` then leaves running. Raises ClusterError."""
-        self = cls.__new__(cls)
-        self._begin(kept.spec, say, kept)
+        return cls.__new__(cls)._joined(kept, say)
+
+    @classmethod
+    def take_over(cls, handover: Handover, *, say: Callable[[str], None] = _log.info) -> "EC2Cluster":
+        """Take over a running cluster, on its scheduler's instance.
+
+        `close` terminates all other instances; this one must terminate by itself afterwards. Raises ClusterError.
+        """
+        return cls.__new__(cls)._joined(handover.cluster, say, handover)
+
+    def _joined(self, kept: NamedCluster, say: Callable[[str], None], handover: Handover | None = None) -> Self:
+        """Connect to the running instances. Raises ClusterError."""
+        self._begin(kept.spec, say, kept, handover)
         try:
             self._adopt(kept)
         except BaseException as error:
             self._teardown()
             raise own_error(error) from error
+        self._up = time.time()
         return self
 
-    def _begin(self, spec: ClusterSpec, say: Callable[[str], None], kept: NamedCluster | None = None) -> None:
+    def _begin(
+        self,
+        spec: ClusterSpec,
+        say: Callable[[str], None],
+        kept: NamedCluster | None = None,
+        handover: Handover | None = None,
+    ) -> None:
         """Prepare all that can be prepared before anything is launched."""
         self.aws = Aws(spec.region)
         base = "" if spec.image else spec.container_image  # for later workers, too, whatever Python starts them
         self.spec = dataclasses.replace(spec, region=self.aws.region, base_image=base)
-        self.say, self.stays = never_failing(say), bool(kept)
+        self.say, self.host = never_failing(say), handover.scheduler if handover else ""
+        self.stays = bool(kept and not handover)
         self.ending, self.packages = None, kept.packages if kept else None
         self._when_gone: list[Callable[[teardown.Ending], None]] = []
         self._launches: dict[str, Future] = {}  # by name, until the node asks for its instance
         self._refused: ClusterError | None = None
         # No replacements in a named cluster, which another command may be making smaller.
-        self._replacements = 0 if kept else max(2, math.ceil(spec.workers / 2))
-        self._numbers = itertools.count()
-        self._contact_address = ""
-        self._wait_from_now()
+        self._replacements = 0 if self.stays else max(2, math.ceil(spec.workers / 2))
+        self._numbers, self._contact_address = itertools.count(), ""
         self._up = time.time()
-        self._launch_began = None if kept else self._up
-        self.placement = find_placement(self.aws, spec)
+        self._launch_began = handover.began if handover else None if kept else self._up
+        self.placement = handover.placement if handover else find_placement(self.aws, spec)
         self.id = kept.id if kept else uuid.uuid4().hex[:12]
         self.tls = kept.tls if kept else boot.tls(days=2 + math.ceil(spec.deadline / 86_400))
         self.fleet = Fleet(self.aws, self.spec, self.placement, self.id, self.say)
         self.fleet.packages = self.packages.as_json() if self.packages else {}
+        self._bring_up = BringUp(self.spec, self.say, self.fleet.states)
         self._undo_signals = raise_on_signals()
 
     def _store_packages(self) -> None:
@@ -142,16 +162,16 @@ class EC2Cluster(ReplacingCluster):
             self.packages = archive_of(self.spec, self.placement.architecture)
             self.fleet.packages = self.packages.as_json()
             self.say(f"Each instance installs {count_of(self.packages.packages, 'package')}.")
-            self._wait_from_now()
-
-    def _wait_from_now(self) -> None:
-        """Begin the time of the bring-up limit."""
-        self._began = time.monotonic()
-        self._talk_at = self._began + _PATIENCE_SECONDS
+            self._bring_up.restart()
 
     def named_cluster(self) -> NamedCluster:
         """Return what `attach` needs to connect to this cluster."""
         return NamedCluster(self.id, self.spec, self.tls, self.fleet.deadline, self.packages)
+
+    def handover(self) -> Handover:
+        """Return what `take_over` needs."""
+        id, began = self.scheduler.instance["InstanceId"], self._launch_began or self._up
+        return Handover(self.named_cluster(), self.placement, id, began)
 
     def _start_dask(self, workers: int) -> None:
         """Run Dask's own start, which launches the instances. Dask's global configuration is not changed."""
@@ -182,7 +202,8 @@ class EC2Cluster(ReplacingCluster):
 
     def _adopt(self, kept: NamedCluster) -> None:
         """Take over the instances of a running cluster."""
-        instances = {instance.worker: instance for instance in self.fleet.adopt(kept.deadline) if instance.up}
+        adopted = self.fleet.adopt(kept.deadline, self.host)
+        instances = {instance.worker: instance for instance in adopted if instance.up}
         if "scheduler" not in instances:
             raise ClusterError(
                 f"The scheduler of the cluster {self.spec.name} is not running.",
@@ -234,17 +255,7 @@ class EC2Cluster(ReplacingCluster):
         refusals = [launch.exception() for launch in self._launches.values() if launch.done() and launch.exception()]
         if len(self.worker_spec) - len(refusals) < min(self.spec.min_workers, len(self.worker_spec)):
             raise refusals[0]
-        now, limit = time.monotonic(), self.spec.bring_up_limit
-        if now - self._began > limit:
-            raise ClusterError(
-                f"{what} after {limit:.0f} seconds.",
-                "Check that the image runs and the security group admits you, or wait longer with --bring-up-limit.",
-            )
-        if now >= self._talk_at:
-            self._talk_at = now + _TALK_SECONDS
-            spent = f"{format_seconds(now - self._began)} of at most {format_seconds(limit)}"
-            then = "pull the image" if self.spec.image else "install their packages"
-            self.say(f"{what} after {spent}. Instances first boot, then {then}{self.fleet.states()}.")
+        self._bring_up.check(what)
 
     def _new_worker_name(self, worker_number):
         return f"worker-{next(self._numbers)}"  # never the name of a lost worker, which is in receipts
@@ -266,6 +277,11 @@ class EC2Cluster(ReplacingCluster):
         """Return when the launch began, but only to the first run, and only if that begins soon after the start."""
         began, self._launch_began = self._launch_began, None
         return began if time.time() - self._up < _SOON_SECONDS else None
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether this process reaches the instances by their private addresses."""
+        return bool(self.host) or self.spec.private_ip
 
     @property
     def connect_seconds(self) -> float:
@@ -341,7 +357,7 @@ class EC2Cluster(ReplacingCluster):
         self.close()
 
     async def _close(self):
-        await (Cluster._close(self) if self.stays else super()._close())
+        await (Cluster._close(self) if self.stays or self.host else super()._close())  # which ends the scheduler
 
     def close(self, timeout: float | None = None) -> None:
         """Terminate the instances and wait until they have terminated.
@@ -363,7 +379,7 @@ class EC2Cluster(ReplacingCluster):
 
     def _terminate_all(self) -> None:
         if self.fleet.started and not self.stays:
-            self.say(f"Terminating {count_of(len(self.fleet.started), 'instance')}")
+            self.say(f"Terminating {count_of(len(self.fleet.started) - bool(self.host), 'instance')}")
         self.fleet.stop()
         with contextlib.suppress(Exception):  # the instances are terminated below, whether or not Dask closes in order
             super().close(GRACE_SECONDS)

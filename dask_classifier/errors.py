@@ -71,6 +71,9 @@ def in_python(text: str) -> str:
     return "".join(piece if number % 2 else _OPTION.sub(argument, piece) for number, piece in enumerate(pieces))
 
 
+PARTIAL_EXIT_CODE = 7  # which is no error: the run is complete, without some of its rows
+
+
 class DaskClassifyError(Exception):
     """A failure with a sentence for a person (`message`) and what to do about it (`hint`).
 

@@ -16,6 +16,7 @@ from ..engine.processes import start_forkserver
 from ..errors import DaskClassifyError, Interrupted, UsageError
 from . import checks, interrupts
 from .completion import CLUSTER, FILE, FOLDER, OneOf, OptionsOfDefault
+from .detached import attach, cancel, wait
 from .hours import backfill, ledger
 from .instances import doctor, down, image, reap, status, up
 from .options import (
@@ -91,7 +92,7 @@ def app():
     """
 
 
-for command in (ledger, backfill, up, down, status, reap, doctor, image):
+for command in (ledger, backfill, attach, wait, cancel, up, down, status, reap, doctor, image):
     app.add_command(command)
 
 
@@ -124,12 +125,17 @@ def workers_option(command):
     "--worker-timeout", metavar="TIME", help="Time limit for the first worker of ADDRESS to join.  [default: 5m]"
 )
 @click.option("--profile", is_flag=True, help="Turn on Dask's statistical profiler.")
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Return once the run has begun on EC2, where it goes on without this computer: see `attach` and `cancel`.",
+)
 @target_options
 @limit_options
 @instance_options
 @output_options
 @click.pass_context
-def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, **options):
+def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, detach, **options):
     """Classify every row, and write compressed parts, receipts and a manifest to a folder.
 
     With --finish-by or --finish-in, and without --workers, the size of the cluster is chosen by an estimate.
@@ -140,6 +146,7 @@ def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, **opt
     """
     cluster_options = checks.without_useless(ctx, {name: options.pop(name) for name in INSTANCE_OPTIONS})
     checks.check_cluster(ctx, cluster, workers)
+    checks.check_detach(ctx, cluster)
     options = _settle_source(ctx, options)
     if cluster == "local":
         start_forkserver()  # before the imports: it loads pandas at the same time
@@ -155,7 +162,9 @@ def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, **opt
     }
     is_free = ctx.get_parameter_source("cluster") == ParameterSource.DEFAULT
     try:
-        run_commands.run(options, cluster_options, wishes, free=is_free, worker_timeout=worker_timeout, **output)
+        run_commands.run(
+            options, cluster_options, wishes, free=is_free, worker_timeout=worker_timeout, detach=detach, **output
+        )
     except DaskClassifyError as error:
         if traceback and error.details:
             click.echo(f"Traceback of the classifier (most recent call last):\n{error.details}\n", err=True)

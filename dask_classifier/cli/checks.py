@@ -40,6 +40,16 @@ def check_instance_options(ctx: click.Context, cluster: str) -> None:
         raise UsageError(f"--{name} has no effect with the cluster {cluster}.", "Leave it out, or use --cluster ec2.")
 
 
+def check_detach(ctx: click.Context, cluster: str) -> None:
+    """Raise UsageError if a run cannot be detached, or an option has no effect if it is."""
+    if not ctx.params["detach"]:
+        return
+    if cluster != "ec2":
+        raise UsageError(f"--detach has no effect with the cluster {cluster}.", "Use --cluster ec2.")
+    if ctx.params["log_json"]:
+        raise UsageError("--log-json has no effect with --detach.", "Leave it out: `attach` shows the run.")
+
+
 def check_alone(ctx: click.Context, name: str, option: str, allowed: set[str]) -> None:
     """Raise UsageError for options that have no effect beside one that is enough by itself."""
     others = {param.name: param.opts[0] for param in ctx.command.params if param.name not in {name, *allowed}}

@@ -136,6 +136,8 @@ def _started_by(resource: teardown.Instance | teardown.Group) -> str:
         return "leaked"
     if resource.name:
         return f"up --name {resource.name}"
+    if resource.detached:
+        return f"run --detach, {resource.detached}"
     pid, host = owners.process_and_host(resource.client)
     return f"process {pid} on {host}{'' if leaked is False else ', if it is running'}"
 
@@ -185,7 +187,9 @@ def _is_older(resources: list[teardown.Instance | teardown.Group], age: float) -
 def _list_unknown(aws: Aws, clusters: dict[str, list[teardown.Instance | teardown.Group]]) -> None:
     """Print the clusters whose command may still be running, on another computer for example."""
     for cluster, resources in clusters.items():
-        if all(resource.name or teardown.is_leaked(resource) is not None for resource in resources):
+        if all(
+            resource.name or resource.detached or teardown.is_leaked(resource) is not None for resource in resources
+        ):
             continue
         pid, host = owners.process_and_host(resources[0].client)
         click.echo(
@@ -224,13 +228,15 @@ def _terminate_all(aws: Aws, clusters: list[str]) -> None:
         )
 
 
-def doctor(workers: int | None, output: str | None, options: dict, shown: str | None) -> None:
+def doctor(workers: int | None, output: str | None, options: dict, shown: str | None, *, detach: bool) -> None:
     """Print the findings, or what is to be shown instead. Raise DaskClassifyError if a run would fail."""
     if shown:
         wanted = (output, options["instance_profile"], options["staging"])
-        text = template() if shown == "template" else policies(*wanted)
+        text = template(detach=detach) if shown == "template" else policies(*wanted, detach=detach)
         click.echo(json.dumps(text, indent=2))
         return
+    if detach:
+        raise UsageError("--detach has no effect without --policy or --template.", "Add one of them.")
     if not options.get("image"):
         options["staging"] = options["staging"] or staging_in(output)
     console = Console(soft_wrap=True, highlight=False)

@@ -7,7 +7,6 @@ from ..runs.result import Result
 from ..show.terminal import Display, in_time, next_steps, summary
 from ..units import count_of
 
-PARTIAL_EXIT_CODE = 7
 _FIRST_ROWS = 3
 
 

@@ -77,15 +77,16 @@ def reap(region, clusters, older_than, everything, output, yes):
 @instance_options
 @click.option("--policy", "shown", flag_value="policy", help="Print the permissions that you and the instances need.")
 @click.option("--template", "shown", flag_value="template", help="Print them in a CloudFormation template.")
+@click.option("--detach", is_flag=True, help="With --policy or --template: print also what `run --detach` needs.")
 @click.pass_context
-def doctor(ctx, workers, output, shown, **options):
+def doctor(ctx, workers, output, shown, detach, **options):
     """Check that a run on EC2 would succeed, without launching anything.
 
     The exit code is 1 if the run would fail.
     """
     from . import cluster_commands
 
-    cluster_commands.doctor(workers, output, checks.without_useless(ctx, options), shown)
+    cluster_commands.doctor(workers, output, checks.without_useless(ctx, options), shown, detach=detach)
 
 
 @click.command(short_help="Build or push a container image with what is installed here.")

@@ -368,7 +368,7 @@ def sample_options(command):
 
 
 # of one command, and never of a configuration: what is confirmed, and when this run must finish
-NOT_CONFIGURABLE = {"yes", "replayed", "at"} | {
+NOT_CONFIGURABLE = {"yes", "replayed", "at", "detach"} | {
     option.name
     for add in (target_options, limit_options)
     for option in click.command()(add(lambda **options: None)).params

@@ -13,7 +13,7 @@ from distributed.utils import silence_logging_cmgr
 from .. import generate as generated_rows
 from .. import pipeline, publishing, storage
 from ..engine.connect import INLINE
-from ..errors import DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
+from ..errors import PARTIAL_EXIT_CODE, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from ..parts.formats import compressor
 from ..parts.run_folder import MISSING, REPORT
 from ..planner.estimate import EC2, LOCAL
@@ -31,7 +31,7 @@ from ..show.terminal import Display, console_of, described
 from ..units import count_of, format_bytes, parse_count
 from .choosing import Wishes, choose, estimated, fleet_of, packages_of, sampled_rows
 from .clusters import check_credentials, cluster_of_run, cluster_size, is_complete, plain_cluster
-from .conclusion import PARTIAL_EXIT_CODE, conclude, short
+from .conclusion import conclude, short
 
 _OF_RUNS = {"dashboard_address", "profile"}  # options that are not those of instances
 
@@ -43,6 +43,7 @@ def run(
     *,
     free: bool,
     worker_timeout: str | None,
+    detach: bool,
     quiet: bool,
     as_json: bool,
     log_json: str | None,
@@ -59,7 +60,10 @@ def run(
         if log:
             log.started(plan)
         display = LoggingDisplay(log, quiet=quiet) if log else Display(quiet=quiet)
-        result = _run(plan, cluster_options, wishes, display, free=free, worker_timeout=worker_timeout)
+        how = {"free": free, "worker_timeout": worker_timeout, "detach": detach}
+        result = _run(plan, cluster_options, wishes, display, as_json=as_json, **how)
+        if not result:
+            return
         exit_code = PARTIAL_EXIT_CODE if result.partial else 0
         if log:
             log.ended(result, exit_code)
@@ -78,8 +82,10 @@ def _run(
     *,
     free: bool,
     worker_timeout: str | None,
-) -> Result:
-    """Choose a cluster, run the plan on it, and print what there is."""
+    detach: bool,
+    as_json: bool,
+) -> Result | None:
+    """Choose a cluster, run the plan on it, and print what there is; with `detach`, return None once it has begun."""
     started = time.time()
     cluster, workers = cluster_options.pop("cluster"), cluster_options.pop("workers")
     instance_options = {name: cluster_options[name] for name in cluster_options if name not in _OF_RUNS}
@@ -89,22 +95,25 @@ def _run(
     quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # errors that matter are raised by this package
     complete = is_complete(plan) if chosen.cluster == EC2 else look(plan).complete
     complete = complete and not pipeline.lacks_single_file(plan)
+    how = {
+        "worker_timeout": worker_timeout,
+        "limits": chosen.limits,
+        "prediction": chosen.choice and chosen.choice.prediction,
+    }
     if complete:
         cluster_options["cluster"] = INLINE
+    elif detach:
+        from . import detached_commands
+
+        detached_commands.start(plan, cluster_options, display, as_json=as_json, **how)
+        return None
     with (
         quiet_dask,
         nullcontext() if complete else held(plan.folder),
         _resumable(plan, display),
         cluster_of_run(display, plan, **cluster_options) as cluster,
     ):
-        result = pipeline.run(
-            plan,
-            cluster,
-            progress=display,
-            worker_timeout=worker_timeout,
-            limits=chosen.limits,
-            prediction=chosen.choice and chosen.choice.prediction,
-        )
+        result = pipeline.run(plan, cluster, progress=display, **how)
     result = open_run(result.output)  # again: the end of a cluster adds to the manifest
     worked = display.snapshot().stage != "complete already"
     conclude(result, display, time.time() - started if worked else None, chosen.limits.finish_by)

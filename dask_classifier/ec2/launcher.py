@@ -22,6 +22,7 @@ from .spec import ClusterSpec
 
 _PARALLEL_LAUNCHES = 8  # EC2 allows an account a few launches per second
 _BUSY_SECONDS = 30.0  # how long a request is repeated while AWS is busy, or does not know a new group yet
+_TAG_LENGTH = 256  # characters of a tag's value, set by EC2
 _ADDRESS_SECONDS = 1.0  # between looks for the address of a new instance, at most
 
 # Error codes of RunInstances by what they rule out: the offer, the subnet, or the type in this market.
@@ -65,13 +66,14 @@ class Fleet:
         self._states: Counter[str] = Counter()  # when EC2 was last asked
         self._unsure = False  # whether a security group with an unknown id may exist
         self._unanswered: dict[str, str] = {}  # launches with an unknown outcome: client token to name
+        self._spared = ""  # id of the instance that this process runs on
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(_PARALLEL_LAUNCHES, thread_name_prefix="dask-classify-launch")
         self._client = aws.client("ec2", retries={"mode": "standard", "total_max_attempts": 1})
 
-    def adopt(self, deadline: float) -> list[teardown.Instance]:
-        """Take over the instances of a running cluster. Raises ClusterError."""
-        self.deadline = deadline
+    def adopt(self, deadline: float, spared: str = "") -> list[teardown.Instance]:
+        """Take over the instances of a running cluster, of which `end` spares one, if given. Raises ClusterError."""
+        self.deadline, self._spared = deadline, spared
         self.group_ids = self.group_ids or [group.id for group in teardown.groups(self.aws, self.cluster)]
         instances = self.instances()
         self.started = {instance.id: instance.worker for instance in instances}
@@ -239,6 +241,8 @@ class Fleet:
             tags[teardown.CREATED] = teardown.moment(time.time())
         if self.spec.name:
             tags[teardown.NAME] = self.spec.name
+        if self.spec.detached:
+            tags[teardown.DETACHED] = self.spec.detached[:_TAG_LENGTH]
         return [{"Key": key, "Value": value} for key, value in tags.items() if value]
 
     def _rule_out(self, offer: Offer, code: str) -> bool:
@@ -344,6 +348,7 @@ class Fleet:
             group_ids=self._own_groups,
             unanswered=self._unanswered,
             sure=not self._unsure,
+            spared=self._spared,
             limit=self.spec.teardown_limit,
             say=self.say,
         )
@@ -353,6 +358,7 @@ class Fleet:
                 "ami": self.placement.ami,
                 "region": self.aws.region,
             } | self.packages
+            where |= {"last": self._spared} if self._spared else {}
             ending = replace(ending, bill=where | bill(self._prices, dict(self.launched)))
         return ending
 

@@ -21,7 +21,7 @@ _RESERVED = {"local", "inline", "ec2"}
 
 @dataclass(frozen=True)
 class NamedCluster:
-    """A cluster that was started with `up`. `deadline` is in seconds since 1970."""
+    """A running cluster, as another process connects to it. `deadline` is in seconds since 1970."""
 
     id: str
     spec: ClusterSpec
@@ -31,7 +31,7 @@ class NamedCluster:
 
     @property
     def name(self) -> str:
-        """The value for `--cluster`."""
+        """The value for `--cluster`, of a cluster of `up`."""
         return self.spec.name
 
 

@@ -15,6 +15,12 @@ _LOOKUPS = [
     "sts:GetCallerIdentity",
     "sts:GetSessionToken",
 ]
+_OF_DRIVER = [
+    "ec2:DescribeInstances",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSpotPriceHistory",
+    "pricing:GetProducts",
+]
 _ON_TAGGED = [
     "ec2:TerminateInstances",
     "ec2:DeleteSecurityGroup",
@@ -49,10 +55,13 @@ _AT_CREATION = {"StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateSec
 _SPOT = {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}}
 
 
-def policies(output: str | None, profile: str | None, staging: str | None = None) -> dict[str, dict]:
+def policies(
+    output: str | None, profile: str | None, staging: str | None = None, *, detach: bool = False
+) -> dict[str, dict]:
     """Return the IAM policies for the caller, and for the role of an instance profile.
 
-    `staging` is where packages are stored, if that is not in the output.
+    `staging` is where packages are stored, if that is not in the output. With `detach`, an instance may drive a run,
+    and end the cluster after it.
 
     Inputs in other buckets need s3:GetObject and s3:ListBucket there, for both. Outside AWS's commercial regions the
     ARNs begin with arn:aws-us-gov or arn:aws-cn.
@@ -69,7 +78,7 @@ def policies(output: str | None, profile: str | None, staging: str | None = None
         *(_storage(staging) if staging else []),
         *_pass_role(profile),
     ]
-    instances = [*_storage(output), _allow(_PULL)]
+    instances = [*_storage(output), _allow(_PULL), *(_driving() if detach else [])]
     return {
         name: {"Version": "2012-10-17", "Statement": statements}
         for name, statements in (("caller", caller), ("machines", instances))
@@ -93,6 +102,16 @@ def _storage(output: str | None) -> list[dict]:
     return [
         _allow(_OBJECTS, [f"arn:aws:s3:::{bucket}/{key}" for key in keys]),
         _allow(_BUCKETS, f"arn:aws:s3:::{bucket}"),
+    ]
+
+
+def _driving() -> list[dict]:
+    """Allow an instance to watch and terminate the others of its cluster, and to leave the group that it deletes."""
+    return [
+        _allow(_OF_DRIVER),
+        _allow(["ec2:TerminateInstances", "ec2:DeleteSecurityGroup"], "*", _HAS_OUR_TAG),
+        _allow("ec2:ModifyInstanceAttribute", _arns(["instance"]), _HAS_OUR_TAG),
+        _allow("ec2:ModifyInstanceAttribute", _arns(["security-group"])),
     ]
 
 

@@ -71,6 +71,10 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
             self.say(f"{name} was lost, and is not replaced: too many workers were lost before.")
         self._correct_state()
 
+    def replace_no_more(self) -> None:
+        """Replace no worker from now on: another process will."""
+        self._replacements = 0
+
     # --- news of workers ------------------------------------------------------------------------------
 
     async def _watch_worker_status(self, comm):

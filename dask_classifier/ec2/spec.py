@@ -91,6 +91,8 @@ class ClusterSpec:
         Tags of all instances.
     name : str, optional
         Name of a cluster of `dask-classify up`.
+    detached : str, optional
+        Output of the run that the cluster does by itself, for `dask-classify run --detach`.
     profile : bool
         Whether Dask's statistical profiler runs.
     """
@@ -122,6 +124,7 @@ class ClusterSpec:
     key_name: str | None = None
     tag: Mapping[str, str] = field(default_factory=dict)
     name: str | None = None  # of a cluster of `up`
+    detached: str | None = None  # output of the run that the cluster does by itself
     profile: bool = False
 
     def _repr_html_(self) -> str:
@@ -242,7 +245,7 @@ def spec_of(workers: int | None, options: dict) -> ClusterSpec:
 
     `n_workers` is Dask's name for `workers`.
     """
-    names = {field.name for field in fields(ClusterSpec)} - {"name"}
+    names = {field.name for field in fields(ClusterSpec)} - {"name", "detached"}
     defaults = {name: value for name, value in configured().items() if name in names}
     given = {"workers": workers} | {"workers" if name == "n_workers" else name: options[name] for name in options}
     if given.get("image") and (useless := [name for name in ONLY_WITHOUT_IMAGE if given.get(name)]):

@@ -19,6 +19,7 @@ from .retries import Retries
 # Tags that each instance, volume and security group has from its creation.
 CLUSTER, ROLE, WORKER = "dask-classify:cluster", "dask-classify:role", "dask-classify:worker"
 DEADLINE, CLIENT, NAME = "dask-classify:deadline", "dask-classify:client", "dask-classify:name"
+DETACHED = "dask-classify:detached"  # the output of a run that goes on without the command that started it
 CREATED = "dask-classify:created"  # on security groups, for which EC2 reports no creation time
 
 _BATCH = 100  # ids per request; EC2 allows 200 values per filter
@@ -27,6 +28,7 @@ _EMPTY_LISTINGS = 3  # in a row: the first listings may not contain a new instan
 _LISTING_SECONDS = 2.0  # between these
 _UNANSWERED_SECONDS = 120.0  # how long to look for an instance whose launch was not answered: EC2 may list it late
 _PERHAPS = "perhaps "
+_UNLISTED = ("resources that could not be listed",)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Instance:
     private: str | None
     public: str | None
     token: str = ""  # client token of its launch
+    detached: str = ""  # output of the cluster's detached run
 
     @property
     def up(self) -> bool:
@@ -74,6 +77,7 @@ class Group:
     client: str
     deadline: float
     launched: float  # when it was created; 0 if an earlier version created it
+    detached: str = ""  # output of the cluster's detached run
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,7 @@ def groups(aws: Aws, cluster: str | None = None) -> list[Group]:
             tags.get(CLIENT, ""),
             _epoch(tags.get(DEADLINE)),
             _epoch(tags.get(CREATED)),
+            tags.get(DETACHED, ""),
         )
         for group, tags in tagged
     ]
@@ -158,6 +163,7 @@ def _instance(description: dict) -> Instance:
         private=description.get("PrivateIpAddress"),
         public=description.get("PublicIpAddress"),
         token=description.get("ClientToken", ""),
+        detached=tags.get(DETACHED, ""),
     )
 
 
@@ -179,11 +185,12 @@ def moment(epoch: float) -> str:
 def is_leaked(resource: Instance | Group) -> bool | None:
     """Return whether the resource is past its deadline, or the command that started it no longer runs.
 
-    None if this computer cannot tell. A named cluster outlives its command, until its deadline.
+    None if this computer cannot tell. A named cluster, and that of a detached run, outlive their command, until their
+    deadline.
     """
     if resource.deadline and time.time() > resource.deadline:
         return True
-    if resource.name:
+    if resource.name or resource.detached:
         return False
     running = owners.alive(resource.client)
     return None if running is None else not running
@@ -201,6 +208,7 @@ def end(
     group_ids: Iterable[str] = (),
     unanswered: Mapping[str, str] | None = None,
     sure: bool = False,
+    spared: str = "",
     limit: float = 300.0,
     say: Callable[[str], None] = lambda text: None,
 ) -> Ending:
@@ -220,6 +228,8 @@ def end(
         Launches for which EC2 never confirmed whether they happened: client token to name.
     sure
         Whether there can be no instances and groups besides these.
+    spared
+        Id of the instance that runs this, which terminates by itself afterwards; it leaves the cluster's groups.
     say
         Called with a message if something is left.
 
@@ -228,26 +238,29 @@ def end(
     Ending
         Numbers of instances, and what is left.
     """
-    tally = _Tally(set(known), set(seen), dict(unanswered or {}))
+    tally = _Tally(set(known) - {spared}, set(seen) - {spared}, dict(unanswered or {}), spared)
     retries, empty_listings, left, reason = Retries(limit), 0, (), ""
     while True:
+        alive = None
         try:
             alive = _terminate_alive(aws, cluster, tally)
             empty_listings = 0 if alive else empty_listings + 1
-            left = tuple(sorted(alive)) or ("instances that EC2 does not list yet",)
-            if empty_listings >= (1 if sure and not tally.unanswered else _EMPTY_LISTINGS):
-                left = _delete_groups(aws, cluster, group_ids)  # a group in use shows that an instance still exists
+            is_certain = sure and not tally.unanswered
+            left = tuple(sorted(alive)) or (() if is_certain else ("instances that EC2 does not list yet",))
+            if empty_listings >= (1 if is_certain else _EMPTY_LISTINGS):
+                # a group in use shows that an instance still exists
+                left = _delete_groups(aws, cluster, group_ids, spared)
                 if not left and (group_ids or not tally.unanswered):
-                    return Ending(len(tally.started), len(tally.terminated))
+                    return tally.ending()
                 left = left or tally.possible()
                 if left == tally.possible() and retries.spent() > min(_UNANSWERED_SECONDS, limit / 2):
-                    return Ending(len(tally.started), len(tally.terminated), left)
+                    return tally.ending(left)
         except Exception as error:  # any error: the next attempt may succeed; the last error is reported below
             empty_listings, reason = 0, f" ({getattr(error, 'message', error)})"
-            left = left or tuple(sorted(tally.started - tally.terminated)) or ("resources that could not be listed",)
+            left = left or tuple(sorted(tally.started - tally.terminated)) or (_UNLISTED if alive is None else ())
         if not retries.pause(least=0 if sure or not empty_listings else _LISTING_SECONDS):
             say(f"Not everything could be terminated{reason}")
-            return Ending(len(tally.started), len(tally.terminated), _with_groups(aws, cluster, left, group_ids))
+            return tally.ending(_with_groups(aws, cluster, left, group_ids) or _UNLISTED)
 
 
 @dataclass
@@ -257,6 +270,7 @@ class _Tally:
     started: set[str]
     seen: set[str]
     unanswered: dict[str, str]  # launches with an unknown outcome: client token to name
+    spared: str = ""  # not one of them
     terminated: set[str] = field(default_factory=set)
     absent: dict[str, int] = field(default_factory=dict)  # listings in which an instance seen earlier was missing
 
@@ -264,10 +278,14 @@ class _Tally:
         """Describe the instances that may exist."""
         return tuple(sorted({f"{_PERHAPS}{name}" for name in self.unanswered.values()}))
 
+    def ending(self, left: tuple[str, ...] = ()) -> Ending:
+        """Return the outcome; the spared instance was started, and has not terminated."""
+        return Ending(len(self.started) + bool(self.spared), len(self.terminated), left)
+
 
 def _terminate_alive(aws: Aws, cluster: str, tally: _Tally) -> set[str]:
     """Terminate the instances that may still be running. Return the ids of those that have not terminated yet."""
-    listed = instances(aws, cluster)
+    listed = [instance for instance in instances(aws, cluster) if instance.id != tally.spared]
     with contextlib.suppress(ClusterError):  # an additional lookup, which must not prevent terminating the others
         listed += map(_instance, _described_in_batches(aws, "client-token", tally.unanswered))
     for instance in listed:
@@ -329,10 +347,20 @@ def _terminate_one_by_one(aws: Aws, ids: list[str], error: ClientError) -> Clien
     return failure
 
 
-def _delete_groups(aws: Aws, cluster: str, known: Iterable[str]) -> tuple[str, ...]:
+def _leave_groups(aws: Aws, id: str) -> None:
+    """Give an instance the default security group of its VPC alone, so that the cluster's own can be deleted."""
+    (described,) = _described(aws, [{"Name": "instance-id", "Values": [id]}])
+    filters = [{"Name": "vpc-id", "Values": [described["VpcId"]]}, {"Name": "group-name", "Values": ["default"]}]
+    (default,) = aws.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+    aws.ec2.modify_instance_attribute(InstanceId=id, Groups=[default["GroupId"]])
+
+
+def _delete_groups(aws: Aws, cluster: str, known: Iterable[str], spared: str = "") -> tuple[str, ...]:
     """Delete a cluster's security groups, listed or known. Return the ids of those that are still in use."""
-    left = []
-    for group_id in sorted({group.id for group in groups(aws, cluster)} | set(known)):
+    left, ids = [], {group.id for group in groups(aws, cluster)} | set(known)
+    if spared and ids:
+        _leave_groups(aws, spared)
+    for group_id in sorted(ids):
         try:
             aws.ec2.delete_security_group(GroupId=group_id)
         except ClientError as error:

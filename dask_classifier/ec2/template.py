@@ -8,9 +8,12 @@ _UPLOAD_DAYS = 7  # longer than any run
 _BUCKET, _PROFILE = "BUCKET", "PROFILE"  # placeholders in the policies
 
 
-def template() -> dict[str, Any]:
-    """Return the template. Its stack costs nothing but what is stored in the bucket and in the repository."""
-    told = policies(f"s3://{_BUCKET}", _PROFILE)
+def template(*, detach: bool = False) -> dict[str, Any]:
+    """Return the template. Its stack costs nothing but what is stored in the bucket and in the repository.
+
+    With `detach`, the role's instances may drive a run, too.
+    """
+    told = policies(f"s3://{_BUCKET}", _PROFILE, detach=detach)
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "What dask-classify needs for runs on EC2",

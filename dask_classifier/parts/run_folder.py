@@ -21,6 +21,7 @@ from .formats import FORMATS
 PLAN, MANIFEST, REPORT = "plan.json", "manifest.json", "report.html"
 MISSING = "missing.json"  # of a partial run: the rows that it does not have
 LOCK = "run.lock"  # while a command is at work
+DETACHED = "detached.json"  # of a run that goes on without the command that started it: where it is, and how far
 COPIES = "unpacked"  # folder for the pieces of compressed inputs, and for the rows of a DataFrame
 PACKAGES = "environment"  # folder for the packages that instances install
 BLOCKS = "blocks"  # folder for blocks that are known, while others are not known yet

@@ -106,6 +106,22 @@ def is_held(folder: RunFolder) -> bool:
     return False
 
 
+def holder(folder: RunFolder) -> bytes:
+    """Return who has the lease of a folder in S3; b"" if nobody has."""
+    try:
+        return folder.read(LOCK)
+    except StorageError:
+        return b""
+
+
+def forget(folder: RunFolder, holder: bytes) -> None:
+    """Delete the lease of a holder that is known to have terminated, unless another command has it now."""
+    url = folder.path(LOCK)
+    there = s3.version_and_age(url)
+    if there and folder.read(LOCK) == holder:
+        s3.delete_if(url, there[0])
+
+
 class NoLock:
     """Where there is no way to lock."""
 

@@ -240,8 +240,9 @@ def _patch_terminate(cloud: Cloud) -> None:
 
 
 def _patch_groups(cloud: Cloud) -> None:
-    """A security group in use cannot be deleted."""
+    """A security group in use cannot be deleted; an instance that changes its groups uses the others no more."""
     delete, create = EC2Backend.delete_security_group, EC2Backend.create_security_group
+    change = EC2Backend.modify_instance_security_groups
 
     def delete_group(self, name=None, group_id=None):
         cloud.check("DeleteSecurityGroup", group=group_id)
@@ -257,7 +258,15 @@ def _patch_groups(cloud: Cloud) -> None:
             time.sleep(cloud.settings.get("group_seconds", 0))
         return create(self, *args, **options)
 
+    def change_groups(self, instance_id, new_group_id_list):
+        cloud.check("ModifyInstanceAttribute", id=instance_id)
+        instance = change(self, instance_id, new_group_id_list)
+        for nic in instance.nics.values():
+            nic._group_set = []  # to which moto adds those of the instance
+        return instance
+
     EC2Backend.delete_security_group, EC2Backend.create_security_group = delete_group, create_group
+    EC2Backend.modify_instance_security_groups = change_groups
 
 
 # --- checkip, and the rehearsal's own control ----------------------------------------------------------

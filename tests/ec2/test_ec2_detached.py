@@ -1,0 +1,151 @@
+"""Runs on EC2 that go on without the computer that started them, in rehearsal."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from rehearse import finish, wait_for
+
+CLASSIFIER = """
+import time
+
+def sleepy(chunk):
+    time.sleep(0.3)
+    return chunk["DESCRIPTION"].str.len().to_frame("letters")
+"""
+
+PICKY = """
+def picky(chunk):
+    if (chunk.index.astype(int) == 777).any():
+        raise ValueError("not this one")
+    return chunk["DESCRIPTION"].str.len().to_frame("letters")
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def classifier_of_the_user(region):
+    (region.folder / "waiting.py").write_text(CLASSIFIER)
+
+
+def words(name, rows="2k", *more):
+    """Half a second of work for each block of 100 rows."""
+    run = ["--rows", rows, "--block-rows", "100", "--classifier", "waiting.py:sleepy"]
+    return [*run, "--output", f"s3://bucket/{name}", *more]
+
+
+def stored(ec2, name):
+    found = ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix=name).get("Contents", [])
+    if name not in [each["Key"] for each in found]:
+        return {}
+    return json.loads(ec2.client("s3").get_object(Bucket="bucket", Key=name)["Body"].read())
+
+
+def has_begun(ec2, name):
+    return (stored(ec2, f"{name}/detached.json").get("progress") or {}).get("blocks_done")
+
+
+def sha256(ec2, name):
+    return json.loads(ec2.command("verify", f"s3://bucket/{name}", "--json", check=0).stdout_text)["sha256"]
+
+
+def test_a_run_goes_on_after_its_client_was_killed(ec2):
+    """Killed while it hands over; the bytes of a local run, and each instance terminates; nothing is left."""
+    client = ec2.start(*words("alone", "2k", "--workers", 2, "--detach"))
+    wait_for(lambda: stored(ec2, "alone/detached.json").get("progress"))
+    os.killpg(client.pid, signal.SIGKILL)
+    wait_for(lambda: stored(ec2, "alone/detached.json").get("exit_code") is not None, 90)
+    assert client.wait() == -signal.SIGKILL
+    assert (told := stored(ec2, "alone/detached.json"))["exit_code"] == 0, (told["message"], told["messages"])
+    wait_for(lambda: not ec2.remains(), 60)
+    machines = stored(ec2, "alone/manifest.json")["machines"]
+    assert {"started": 3, "terminated": 2, "left": []}.items() <= machines.items()
+    assert machines["last"] == stored(ec2, "alone/detached.json")["scheduler"]
+    ec2.command("wait", "s3://bucket/alone", check=0)
+    machines = stored(ec2, "alone/manifest.json")["machines"]
+    assert {"started": 3, "terminated": 3, "left": []}.items() <= machines.items() and "last" not in machines
+    ec2.command(*words("reference"), "--cluster", "inline", check=0)
+    assert sha256(ec2, "alone") == sha256(ec2, "reference")
+
+
+def test_whoever_attaches_sees_it_and_may_leave(ec2):
+    done = ec2.command(*words("watched", "20k", "--detach", "--json"), check=0)
+    assert "The run goes on without this computer: 2 instances" in done.stderr_text
+    assert "dask-classify attach s3://bucket/watched" in done.stderr_text
+    assert json.loads(done.stdout_text)["output"] == "s3://bucket/watched"
+    watching = ec2.start("attach", "s3://bucket/watched")
+    wait_for(lambda: has_begun(ec2, "watched"))
+    time.sleep(6)
+    os.killpg(watching.pid, signal.SIGINT)
+    watching = finish(watching, 130)
+    assert "Interrupted: the run goes on." in watching.stderr_text and "Traceback" not in watching.stderr_text
+    assert "20,000 rows in 200 blocks" in watching.stderr_text and "/20,000 rows" in watching.stderr_text
+    listed = ec2.command("status", check=0).stdout_text
+    assert "run --detach," in listed and "s3://bucket/watched" in listed
+    assert "Nothing to terminate" in ec2.command("reap", "--yes", check=0).stdout_text
+    twice = ec2.command(*words("watched", "20k", "--resume"), "--cluster", "inline", check=2)
+    assert "is in use by process" in twice.stderr_text
+    done = ec2.command("attach", "s3://bucket/watched", check=0)
+    assert "All instances have terminated." in done.stderr_text and "First rows:" in done.stderr_text
+    assert not ec2.remains()
+    over = ec2.command("cancel", "s3://bucket/watched", check=0)
+    assert "The run is already over: complete." in over.stderr_text
+
+
+def test_a_cancelled_run_leaves_nothing_and_can_be_resumed_at_once(ec2):
+    ec2.command(*words("ended", "20k", "--detach"), check=0)
+    wait_for(lambda: has_begun(ec2, "ended"))
+    waiting = ec2.start("wait", "s3://bucket/ended")
+    cancelled = ec2.command("cancel", "s3://bucket/ended", check=0)
+    assert not ec2.remains()
+    assert "Terminating 2 instances" in cancelled.stderr_text and "The run was cancelled." in cancelled.stderr_text
+    waiting = finish(waiting, 130)
+    assert "Error: The run was cancelled. Its finished blocks are kept." in waiting.stderr_text
+    resumed = ec2.command(*words("ended", "20k", "--resume", "--max-time", "1s"), "--cluster", "inline", check=6)
+    assert "blocks are already done" in resumed.stderr_text, "neither lost nor locked"
+
+
+def test_the_exit_code_is_that_of_the_run(ec2):
+    (ec2.folder / "wrong.py").write_text(PICKY)
+    run = ["--rows", "1000", "--block-rows", "100", "--classifier", "wrong.py:picky", "--output", "s3://bucket/wrong"]
+    ec2.command(*run, "--detach", check=0)
+    done = ec2.command("wait", "s3://bucket/wrong", check=3)
+    assert "Error: Stopped at a bad row" in done.stderr_text and "Traceback" not in done.stderr_text
+    wait_for(lambda: not ec2.remains())
+
+
+def test_a_lost_driver_is_noticed(ec2):
+    ec2.command(*words("lost", "20k", "--detach"), check=0)
+    wait_for(lambda: has_begun(ec2, "lost"))
+    ec2.pull("lose", stored(ec2, "lost/detached.json")["scheduler"])
+    done = ec2.command("wait", "s3://bucket/lost", check=4)
+    assert "has terminated without saying how the run ended" in done.stderr_text
+    assert "--output s3://bucket/lost --resume" in done.stderr_text
+    ec2.command("cancel", "s3://bucket/lost", check=0)
+    assert not ec2.remains()
+
+
+def test_a_group_that_cannot_be_left_is_deleted_by_whoever_waits(ec2):
+    ec2.settings(faults=[{"call": "ModifyInstanceAttribute", "code": "UnauthorizedOperation"}])
+    ec2.command(*words("group", "400", "--detach", "--teardown-limit", "5s"), check=0)
+    waited = ec2.command("wait", "s3://bucket/group", check=5)
+    assert "Not terminated or deleted in us-east-1: sg-" in waited.stderr_text
+    assert ec2.events("fault", call="ModifyInstanceAttribute") and not ec2.remains()
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (["--rows", "300", "--detach", "--cluster", "local"], 2, "--detach has no effect with the cluster local."),
+        (["--rows", "300", "--detach", "--output", "s3://bucket/x", "--log-json", "x"], 2, "--log-json has no effect"),
+        (["attach", "s3://bucket/nowhere"], 2, "There is no detached run in s3://bucket/nowhere."),
+        (["wait", "s3://bucket/nowhere"], 2, "There is no detached run"),
+        (["cancel", "s3://bucket/nowhere"], 2, "There is no detached run"),
+        (["doctor", "--detach"], 2, "--detach has no effect without --policy or --template."),
+    ],
+)
+def test_wrong_usage_is_one_sentence(command, code, message, ec2):
+    done = ec2.command(*command, check=code)
+    assert message in done.stderr_text and "Traceback" not in done.stderr_text
+    assert not ec2.events("call", call="RunInstances")
