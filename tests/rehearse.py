@@ -88,6 +88,13 @@ class Rehearsal:
             )
         return self._clients[service]
 
+    def stored(self, key):
+        """The JSON of an object in the bucket; {} if there is none."""
+        s3 = self.client("s3")
+        if not s3.list_objects_v2(Bucket="bucket", Prefix=key)["KeyCount"]:
+            return {}
+        return json.loads(s3.get_object(Bucket="bucket", Key=key)["Body"].read())
+
     def instances(self, *states, role=None):
         """EC2's descriptions."""
         filters = [{"Name": "tag-key", "Values": ["dask-classify:cluster"]}]

@@ -61,6 +61,8 @@ answers 2 --rows 10 --cluster nosuch --output s3://bucket/run
 answers 1 --rows 10 --slowness 1 --cluster inline --output s3://bucket/run
 answers 4 --rows 10 --cluster ec2 "${aws[@]}" --image nowhere/image:1 --output s3://bucket/run
 answers 4 --rows 10 --cluster ec2 "${aws[@]}" --output s3://bucket/run
+answers 2 --rows 10 --detach --cluster local
+for name in attach wait cancel; do answers 1 "$name" s3://bucket/run; done
 answers 2 up --name mine "${aws[@]}"
 answers 2 image build registry/name:1 --tool nosuch
 answers 4 up --name mine "${aws[@]}" --image nowhere/image:1
@@ -68,9 +70,9 @@ answers 4 down --name mine
 answers 4 status "${aws[@]}"
 answers 4 reap "${aws[@]}"
 answers 0 doctor --policy
-answers 0 doctor --template
+answers 0 doctor --template --detach
 answers 1 doctor "${aws[@]}" --image nowhere/image:1 --output s3://bucket/run
-for name in run plan generate verify report fetch publish ledger backfill up down status reap doctor image; do
+for name in run plan generate verify report fetch publish ledger backfill attach wait cancel up down status reap doctor image; do
     tried=${tried/ $name /}
 done
 [[ -z ${tried// /} ]] || { echo "FAILED: never called:$tried" >&2; exit 1; }

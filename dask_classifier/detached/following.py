@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ..ec2 import teardown
 from ..ec2.aws import Aws
-from ..errors import ClusterError, Interrupted, StorageError
+from ..errors import ClusterError, DaskClassifyError, Interrupted, StorageError
 from ..parts.run_folder import MANIFEST, RunFolder
 from ..runs import lock
 from ..runs.manifest import add_to_manifest
@@ -15,6 +15,8 @@ from .state import State
 
 _LOOK_SECONDS = 3.0
 _SILENCE_SECONDS = 60.0  # without news, after which EC2 is asked about the scheduler's instance
+_OUTAGE_SECONDS = 600.0  # for which the bucket may be out of reach of this computer
+_AFTER_DEADLINE_SECONDS = 300.0  # after which nobody needs to be asked
 
 
 class Follower(Display):
@@ -34,19 +36,27 @@ class Follower(Display):
 
         Raises ClusterError if the driver was lost, StorageError if the run's folder cannot be read.
         """
-        heard, before = time.monotonic(), self.state
+        heard = time.monotonic()
         with self.shown():
             while not self.state.is_over:
                 self._tell()
                 time.sleep(_LOOK_SECONDS)
-                self.state = State.load(self.state.output)
-                if self.state != before:
-                    heard, before = time.monotonic(), self.state
+                if self._has_news(heard):
+                    heard = time.monotonic()
                 elif time.monotonic() - heard > _SILENCE_SECONDS:
                     check_driver(self.state)
-                    heard = time.monotonic()
             self._tell()
         return self.state
+
+    def _has_news(self, heard: float) -> bool:
+        """Read the state again, and return whether it has changed. The bucket may be out of reach for a while."""
+        before = self.state
+        try:
+            self.state = State.load(before.output)
+        except StorageError:
+            if time.monotonic() - heard > _OUTAGE_SECONDS:
+                raise
+        return self.state != before
 
     def _tell(self) -> None:
         """Print the messages that are new."""
@@ -58,8 +68,7 @@ class Follower(Display):
 
 def check_driver(state: State) -> None:
     """Raise ClusterError if the instance that drives a run has terminated without saying how the run ended."""
-    known = teardown.states(Aws(state.region), [state.scheduler])
-    if known.get(state.scheduler) in {"pending", "running"} or State.load(state.output).is_over:
+    if _is_running(state) or State.load(state.output).is_over:
         return
     why = ": its deadline has passed" if time.time() > state.deadline else " without saying how the run ended"
     raise ClusterError(
@@ -68,15 +77,24 @@ def check_driver(state: State) -> None:
     )
 
 
+def _is_running(state: State) -> bool:
+    """Return whether the instance that drives a run still runs; if EC2 cannot be asked, whether it may."""
+    try:
+        known = teardown.states(Aws(state.region), [state.scheduler])
+    except DaskClassifyError:
+        return time.time() < state.deadline + _AFTER_DEADLINE_SECONDS
+    return known.get(state.scheduler) in {"pending", "running"}
+
+
 def see_it_gone(state: State, say: Callable[[str], None]) -> None:
     """Terminate what a run that is over still has in EC2, usually its last instance, and complete its manifest.
 
     If EC2 cannot be asked, that is said. Raises InstancesLeft if something could not be terminated.
     """
-    aws = Aws(state.region)
     try:
+        aws = Aws(state.region)
         left = [*teardown.instances(aws, state.cluster), *teardown.groups(aws, state.cluster)]
-    except ClusterError as error:
+    except DaskClassifyError as error:
         say(f"EC2 does not say whether all instances have terminated: {error.message}")
         return
     if left:

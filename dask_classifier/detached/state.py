@@ -61,7 +61,7 @@ class State:
         folder = RunFolder(output)
         if not folder.exists(DETACHED):
             raise UsageError(
-                f"There is no detached run in {output}.", "Start one with --cluster ec2 --detach; or check the folder."
+                f"{output} does not have a detached run.", "Check the folder, or start one: --cluster ec2 --detach."
             )
         return cls.of(folder.read_json(DETACHED))
 

@@ -1,10 +1,12 @@
 """Runs on EC2 that go on without the computer that started them, in rehearsal."""
 
+import importlib.resources
 import json
 import os
 import signal
 import time
 
+import jsonschema
 import pytest
 from rehearse import finish, wait_for
 
@@ -35,15 +37,8 @@ def words(name, rows="2k", *more):
     return [*run, "--output", f"s3://bucket/{name}", *more]
 
 
-def stored(ec2, name):
-    found = ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix=name).get("Contents", [])
-    if name not in [each["Key"] for each in found]:
-        return {}
-    return json.loads(ec2.client("s3").get_object(Bucket="bucket", Key=name)["Body"].read())
-
-
 def has_begun(ec2, name):
-    return (stored(ec2, f"{name}/detached.json").get("progress") or {}).get("blocks_done")
+    return (ec2.stored(f"{name}/detached.json").get("progress") or {}).get("blocks_done")
 
 
 def sha256(ec2, name):
@@ -53,17 +48,21 @@ def sha256(ec2, name):
 def test_a_run_goes_on_after_its_client_was_killed(ec2):
     """Killed while it hands over; the bytes of a local run, and each instance terminates; nothing is left."""
     client = ec2.start(*words("alone", "2k", "--workers", 2, "--detach"))
-    wait_for(lambda: stored(ec2, "alone/detached.json").get("progress"))
+    wait_for(lambda: ec2.stored("alone/detached.json").get("progress"))
     os.killpg(client.pid, signal.SIGKILL)
-    wait_for(lambda: stored(ec2, "alone/detached.json").get("exit_code") is not None, 90)
+    wait_for(lambda: ec2.stored("alone/detached.json").get("exit_code") is not None, 90)
     assert client.wait() == -signal.SIGKILL
-    assert (told := stored(ec2, "alone/detached.json"))["exit_code"] == 0, (told["message"], told["messages"])
+    told = ec2.stored("alone/detached.json")
+    assert told["exit_code"] == 0, (told["message"], told["messages"])
+    schemas = importlib.resources.files("dask_classifier") / "schemas"
+    jsonschema.validate(told, json.loads((schemas / "detached.schema.json").read_text()))
+    assert set(told) == set(json.loads((schemas / "detached.schema.json").read_text())["properties"])
     wait_for(lambda: not ec2.remains(), 60)
-    machines = stored(ec2, "alone/manifest.json")["machines"]
+    machines = ec2.stored("alone/manifest.json")["machines"]
     assert {"started": 3, "terminated": 2, "left": []}.items() <= machines.items()
-    assert machines["last"] == stored(ec2, "alone/detached.json")["scheduler"]
+    assert machines["last"] == ec2.stored("alone/detached.json")["scheduler"]
     ec2.command("wait", "s3://bucket/alone", check=0)
-    machines = stored(ec2, "alone/manifest.json")["machines"]
+    machines = ec2.stored("alone/manifest.json")["machines"]
     assert {"started": 3, "terminated": 3, "left": []}.items() <= machines.items() and "last" not in machines
     ec2.command(*words("reference"), "--cluster", "inline", check=0)
     assert sha256(ec2, "alone") == sha256(ec2, "reference")
@@ -118,7 +117,7 @@ def test_the_exit_code_is_that_of_the_run(ec2):
 def test_a_lost_driver_is_noticed(ec2):
     ec2.command(*words("lost", "20k", "--detach"), check=0)
     wait_for(lambda: has_begun(ec2, "lost"))
-    ec2.pull("lose", stored(ec2, "lost/detached.json")["scheduler"])
+    ec2.pull("lose", ec2.stored("lost/detached.json")["scheduler"])
     done = ec2.command("wait", "s3://bucket/lost", check=4)
     assert "has terminated without saying how the run ended" in done.stderr_text
     assert "--output s3://bucket/lost --resume" in done.stderr_text
@@ -139,9 +138,9 @@ def test_a_group_that_cannot_be_left_is_deleted_by_whoever_waits(ec2):
     [
         (["--rows", "300", "--detach", "--cluster", "local"], 2, "--detach has no effect with the cluster local."),
         (["--rows", "300", "--detach", "--output", "s3://bucket/x", "--log-json", "x"], 2, "--log-json has no effect"),
-        (["attach", "s3://bucket/nowhere"], 2, "There is no detached run in s3://bucket/nowhere."),
-        (["wait", "s3://bucket/nowhere"], 2, "There is no detached run"),
-        (["cancel", "s3://bucket/nowhere"], 2, "There is no detached run"),
+        (["attach", "s3://bucket/nowhere"], 2, "s3://bucket/nowhere does not have a detached run."),
+        (["wait", "s3://bucket/nowhere"], 2, "does not have a detached run"),
+        (["cancel", "s3://bucket/nowhere"], 2, "does not have a detached run"),
         (["doctor", "--detach"], 2, "--detach has no effect without --policy or --template."),
     ],
 )

@@ -33,9 +33,9 @@ def recorder(ec2):
     recorder.close()
 
 
-def refused(recorder, output=OUTPUT, profile=None):
+def refused(recorder, output=OUTPUT, profile=None, **options):
     """What was asked for and is not allowed."""
-    told = policies(output, profile)
+    told = policies(output, profile, **options)
     return {
         (need.action, need.resource, tuple(need.context))
         for need in recorder.needs
@@ -57,6 +57,17 @@ def test_a_run_with_a_profile_and_spot_doctor_and_reap_take_no_other_rights(ec2,
     for action in ("iam:PassRole", "ssm:GetParameter", "s3:PutObject", "s3:ListBucket"):
         assert (action, False) in asked, "the recorder saw it"
     assert ("s3:PutObject", True) in asked and ("ec2:RunInstances", True) not in asked
+
+
+def test_a_detached_run_takes_no_other_rights(ec2, recorder, profile):
+    """The instance that drives it ends the others and deletes the group, with those of its profile."""
+    words = ["--instance-profile", profile, "--output", OUTPUT, "--overwrite", "--detach"]
+    ec2.command("--rows", "300", "--slowness", "1", *words, check=0, AWS_ENDPOINT_URL=recorder.url)
+    ec2.command("wait", OUTPUT, check=0, AWS_ENDPOINT_URL=recorder.url)
+    assert not refused(recorder, profile=profile, detach=True)
+    asked = {need.action for need in recorder.needs if need.machine}
+    assert {"ec2:TerminateInstances", "ec2:ModifyInstanceAttribute", "ec2:DeleteSecurityGroup"} <= asked
+    assert "ec2:RunInstances" not in asked and refused(recorder, profile=profile), "a plain policy allows less"
 
 
 def test_a_cluster_that_stays_takes_no_other_rights(ec2, recorder):
@@ -105,10 +116,27 @@ OURS, BIRTH = {f"aws:ResourceTag/{TAG}": "x"}, {f"aws:RequestTag/{TAG}": "x"}
         (Need("s3:GetObject", "arn:aws:s3:::other/policy/x"), False),
         (Need("iam:PassRole", "arn:aws:iam::ACCOUNT:role/admin", {"iam:PassedToService": "ec2.amazonaws.com"}), False),
         (Need("ec2:StopInstances", f"{EC2}:instance/i-1", OURS), False),
+        (Need("ec2:ModifyInstanceAttribute", f"{EC2}:instance/i-1", OURS), False),
     ],
 )
 def test_hardly_more_is_allowed(need, allowed):
     assert allows(policies(OUTPUT, "classify")["caller"], need) == allowed
+
+
+@pytest.mark.parametrize(
+    ("need", "allowed"),
+    [
+        (Need("ec2:ModifyInstanceAttribute", f"{EC2}:instance/i-1", OURS), True),
+        (Need("ec2:ModifyInstanceAttribute", f"{EC2}:instance/i-1"), False),
+        (Need("ec2:TerminateInstances", f"{EC2}:instance/i-1"), False),
+        (Need("ec2:DeleteSecurityGroup", f"{EC2}:security-group/sg-1"), False),
+        (Need("ec2:RunInstances", f"{EC2}:instance/*", BIRTH), False),
+        (Need("iam:PassRole", "arn:aws:iam::ACCOUNT:role/x", {"iam:PassedToService": "ec2.amazonaws.com"}), False),
+    ],
+)
+def test_hardly_more_is_allowed_to_an_instance_that_drives_a_run(need, allowed):
+    assert allows(policies(OUTPUT, "classify", detach=True)["machines"], need) == allowed
+    assert not allows(policies(OUTPUT, "classify")["machines"], need)
 
 
 def test_the_template_is_valid(command, tmp_path):

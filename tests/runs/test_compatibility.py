@@ -37,7 +37,7 @@ def read(folder, name):
     return json.loads(Path(folder, name).read_text())
 
 
-@pytest.mark.parametrize("name", ["plan", "receipt", "manifest", "missing", "report", "event"])
+@pytest.mark.parametrize("name", ["plan", "receipt", "manifest", "missing", "report", "event", "detached"])
 def test_each_schema_is_one(name):
     jsonschema.Draft202012Validator.check_schema(schema(name))
 

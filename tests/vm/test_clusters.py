@@ -56,6 +56,25 @@ def test_end_to_end(ec2, profile):
 
 
 @pytest.mark.slow
+def test_a_detached_run(ec2):
+    """The client is killed once the run has begun: it completes, its instances terminate, and nothing is left."""
+    client = ec2.start(*words("detached", 2000, 2, "--detach"))
+    wait_for(lambda: ec2.stored("detached/detached.json").get("progress"))
+    os.killpg(client.pid, signal.SIGKILL)
+    wait_for(lambda: ec2.stored("detached/detached.json").get("exit_code") is not None)
+    assert client.wait() == -signal.SIGKILL
+    told = ec2.stored("detached/detached.json")
+    assert told["exit_code"] == 0, (told["message"], told["messages"])
+    wait_for(lambda: not ec2.remains())
+    machines = ec2.stored("detached/manifest.json")["machines"]
+    assert {"started": 3, "terminated": 2, "left": []}.items() <= machines.items()
+    ec2.command("wait", "s3://bucket/detached", check=0)
+    machines = ec2.stored("detached/manifest.json")["machines"]
+    assert {"started": 3, "terminated": 3, "left": []}.items() <= machines.items()
+    assert sha256(ec2, "detached") == reference(ec2, 2000)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["index", "wheels"])
 def test_without_an_image(way, ec2):
     """Credentials, a bucket, one command: instances of Python alone install the packages; a local run's bytes."""
