@@ -1,6 +1,7 @@
 """docs/troubleshooting.md has an entry for each message in the code, and no others."""
 
 import ast
+import functools
 import itertools
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ def nodes(tree, kind):
     return [node for node in ast.walk(tree) if isinstance(node, kind)]
 
 
+@functools.cache
 def error_classes():
     found, classes = {"DaskClassifyError"}, [each for tree in TREES for each in nodes(tree, ast.ClassDef)]
     while more := {each.name for each in classes if found & set(map(ast.unparse, each.bases))} - found:
@@ -53,6 +55,7 @@ def heading(message):
     return re.sub(r"(?<=\.)…$", "", re.sub(r"…(\s*…)+", "…", message))
 
 
+@functools.cache
 def messages():
     shapes, found = dict.fromkeys(error_classes() | {"warn", "note"}, "{}") | MADE, set()
     for tree in TREES:
