@@ -81,7 +81,7 @@ class EC2Cluster(ReplacingCluster):
     fleet: Fleet
     ending: teardown.Ending | None  # once the instances have terminated
     packages: Archive | None  # that instances without an image install
-    host: str  # id of the scheduler's instance if this process runs there, which `close` then spares
+    own_instance: str  # id of the scheduler's instance if this process runs there, which `close` then spares
 
     def __init__(self, workers: int | None = None, *, say: Callable[[str], None] = _log.info, **options: Any):
         self._begin(spec_of(workers, options), say)
@@ -120,7 +120,8 @@ class EC2Cluster(ReplacingCluster):
         try:
             self._adopt(kept)
         except BaseException as error:
-            self._teardown()
+            if not handover:  # then whoever has handed it over does so
+                self._teardown()
             raise own_error(error) from error
         self._up = time.time()
         return self
@@ -136,7 +137,7 @@ class EC2Cluster(ReplacingCluster):
         self.aws = Aws(spec.region)
         base = "" if spec.image else spec.container_image  # for later workers, too, whatever Python starts them
         self.spec = dataclasses.replace(spec, region=self.aws.region, base_image=base)
-        self.say, self.host = never_failing(say), handover.scheduler if handover else ""
+        self.say, self.own_instance = never_failing(say), handover.scheduler if handover else ""
         self.stays = bool(kept and not handover)
         self.ending, self.packages = None, kept.packages if kept else None
         self._when_gone: list[Callable[[teardown.Ending], None]] = []
@@ -170,8 +171,8 @@ class EC2Cluster(ReplacingCluster):
 
     def handover(self) -> Handover:
         """Return what `take_over` needs."""
-        id, began = self.scheduler.instance["InstanceId"], self._launch_began or self._up
-        return Handover(self.named_cluster(), self.placement, id, began)
+        id = self.scheduler.instance["InstanceId"]
+        return Handover(self.named_cluster(), self.placement, id, began=self._launch_began or self._up)
 
     def _start_dask(self, workers: int) -> None:
         """Run Dask's own start, which launches the instances. Dask's global configuration is not changed."""
@@ -202,11 +203,11 @@ class EC2Cluster(ReplacingCluster):
 
     def _adopt(self, kept: NamedCluster) -> None:
         """Take over the instances of a running cluster."""
-        adopted = self.fleet.adopt(kept.deadline, self.host)
+        adopted = self.fleet.adopt(kept.deadline, self.own_instance)
         instances = {instance.worker: instance for instance in adopted if instance.up}
         if "scheduler" not in instances:
             raise ClusterError(
-                f"The scheduler of the cluster {self.spec.name} is not running.",
+                f"The scheduler of the cluster {self.spec.name or self.id} is not running.",
                 f"Terminate what is left with `dask-classify down --name {self.spec.name}`.",
             )
         for name, instance in instances.items():
@@ -277,11 +278,6 @@ class EC2Cluster(ReplacingCluster):
         """Return when the launch began, but only to the first run, and only if that begins soon after the start."""
         began, self._launch_began = self._launch_began, None
         return began if time.time() - self._up < _SOON_SECONDS else None
-
-    @property
-    def is_inside(self) -> bool:
-        """Whether this process reaches the instances by their private addresses."""
-        return bool(self.host) or self.spec.private_ip
 
     @property
     def connect_seconds(self) -> float:
@@ -357,7 +353,8 @@ class EC2Cluster(ReplacingCluster):
         self.close()
 
     async def _close(self):
-        await (Cluster._close(self) if self.stays or self.host else super()._close())  # which ends the scheduler
+        spares_scheduler = self.stays or self.own_instance
+        await (Cluster._close(self) if spares_scheduler else super()._close())
 
     def close(self, timeout: float | None = None) -> None:
         """Terminate the instances and wait until they have terminated.
@@ -369,7 +366,7 @@ class EC2Cluster(ReplacingCluster):
 
     def _teardown(self) -> None:
         try:
-            uninterrupted(self._terminate_all, self.say)
+            uninterrupted(self._terminate_all, str if self.stays else self.say)  # str: nothing is said
         finally:
             self._undo_signals()
             if self.ending and not self.stays:
@@ -379,7 +376,7 @@ class EC2Cluster(ReplacingCluster):
 
     def _terminate_all(self) -> None:
         if self.fleet.started and not self.stays:
-            self.say(f"Terminating {count_of(len(self.fleet.started) - bool(self.host), 'instance')}")
+            self.say(f"Terminating {count_of(len(self.fleet.started) - bool(self.own_instance), 'instance')}")
         self.fleet.stop()
         with contextlib.suppress(Exception):  # the instances are terminated below, whether or not Dask closes in order
             super().close(GRACE_SECONDS)

@@ -15,7 +15,7 @@ Each has a message, a hint and an exit code, and is one of Python's own kinds, t
     ├── DamagedRun           1  RuntimeError      a run on disk is incomplete or does not match its manifest
     ├── TooManyBadRows       3  ValueError        more bad rows than --max-bad allows
     ├── LimitReached         6                    --max-time or --budget has stopped the run; it can be resumed
-    ├── ClusterError         4  RuntimeError      the cluster could not be started or reached; nothing is left running
+    ├── ClusterError         4  RuntimeError      the cluster could not be started or reached, or was lost
     │   └── Stopped          4                    a launch that did not happen, because the cluster shuts down
     ├── InstancesLeft        5  RuntimeError      instances or security groups in EC2 could not be terminated
     └── Interrupted        130                    stopped by Ctrl-C or SIGTERM

@@ -1,6 +1,6 @@
 """The command `dask-classify`: its options and help texts, and the checks that need no other module.
 
-What the commands do is in run_commands.py and cluster_commands.py, which are imported when needed.
+What the commands do is in run_commands.py, cluster_commands.py and others, which are imported when needed.
 """
 
 import os

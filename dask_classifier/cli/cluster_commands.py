@@ -187,9 +187,11 @@ def _is_older(resources: list[teardown.Instance | teardown.Group], age: float) -
 def _list_unknown(aws: Aws, clusters: dict[str, list[teardown.Instance | teardown.Group]]) -> None:
     """Print the clusters whose command may still be running, on another computer for example."""
     for cluster, resources in clusters.items():
-        if all(
-            resource.name or resource.detached or teardown.is_leaked(resource) is not None for resource in resources
-        ):
+        if output := resources[0].detached:
+            click.echo(f"Skipped cluster {cluster}: {_ids(resources)}. It runs by itself, for {output}.")
+            click.echo(f"Hint: end it with `dask-classify cancel {output}` or `reap --cluster {cluster} --yes`.")
+            continue
+        if all(resource.name or teardown.is_leaked(resource) is not None for resource in resources):
             continue
         pid, host = owners.process_and_host(resources[0].client)
         click.echo(

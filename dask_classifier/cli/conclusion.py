@@ -10,22 +10,30 @@ from ..units import count_of
 _FIRST_ROWS = 3
 
 
-def conclude(result: Result, display: Display, seconds: float | None, finish_by: float | None) -> None:
+def conclude(
+    result: Result, display: Display, began: float, ended: float | None = None, finish_by: float | None = None
+) -> None:
     """Print the summary of a run, its first rows, what is missing, and what to do next.
 
-    `seconds` is how long it took, None if it was complete already; `finish_by`, in seconds since 1970, when it should
-    have ended.
+    Parameters
+    ----------
+    result : Result
+        The run.
+    display : Display
+        Where to print.
+    began, ended : float
+        Its time in seconds since 1970; `ended` is None if it was complete already.
+    finish_by : float, optional
+        When it should have ended.
     """
-    if seconds is None:
-        display.say("The run is already complete. Nothing to do.")
-    display.console.print(summary(result, seconds))
+    display.console.print(summary(result, ended and ended - began))
     display.say(f"Results are in {short(result.output)}. First rows:" if result.rows else "The results have no rows.")
     if result.rows:
         display.lines(result.first_lines(_FIRST_ROWS))
     if result.bad_rows:
         display.warn(f"{count_of(result.bad_rows, 'bad row')} in {short(result.output)}/quarantine, with reasons.")
-    if finish_by and seconds is not None and not result.partial:
-        display.say(in_time(finish_by))
+    if finish_by and ended and not result.partial:
+        display.say(in_time(finish_by, ended))
     display.say(next_steps(short(result.output), partial=result.partial))
     if result.partial:
         missing = count_of(result.manifest["rows_missing"], "row")

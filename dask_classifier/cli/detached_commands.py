@@ -1,11 +1,11 @@
 """What the commands for detached runs do: run --detach, attach, wait, cancel."""
 
+import contextlib
 import json
 import logging
 import shlex
 import sys
 import time
-from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -13,9 +13,11 @@ from distributed.utils import silence_logging_cmgr
 
 from ..detached import following
 from ..detached.following import Follower
-from ..detached.handing_over import hand_over
+from ..detached.handing_over import explained, first_state, hand_over, record_failure
 from ..detached.state import State
-from ..errors import PARTIAL_EXIT_CODE, Interrupted
+from ..ec2.announcement import clock
+from ..errors import PARTIAL_EXIT_CODE, InstancesLeft, Interrupted
+from ..parts.run_folder import DETACHED, MANIFEST, RunFolder
 from ..runs.limits import Limits
 from ..runs.lock import held
 from ..runs.planning import Plan
@@ -36,29 +38,44 @@ def start(
     worker_timeout: str | None,
     as_json: bool,
 ) -> None:
-    """Start a cluster, hand the run over to its scheduler's instance, and leave both alone."""
+    """Start a cluster, hand the run over to its scheduler's instance, and return once the first blocks are known."""
+    state = None
     try:
-        with ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
             with held(plan.folder):  # so that nobody else has it; the driver acquires it again
                 cluster = stack.enter_context(cluster_of_run(display, plan, **cluster_options, detached=plan.output))
             display.say("Handing the run over to the scheduler's instance")
+            state = first_state(plan, cluster, limits)
             wishes = {"limits": limits, "prediction": prediction, "worker_timeout": worker_timeout}
-            state = hand_over(plan, cluster, **wishes)
-            cluster.leave()
-    except KeyboardInterrupt:
-        raise Interrupted("Interrupted before the run could go on by itself.", "Give the command again.") from None
-    display.say(_farewell(state))
+            hand_over(state, plan, cluster, **wishes)
+            now = Follower(state, quiet=display.console.quiet).follow(until=lambda state: state.is_begun)
+            if now.error:
+                raise explained(now.error)
+            with contextlib.suppress(KeyboardInterrupt):  # too late: the run goes on
+                cluster.leave()
+    except BaseException as error:
+        if state:
+            record_failure(state, error)
+        if isinstance(error, KeyboardInterrupt):
+            raise _interrupted(state) from None
+        raise
+    display.say(_farewell(now))
     if as_json:
-        click.echo(json.dumps(state.as_json()))
+        click.echo(json.dumps(now.as_json()))
+
+
+def _interrupted(state: State | None) -> Interrupted:
+    again = f"Give the command again, with --output {state.output} --resume." if state else "Give the command again."
+    return Interrupted("Interrupted before the run could go on by itself.", again)
 
 
 def _farewell(state: State) -> str:
     run = shlex.quote(state.output)
-    until = time.strftime("%H:%M", time.localtime(state.deadline))
+    size, until = count_of(state.instances, "instance"), clock(state.deadline)
     return "\n".join(
         [
-            f"The run goes on without this computer: {count_of(state.instances, 'instance')}, until {until} at most.",
+            f"The run goes on without this computer: {size}, until {until} at the latest.",
             f"Its dashboard: {state.dashboard}",
             "Next:",
             f"  dask-classify attach {run}",
@@ -68,26 +85,48 @@ def _farewell(state: State) -> str:
     )
 
 
-def attach(run_url: str, *, quiet: bool) -> None:
+def attach(run_url: str, *, quiet: bool, traceback: bool = False) -> None:
     """Run `dask-classify attach` and `wait`: follow the run, then print its result or raise its error."""
-    state = State.load(run_url)
-    follower = Follower(state, quiet=quiet)
+    folder = RunFolder(run_url)
+    if not folder.exists(DETACHED) and folder.exists(MANIFEST):  # it was completed by a command that stayed
+        result = open_run(run_url)
+        conclude(result, Display(quiet=quiet), result.manifest["started"])
+        sys.exit(PARTIAL_EXIT_CODE if result.partial else 0)
+    follower = Follower(State.load(run_url), quiet=quiet)
+    state, left = _followed(follower), None
+    try:
+        following.see_it_terminated(state, follower.say)
+    except InstancesLeft as error:
+        left = error
+    if state.error and (code := state.result_code()) is not None:  # what had failed was done since
+        state = state.with_end(code, at=state.ended)
+    if state.error:
+        _print_traceback(state, wanted=traceback)
+        raise left or state.error
+    conclude(open_run(state.output), follower, state.started, state.ended, state.finish_by)
+    if left:
+        raise left
+    sys.exit(state.exit_code)
+
+
+def _followed(follower: Follower) -> State:
+    """Return the last state of a run, once it is over."""
+    state = follower.state
     if not state.is_over:
         since = time.strftime("%H:%M", time.localtime(state.started))
-        instances = count_of(state.instances, "instance")
-        follower.say(f"The run goes on, since {since}, on {instances} in {state.region}; dashboard: {state.dashboard}")
+        where = f"{count_of(state.instances, 'instance')} in {state.region}"
+        follower.say(f"The run goes on, since {since}, on {where}; dashboard: {state.dashboard}")
     try:
-        state = follower.follow()
+        return follower.follow()
     except KeyboardInterrupt:
         raise Interrupted(
-            "Interrupted: the run goes on.", f"To end it, use `dask-classify cancel {shlex.quote(run_url)}`."
+            "Interrupted: the run goes on.", f"To end it, use `dask-classify cancel {shlex.quote(state.output)}`."
         ) from None
-    following.see_it_gone(state, follower.say)
-    if state.exit_code not in {0, PARTIAL_EXIT_CODE}:
-        raise state.error
-    conclude(open_run(state.output), follower, state.ended - state.started, state.finish_by)
-    if state.exit_code:
-        sys.exit(state.exit_code)
+
+
+def _print_traceback(state: State, *, wanted: bool) -> None:
+    if wanted and state.details:
+        click.echo(f"Traceback of the classifier (most recent call last):\n{state.details}\n", err=True)
 
 
 def cancel(run_url: str) -> None:
@@ -98,7 +137,7 @@ def cancel(run_url: str) -> None:
 
     state = State.load(run_url)
     if state.is_over:
-        following.see_it_gone(state, say)
+        following.see_it_terminated(state, say)
         say(f"The run is already over: {_outcome(state)}.")
         return
     state = following.cancel(state, say)
@@ -108,5 +147,6 @@ def cancel(run_url: str) -> None:
 
 
 def _outcome(state: State) -> str:
-    words = {0: "complete", PARTIAL_EXIT_CODE: "complete but partial"}
-    return words.get(state.exit_code or 0, f"exit code {state.exit_code}, {state.message.rstrip('.')}")
+    if state.error:
+        return f"exit code {state.exit_code}, {state.message.rstrip('.')}"
+    return "complete but partial" if state.exit_code else "complete"

@@ -11,11 +11,11 @@ from dask.system import CPU_COUNT
 from distributed.utils import silence_logging_cmgr
 
 from .. import generate as generated_rows
-from .. import pipeline, publishing, storage
+from .. import pipeline, publishing, s3, storage
 from ..engine.connect import INLINE
 from ..errors import PARTIAL_EXIT_CODE, DaskClassifyError, Interrupted, OutputExists, StorageError, UsageError
 from ..parts.formats import compressor
-from ..parts.run_folder import MISSING, REPORT
+from ..parts.run_folder import DETACHED, MISSING, REPORT
 from ..planner.estimate import EC2, LOCAL
 from ..planner.replay import replay_of
 from ..planner.target import Target
@@ -109,14 +109,16 @@ def _run(
         return None
     with (
         quiet_dask,
-        nullcontext() if complete else held(plan.folder),
+        nullcontext() if complete else _locked(plan),
         _resumable(plan, display),
         cluster_of_run(display, plan, **cluster_options) as cluster,
     ):
         result = pipeline.run(plan, cluster, progress=display, **how)
     result = open_run(result.output)  # again: the end of a cluster adds to the manifest
     worked = display.snapshot().stage != "complete already"
-    conclude(result, display, time.time() - started if worked else None, chosen.limits.finish_by)
+    if not worked:
+        display.say("The run is already complete. Nothing to do.")
+    conclude(result, display, started, time.time() if worked else None, chosen.limits.finish_by)
     return result
 
 
@@ -129,6 +131,15 @@ def _announce(plan: planning.Plan, cluster: str, workers: int | None, display: D
         display.warn("the source is empty: there is nothing to classify.")
     if cluster == "local" and workers and workers > CPU_COUNT:
         display.warn(f"{workers} processes share {CPU_COUNT} cores; more than {CPU_COUNT} will not make it faster.")
+
+
+@contextmanager
+def _locked(plan: planning.Plan):
+    """Lock the output for the `with` block, and delete what an earlier, detached attempt has said of itself there."""
+    with held(plan.folder):
+        if s3.is_s3(plan.output) and plan.folder.exists(DETACHED):
+            plan.folder.delete(DETACHED)
+        yield
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
     python -m dask_classifier.detached.driver
 
-gets an `Assignment` from standard input, which carries the TLS key. `start` starts it, within the scheduler.
+gets a `State` and an `Assignment`, which has the TLS key, from standard input. `start` starts it, in the scheduler.
 """
 
 import asyncio
+import contextlib
 import os
 import pickle
 import sys
@@ -13,24 +14,28 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from distributed import Scheduler
 
-from .. import __version__, pipeline
+from .. import pipeline
+from ..classifier.requirements import installed
 from ..cluster import EC2Cluster
+from ..ec2 import teardown
+from ..ec2.aws import Aws
 from ..ec2.handover import Handover
-from ..errors import PARTIAL_EXIT_CODE, ClusterError, DaskClassifyError
+from ..engine.worker_plugin import explain_versions
+from ..errors import PARTIAL_EXIT_CODE, ClusterError, DaskClassifyError, StorageError
+from ..runs import lock
 from ..runs.limits import Limits
-from ..runs.planning import Plan
+from ..runs.planning import Plan, versions
 from ..show.terminal import Display
-from .state import State, saved_if_possible
+from .state import State
 
 _SAVE_SECONDS = 5.0  # between two states in the bucket
-_MESSAGES = 50  # that are kept
-_DEFECT_EXIT_CODE = 1
+_END_SECONDS = 300.0  # for which the end is written again and again, if the bucket is out of reach
+_MESSAGES, _MESSAGE_LENGTH = 50, 500  # that are kept
 _MODULE = "dask_classifier.detached.driver"
 
 
@@ -49,34 +54,34 @@ class Assignment:
 class Parcel:
     """What goes to the scheduler. Dask may log it, without what is secret: the TLS key and the credentials."""
 
-    version: str
+    versions: dict[str, str]
+    requirements: tuple[str, ...]
     state: dict[str, Any]
-    assignment: bytes = field(repr=False)  # pickled, so that another version can refuse it
+    assignment: bytes = field(repr=False)  # pickled, so that other versions can refuse it
     environment: dict[str, str] = field(repr=False)
 
 
 async def start(parcel: Parcel, dask_scheduler: Scheduler) -> None:
     """Start the driver on the scheduler's instance; when it has ended, the scheduler ends, and then the instance.
 
-    Called by `Client.run_on_scheduler`. Raises ClusterError if the versions differ.
+    Called by `Client.run_on_scheduler`. Raises ClusterError if the versions differ, OSError if it cannot be started.
     """
-    if parcel.version != __version__:
-        raise ClusterError(
-            f"The instances have version {__version__} of dask-classify, and this computer has {parcel.version}.",
-            "Use an --image with the same version, or none.",
-        )
+    if (there := versions() | installed(parcel.requirements)) != parcel.versions:
+        raise ClusterError(*explain_versions(there, parcel.versions))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", _MODULE, stdin=asyncio.subprocess.PIPE, env=os.environ | parcel.environment
     )
     process.stdin.write(pickle.dumps((parcel.state, parcel.assignment)))
     await process.stdin.drain()
     process.stdin.close()
+    dask_scheduler.idle_timeout = None  # it lives as long as the driver
     # The scheduler keeps the task: asyncio itself would forget it.
     dask_scheduler.detached_run = asyncio.create_task(_end_with(process, dask_scheduler))
 
 
 async def _end_with(process: asyncio.subprocess.Process, scheduler: Scheduler) -> None:
-    await process.wait()
+    code = await process.wait()
+    sys.stderr.write(f"the driver of the run ended with exit code {code}\n")  # on the instance's console
     await scheduler.close(reason="the driver of the run has ended")
 
 
@@ -86,14 +91,14 @@ class Recorder(Display):
     def __init__(self, state: State):
         super().__init__(quiet=True)
         self.state = state
-        self._begun = False
+        self._has_lock = False
         self._saving = threading.Lock()
         self._closed = threading.Event()
 
     def say(self, text: str, style: str = "") -> None:
         """Keep a message."""
         with self._lock:
-            messages = [*self.state.messages, text][-_MESSAGES:]
+            messages = [*self.state.messages, text[:_MESSAGE_LENGTH]][-_MESSAGES:]
             self.state = replace(self.state, said=self.state.said + 1, messages=messages)
 
     def connected(self, dashboard: str | None, processes: int) -> None:
@@ -101,18 +106,21 @@ class Recorder(Display):
         super().connected(None, processes)
 
     def stage(self, name: str) -> None:
-        """Enter a stage; the first one shows that the run has begun."""
+        """Enter a stage: before the first one, the run's lock was acquired."""
         super().stage(name)
-        is_first, self._begun = not self._begun, True
-        if is_first:
+        if not self._has_lock:
+            self._has_lock = True
+            holder = lock.holder(self.state.folder).decode()
+            with self._lock:
+                self.state = replace(self.state, holder=holder)
             self.save()
 
-    @contextmanager
+    @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Do nothing: the state is saved before and after the run, too."""
         yield
 
-    @contextmanager
+    @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
         """Save the state every few seconds."""
         thread = threading.Thread(target=self._save_until_closed, daemon=True)
@@ -128,32 +136,45 @@ class Recorder(Display):
             self.save()
 
     def save(self) -> None:
-        """Write the state to the run's folder, if possible."""
-        with self._saving:
-            progress = asdict(self.snapshot()) if self._begun else None
-            with self._lock:
-                self.state = replace(self.state, progress=progress)
-            saved_if_possible(self.state)
+        """Write the state to the run's folder. A run does not end because nobody can see how far it is."""
+        with self._saving, contextlib.suppress(DaskClassifyError):
+            self._write()
 
-    def end(self, exit_code: int, message: str = "", hint: str = "") -> None:
-        """Write how the run ended."""
-        self.save()
-        with self._saving:  # so that no older state is written after this one
-            self.state = self.state.with_end(exit_code, message, hint, at=time.time())
+    def _write(self) -> None:
+        progress = asdict(self.snapshot()) if self._has_lock else None
+        with self._lock:
+            self.state = replace(self.state, progress=progress)
+        if self.state.is_current():
             self.state.save()
 
+    def end(self, exit_code: int, error: DaskClassifyError | None = None) -> None:
+        """Write how the run ended. Raises StorageError if the bucket is out of reach for too long."""
+        words = (error.message, error.hint, error.details) if error else ()
+        until = time.monotonic() + _END_SECONDS
+        with self._lock:
+            self.state = self.state.with_end(exit_code, *words, at=time.time())
+        with self._saving:  # so that no older state is written after this one
+            while True:
+                try:
+                    self._write()
+                    return
+                except StorageError:
+                    if time.monotonic() > until:
+                        raise
+                time.sleep(_SAVE_SECONDS)
 
-def drive(recorder: Recorder, assignment: bytes) -> None:
+
+def drive(recorder: Recorder, todo: Assignment) -> None:
     """Run the plan, terminate all other instances, and record how it ended."""
     try:
-        recorder.end(_run(recorder, pickle.loads(assignment)))
+        code, failure = _run(recorder, todo), None
     except DaskClassifyError as error:
-        recorder.end(error.exit_code, error.message, error.hint)
+        code, failure = error.exit_code, error
     except BaseException as error:
-        recorder.say(traceback.format_exc())
-        recorder.end(
-            _DEFECT_EXIT_CODE, f"The driver failed: {type(error).__name__}: {error}.", "Please report this defect."
-        )
+        text = f"The driver failed: {type(error).__name__}: {error}."
+        failure = DaskClassifyError(text, "Please report this defect.").with_details(traceback.format_exc())
+        code = failure.exit_code
+    recorder.end(code, failure)
 
 
 def _run(recorder: Recorder, todo: Assignment) -> int:
@@ -173,9 +194,12 @@ def _run(recorder: Recorder, todo: Assignment) -> int:
 def main() -> None:
     """Read the assignment from standard input, and carry it out."""
     state, assignment = pickle.loads(sys.stdin.buffer.read())
-    recorder = Recorder(State.of(state))
+    recorder, todo = Recorder(State.of(state)), pickle.loads(assignment)
     with recorder.saving():
-        drive(recorder, assignment)
+        drive(recorder, todo)
+    # Last of all: the default group of the VPC, which the instance now gets, may cut it off from everything.
+    kept = todo.handover.cluster
+    teardown.give_up_group(Aws(kept.spec.region), kept.id, todo.handover.scheduler)
 
 
 if __name__ == "__main__":

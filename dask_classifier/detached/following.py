@@ -6,15 +6,17 @@ from collections.abc import Callable
 from ..ec2 import teardown
 from ..ec2.aws import Aws
 from ..errors import ClusterError, DaskClassifyError, Interrupted, StorageError
-from ..parts.run_folder import MANIFEST, RunFolder
+from ..parts.run_folder import MANIFEST
 from ..runs import lock
 from ..runs.manifest import add_to_manifest
+from ..runs.result import open_run
+from ..show import report
 from ..show.terminal import Display
 from ..units import count_of
 from .state import State
 
 _LOOK_SECONDS = 3.0
-_SILENCE_SECONDS = 60.0  # without news, after which EC2 is asked about the scheduler's instance
+_SILENCE_SECONDS = 60.0  # without news, after which EC2 is asked about the scheduler's instance, and then so often
 _OUTAGE_SECONDS = 600.0  # for which the bucket may be out of reach of this computer
 _AFTER_DEADLINE_SECONDS = 300.0  # after which nobody needs to be asked
 
@@ -26,50 +28,58 @@ class Follower(Display):
         super().__init__(quiet=quiet)
         self.state = state
         self._told = max(0, state.said - len(state.messages))
+        self._heard = self._asked = time.monotonic()
 
     def snapshot(self):
         """Return the progress that was read last."""
         return self.state.snapshot or super().snapshot()
 
-    def follow(self) -> State:
-        """Show the run until it is over, and return its last state.
+    def follow(self, until: Callable[[State], bool] = lambda state: False) -> State:
+        """Show the run until it is over, or until its state is as wanted, and return its last state.
 
         Raises ClusterError if the driver was lost, StorageError if the run's folder cannot be read.
         """
-        heard = time.monotonic()
         with self.shown():
-            while not self.state.is_over:
+            while not (self.state.is_over or until(self.state)):
                 self._tell()
                 time.sleep(_LOOK_SECONDS)
-                if self._has_news(heard):
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > _SILENCE_SECONDS:
-                    check_driver(self.state)
+                self._look()
             self._tell()
         return self.state
 
-    def _has_news(self, heard: float) -> bool:
-        """Read the state again, and return whether it has changed. The bucket may be out of reach for a while."""
-        before = self.state
+    def _look(self) -> None:
+        """Read the state again; if there is no news for a while, ask EC2 whether there still is a driver."""
+        before, now = self.state, time.monotonic()
         try:
             self.state = State.load(before.output)
-        except StorageError:
-            if time.monotonic() - heard > _OUTAGE_SECONDS:
+            if self.state != before:
+                self._heard = now
+            elif now - max(self._heard, self._asked) > _SILENCE_SECONDS:
+                self._asked = now
+                self.state = checked(before)
+        except StorageError:  # this computer may have lost its network
+            if now - self._heard > _OUTAGE_SECONDS:
                 raise
-        return self.state != before
 
     def _tell(self) -> None:
         """Print the messages that are new."""
         new = self.state.said - self._told
-        for text in self.state.messages[-new:] if new else []:
+        for text in self.state.messages[-new:] if new > 0 else []:
             self.say(text)
         self._told = self.state.said
 
 
-def check_driver(state: State) -> None:
-    """Raise ClusterError if the instance that drives a run has terminated without saying how the run ended."""
-    if _is_running(state) or State.load(state.output).is_over:
-        return
+def checked(state: State) -> State:
+    """Return the state of a run, or how it ended if the instance that drives it has terminated without saying so.
+
+    Raises ClusterError if nobody knows how it ended.
+    """
+    if _is_running(state):
+        return state
+    if (last := State.load(state.output)).is_over:
+        return last
+    if (code := last.result_code()) is not None:
+        return last.with_end(code, at=time.time())
     why = ": its deadline has passed" if time.time() > state.deadline else " without saying how the run ended"
     raise ClusterError(
         f"The instance that drove the run, {state.scheduler}, has terminated{why}.",
@@ -86,7 +96,7 @@ def _is_running(state: State) -> bool:
     return known.get(state.scheduler) in {"pending", "running"}
 
 
-def see_it_gone(state: State, say: Callable[[str], None]) -> None:
+def see_it_terminated(state: State, say: Callable[[str], None]) -> None:
     """Terminate what a run that is over still has in EC2, usually its last instance, and complete its manifest.
 
     If EC2 cannot be asked, that is said. Raises InstancesLeft if something could not be terminated.
@@ -105,23 +115,18 @@ def see_it_gone(state: State, say: Callable[[str], None]) -> None:
 
 
 def _complete_manifest(state: State) -> None:
-    """Count the instance that terminated after it had written the manifest."""
+    """Count the instance that terminated after it had written the manifest, if that is possible."""
     folder = state.folder
     if not folder.exists(MANIFEST):
         return
-    machines = folder.read_json(MANIFEST).get("machines", {})
-    if machines.get("last") != state.scheduler:
-        return
-    counted = {name: value for name, value in machines.items() if name != "last"}
     try:
-        add_to_manifest(folder, machines=counted | {"terminated": counted["terminated"] + 1})
-    except StorageError:
-        return  # whoever follows a run may not be allowed to write
-
-
-def is_complete(folder: RunFolder) -> bool:
-    """Return whether a folder has a complete run."""
-    return folder.exists(MANIFEST) and not folder.read_json(MANIFEST).get("partial")
+        with lock.held(folder):
+            machines = folder.read_json(MANIFEST).get("machines", {})
+            if machines.pop("driver", None) == state.scheduler:
+                add_to_manifest(folder, machines=machines | {"terminated": machines["terminated"] + 1})
+                report.save(open_run(folder.url))
+    except DaskClassifyError:
+        return  # somebody is at work there, or this computer may not write
 
 
 def cancel(state: State, say: Callable[[str], None]) -> State:
@@ -129,21 +134,26 @@ def cancel(state: State, say: Callable[[str], None]) -> State:
 
     Raises InstancesLeft if something could not be terminated, ClusterError if EC2 cannot be asked.
     """
-    aws, holder = Aws(state.region), lock.holder(state.folder)
+    aws = Aws(state.region)
     say(f"Terminating {count_of(len(teardown.instances(aws, state.cluster)), 'instance')}")
     ending = teardown.end(aws, state.cluster, say=say)
     teardown.refuse_leftovers(ending, state.region, state.deadline, state.cluster)
+    if not state.is_current():
+        return _cancelled(state)  # and the file is about another run
     state = State.load(state.output)  # from now on, nobody else writes it
-    lock.forget(state.folder, holder)
-    if not state.is_over and is_complete(state.folder):  # it was about to terminate its instances
-        state = state.with_end(0, at=time.time())
+    if not state.is_over:
+        code = state.result_code()
+        state = _cancelled(state) if code is None else state.with_end(code, at=time.time())
         state.save()
-    elif not state.is_over:
-        state = state.with_end(
-            Interrupted.exit_code,
-            "The run was cancelled. Its finished blocks are kept.",
-            f"Continue with the same command and --output {state.output} --resume.",
-            at=time.time(),
-        )
-        state.save()
+    if state.holder:
+        lock.forget(state.folder, state.holder.encode())
     return state
+
+
+def _cancelled(state: State) -> State:
+    return state.with_end(
+        Interrupted.exit_code,
+        "The run was cancelled. Its finished blocks are kept.",
+        f"Continue with the same command and --output {state.output} --resume.",
+        at=time.time(),
+    )

@@ -3,11 +3,12 @@
 The command that starts the run writes it first, then the driver alone, and at the end whoever cancels the run.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
-from ..errors import DamagedRun, DaskClassifyError, StorageError, UsageError
-from ..parts.run_folder import DETACHED, RunFolder
+from ..errors import PARTIAL_EXIT_CODE, DamagedRun, DaskClassifyError, UsageError
+from ..parts.run_folder import DETACHED, MANIFEST, RunFolder
 from ..runs.progress import Snapshot
 
 
@@ -19,19 +20,22 @@ class State:
     cluster: str  #: its id
     region: str
     scheduler: str  #: id of the instance that drives it
-    instances: int
+    instances: int  #: at the beginning
     dashboard: str
-    started: float
+    started: float  #: when the launch of the instances began
     deadline: float  #: when the instances shut themselves down
     version: str  #: of this package
+    single_file: bool = False  #: whether the run also writes all rows to one file
     finish_by: float | None = None  #: when it should have ended
-    progress: dict[str, Any] | None = None  #: as a `Snapshot`; None until the driver has begun the run
+    holder: str = ""  #: what the driver has written into the run's lock
+    progress: dict[str, Any] | None = None  #: as a `Snapshot`; None until the driver has the run's lock
     said: int = 0  #: number of messages so far
     messages: list[str] = field(default_factory=list)  #: the last ones
     ended: float | None = None
     exit_code: int | None = None  #: of the run; None until it is over
     message: str = ""  #: the error's
     hint: str = ""
+    details: str = ""  #: the traceback of a classifier that raises
 
     @property
     def is_over(self) -> bool:
@@ -39,10 +43,17 @@ class State:
         return self.exit_code is not None
 
     @property
-    def error(self) -> DaskClassifyError:
-        """The error with which the run ended."""
-        error = DaskClassifyError(self.message, self.hint)
-        error.exit_code = self.exit_code
+    def is_begun(self) -> bool:
+        """Whether the classifier has been tried, and the blocks are known."""
+        return bool(self.snapshot and self.snapshot.blocks)
+
+    @property
+    def error(self) -> DaskClassifyError | None:
+        """The error with which the run ended; None if it did not fail."""
+        if self.exit_code in {None, 0, PARTIAL_EXIT_CODE}:
+            return None
+        error = DaskClassifyError(self.message, self.hint).with_details(self.details)
+        error.exit_code = self.exit_code or DaskClassifyError.exit_code
         return error
 
     @property
@@ -52,8 +63,8 @@ class State:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The progress; None until the driver has begun the run."""
-        return Snapshot(**self.progress) if self.progress else None
+        """The progress; None until the driver has the run's lock."""
+        return Snapshot(**_known(Snapshot, self.progress)) if self.progress else None
 
     @classmethod
     def load(cls, output: str) -> Self:
@@ -69,7 +80,7 @@ class State:
     def of(cls, content: dict[str, Any]) -> Self:
         """Make it from the content of the file. Raise DamagedRun if that is not such a state."""
         try:
-            return cls(**{name: value for name, value in content.items() if name != "format"})
+            return cls(**_known(cls, content))
         except TypeError as error:
             raise DamagedRun(
                 f"{DETACHED} is damaged: {error}.", "Use the version of dask-classify that wrote it."
@@ -83,15 +94,28 @@ class State:
         """Write it to the run's folder. Raises StorageError."""
         self.folder.write_json(DETACHED, self.as_json())
 
-    def with_end(self, exit_code: int, message: str = "", hint: str = "", *, at: float) -> Self:
+    def is_current(self) -> bool:
+        """Return whether the file is about this run, and not about a later one in the same folder."""
+        return self.folder.exists(DETACHED) and State.load(self.output).cluster == self.cluster
+
+    def with_end(self, exit_code: int, message: str = "", hint: str = "", details: str = "", *, at: float) -> Self:
         """Return the state of a run that is over."""
-        return replace(self, exit_code=exit_code, message=message, hint=hint, ended=at)
+        return replace(self, exit_code=exit_code, message=message, hint=hint, details=details, ended=at)
+
+    def result_code(self) -> int | None:
+        """Return the exit code of a run that has left its result, whatever became of its driver; else None."""
+        if not self.folder.exists(MANIFEST):
+            return None
+        manifest = self.folder.read_json(MANIFEST)
+        if manifest["started"] < self.started or (self.single_file and "single_file" not in manifest):
+            return None
+        return PARTIAL_EXIT_CODE if manifest.get("partial") else 0
 
 
-def saved_if_possible(state: State) -> bool:
-    """Write a state, and return whether that worked: a run does not end because nobody can see how far it is."""
-    try:
-        state.save()
-    except StorageError:
-        return False
-    return True
+def _known(kind: type, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries that this version knows: a later one may add some."""
+    return {name: content[name] for name in _names(fields(kind)) if name in content}
+
+
+def _names(found: Iterable) -> list[str]:
+    return [each.name for each in found]

@@ -12,11 +12,11 @@ def announcement(fleet: Fleet) -> Iterator[str]:
     spec, region = fleet.spec, fleet.aws.region
     price = prices.hourly(fleet.aws, spec, fleet.placement, spec.workers)
     yield f"Starting {fleet.placement.words(spec, spec.workers)}, in {region}: {price}"
-    event, latest = "with `down`" if spec.name else "after this run", _clock(fleet.deadline)
+    event, latest = "with `down`" if spec.name else "after this run", clock(fleet.deadline)
     yield f"Cluster {fleet.cluster} is terminated {event}, and shuts itself down by {latest} at the latest."
     yield f"Its dashboard can be reached {_dashboard_access(fleet)}."
     if not spec.instance_profile and fleet.aws.credentials().token:
-        yield "The workers use your session's credentials, which may expire during a long run: see --instance-profile."
+        yield "The instances use your session's credentials, which may expire in a long run: see --instance-profile."
 
 
 def _dashboard_access(fleet: Fleet) -> str:
@@ -25,6 +25,6 @@ def _dashboard_access(fleet: Fleet) -> str:
     return "from within the VPC" if fleet.spec.private_ip else "from your IP address only"
 
 
-def _clock(epoch: float) -> str:
+def clock(epoch: float) -> str:
     """Format a time as this computer's clock shows it, with the date if it is not soon."""
     return time.strftime("%H:%M" if epoch - time.time() < 43_200 else "%Y-%m-%d %H:%M", time.localtime(epoch))

@@ -358,7 +358,7 @@ class Fleet:
                 "ami": self.placement.ami,
                 "region": self.aws.region,
             } | self.packages
-            where |= {"last": self._spared} if self._spared else {}
+            where |= {"driver": self._spared} if self._spared else {}
             ending = replace(ending, bill=where | bill(self._prices, dict(self.launched)))
         return ending
 

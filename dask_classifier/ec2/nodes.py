@@ -31,7 +31,9 @@ class Scheduler(_Node, EC2Scheduler):
 
     async def start(self):
         """Launch the scheduler, start the worker launches, and wait until the scheduler accepts connections."""
-        cluster, key = self.cluster, "PrivateIpAddress" if self.cluster.is_inside else "PublicIpAddress"
+        cluster = self.cluster
+        is_inside = cluster.spec.private_ip or cluster.own_instance
+        key = "PrivateIpAddress" if is_inside else "PublicIpAddress"
         self.instance = await cluster.instance_of("scheduler")
         # Workers connect inside the subnet, where the security group does not admit the public address.
         self.contact_address = f"tls://{self.instance['PrivateIpAddress']}:{PORT}"

@@ -23,6 +23,7 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
     fleet: Fleet
     say: Callable[[str], None]
     _replacements: int  # that may still be launched
+    _is_handed_over = False  # whether another process looks after the workers
     _is_gone = False  # whether the scheduler's instance has terminated
 
     def _update_worker_status(self, op, msg):
@@ -59,7 +60,7 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
                         self._replace(name)
 
     def _replace(self, name: str) -> None:
-        if name not in self.worker_spec or self.status != Status.running or self.fleet.stopping:
+        if self._is_handed_over or name not in self.worker_spec or self.status != Status.running or self.fleet.stopping:
             return
         del self.worker_spec[name]
         if self._replacements:
@@ -71,9 +72,9 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
             self.say(f"{name} was lost, and is not replaced: too many workers were lost before.")
         self._correct_state()
 
-    def replace_no_more(self) -> None:
-        """Replace no worker from now on: another process will."""
-        self._replacements = 0
+    def hand_over(self) -> None:
+        """Leave the workers alone from now on: another process replaces them."""
+        self._is_handed_over = True
 
     # --- news of workers ------------------------------------------------------------------------------
 

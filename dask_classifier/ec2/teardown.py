@@ -229,7 +229,7 @@ def end(
     sure
         Whether there can be no instances and groups besides these.
     spared
-        Id of the instance that runs this, which terminates by itself afterwards; it leaves the cluster's groups.
+        Id of the instance that runs this, which terminates by itself afterwards, and still uses the groups.
     say
         Called with a message if something is left.
 
@@ -249,7 +249,7 @@ def end(
             left = tuple(sorted(alive)) or (() if is_certain else ("instances that EC2 does not list yet",))
             if empty_listings >= (1 if is_certain else _EMPTY_LISTINGS):
                 # a group in use shows that an instance still exists
-                left = _delete_groups(aws, cluster, group_ids, spared)
+                left = () if spared else _delete_groups(aws, cluster, group_ids)
                 if not left and (group_ids or not tally.unanswered):
                     return tally.ending()
                 left = left or tally.possible()
@@ -347,20 +347,28 @@ def _terminate_one_by_one(aws: Aws, ids: list[str], error: ClientError) -> Clien
     return failure
 
 
-def _leave_groups(aws: Aws, id: str) -> None:
-    """Give an instance the default security group of its VPC alone, so that the cluster's own can be deleted."""
+def give_up_group(aws: Aws, cluster: str, id: str) -> None:
+    """Delete the cluster's own security group from its last instance, which gets the default one of its VPC instead.
+
+    If that is not possible, the group is left: it costs nothing.
+    """
+    with contextlib.suppress(ClusterError, ClientError, BotoCoreError):
+        if groups(aws, cluster):
+            _take_default_group(aws, id)
+            _delete_groups(aws, cluster, ())
+
+
+def _take_default_group(aws: Aws, id: str) -> None:
     (described,) = _described(aws, [{"Name": "instance-id", "Values": [id]}])
     filters = [{"Name": "vpc-id", "Values": [described["VpcId"]]}, {"Name": "group-name", "Values": ["default"]}]
     (default,) = aws.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
     aws.ec2.modify_instance_attribute(InstanceId=id, Groups=[default["GroupId"]])
 
 
-def _delete_groups(aws: Aws, cluster: str, known: Iterable[str], spared: str = "") -> tuple[str, ...]:
+def _delete_groups(aws: Aws, cluster: str, known: Iterable[str]) -> tuple[str, ...]:
     """Delete a cluster's security groups, listed or known. Return the ids of those that are still in use."""
-    left, ids = [], {group.id for group in groups(aws, cluster)} | set(known)
-    if spared and ids:
-        _leave_groups(aws, spared)
-    for group_id in sorted(ids):
+    left = []
+    for group_id in sorted({group.id for group in groups(aws, cluster)} | set(known)):
         try:
             aws.ec2.delete_security_group(GroupId=group_id)
         except ClientError as error:

@@ -120,7 +120,7 @@ class ClassifierPlugin(WorkerPlugin):
     def call(self, number: int, task: str, args: tuple, timeout: float | None) -> object:
         """Run one task in a process of this worker."""
         if (there := versions() | installed(self.package.requirements)) != self.expected:
-            raise ClusterError(*_explain_versions(there, self.expected))
+            raise ClusterError(*explain_versions(there, self.expected))
 
         def on_start(pid: int) -> None:
             if task == CLASSIFY_BLOCK:  # the numbers of other tasks are not those of blocks
@@ -172,7 +172,8 @@ class ClassifierPlugin(WorkerPlugin):
             self.worker.log_event(self.name, event)
 
 
-def _explain_versions(installed: dict[str, str], expected: dict[str, str]) -> tuple[str, str]:
+def explain_versions(installed: dict[str, str], expected: dict[str, str]) -> tuple[str, str]:
+    """Return the message and the hint for versions on another computer that differ from those here."""
     differences = [
         f"{name} {installed.get(name)} (you have {version})"
         for name, version in expected.items()

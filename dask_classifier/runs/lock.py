@@ -116,10 +116,17 @@ def holder(folder: RunFolder) -> bytes:
 
 def forget(folder: RunFolder, holder: bytes) -> None:
     """Delete the lease of a holder that is known to have terminated, unless another command has it now."""
-    url = folder.path(LOCK)
-    there = s3.version_and_age(url)
+    there = s3.version_and_age(folder.path(LOCK))
     if there and folder.read(LOCK) == holder:
-        s3.delete_if(url, there[0])
+        _free(folder, there[0])
+
+
+def _free(folder: RunFolder, version: str) -> None:
+    """Delete a lease of this version; without the right to delete, mark it as free."""
+    try:
+        s3.delete_if(folder.path(LOCK), version)
+    except StorageError:
+        s3.write_if(folder.path(LOCK), _FREE, version)
 
 
 class NoLock:
@@ -279,18 +286,9 @@ class Lease(NoLock):
             raise StorageError(f"{self.folder} was completed by another command in the meantime.", _TAKEN)
 
     def release(self) -> None:
-        """Stop renewing, and delete the object, unless another command has it now.
-
-        Without the right to delete, it is marked as free.
-        """
+        """Stop renewing, and delete the object, unless another command has it now."""
         self._over.set()
         self._thread.join(RENEW_SECONDS)
         with self._guard, contextlib.suppress(StorageError):
             if self._version:
-                self._free(self._version)
-
-    def _free(self, version: str) -> None:
-        try:
-            s3.delete_if(self.url, version)
-        except StorageError:
-            s3.write_if(self.url, _FREE, version)
+                _free(self.folder, self._version)

@@ -211,9 +211,9 @@ def next_steps(output: str, *, partial: bool = False) -> str:
     return "\n".join(["Next:", *lines])
 
 
-def in_time(finish_by: float) -> str:
-    """Return whether a run that ends now ends in time. `finish_by` is in seconds since 1970."""
-    early, clock = finish_by - time.time(), time.strftime("%H:%M:%S", time.localtime(finish_by))
+def in_time(finish_by: float, ended: float) -> str:
+    """Return whether a run has ended in time. Both are in seconds since 1970."""
+    early, clock = finish_by - ended, time.strftime("%H:%M:%S", time.localtime(finish_by))
     return f"Finished {format_seconds(abs(early))} {'before' if early >= 0 else 'after'} {clock}."
 
 

@@ -60,10 +60,10 @@ def test_a_run_goes_on_after_its_client_was_killed(ec2):
     wait_for(lambda: not ec2.remains(), 60)
     machines = ec2.stored("alone/manifest.json")["machines"]
     assert {"started": 3, "terminated": 2, "left": []}.items() <= machines.items()
-    assert machines["last"] == ec2.stored("alone/detached.json")["scheduler"]
+    assert machines["driver"] == ec2.stored("alone/detached.json")["scheduler"]
     ec2.command("wait", "s3://bucket/alone", check=0)
     machines = ec2.stored("alone/manifest.json")["machines"]
-    assert {"started": 3, "terminated": 3, "left": []}.items() <= machines.items() and "last" not in machines
+    assert {"started": 3, "terminated": 3, "left": []}.items() <= machines.items() and "driver" not in machines
     ec2.command(*words("reference"), "--cluster", "inline", check=0)
     assert sha256(ec2, "alone") == sha256(ec2, "reference")
 
@@ -82,7 +82,7 @@ def test_whoever_attaches_sees_it_and_may_leave(ec2):
     assert "20,000 rows in 200 blocks" in watching.stderr_text and "/20,000 rows" in watching.stderr_text
     listed = ec2.command("status", check=0).stdout_text
     assert "run --detach," in listed and "s3://bucket/watched" in listed
-    assert "Nothing to terminate" in ec2.command("reap", "--yes", check=0).stdout_text
+    assert "It runs by itself, for s3://bucket/watched." in ec2.command("reap", "--yes", check=0).stdout_text
     twice = ec2.command(*words("watched", "20k", "--resume"), "--cluster", "inline", check=2)
     assert "is in use by process" in twice.stderr_text
     done = ec2.command("attach", "s3://bucket/watched", check=0)
@@ -125,12 +125,25 @@ def test_a_lost_driver_is_noticed(ec2):
     assert not ec2.remains()
 
 
-def test_a_group_that_cannot_be_left_is_deleted_by_whoever_waits(ec2):
+def test_a_group_that_cannot_be_given_up_is_deleted_by_whoever_waits(ec2):
     ec2.settings(faults=[{"call": "ModifyInstanceAttribute", "code": "UnauthorizedOperation"}])
-    ec2.command(*words("group", "400", "--detach", "--teardown-limit", "5s"), check=0)
-    waited = ec2.command("wait", "s3://bucket/group", check=5)
-    assert "Not terminated or deleted in us-east-1: sg-" in waited.stderr_text
-    assert ec2.events("fault", call="ModifyInstanceAttribute") and not ec2.remains()
+    ec2.command(*words("group", "400", "--detach"), check=0)
+    wait_for(lambda: not ec2.running())
+    assert ec2.events("fault", call="ModifyInstanceAttribute") and ec2.remains(), "the group is left"
+    ec2.command("wait", "s3://bucket/group", check=0)
+    assert not ec2.remains()
+
+
+def test_instances_without_the_permissions_do_not_begin(ec2):
+    """The hint names their policy, and the command terminates what it has started."""
+    ec2.settings(faults=[{"call": "DescribeSecurityGroups", "code": "UnauthorizedOperation", "to": 1}])
+    done = ec2.command(*words("unable", "400", "--detach"), check=4)
+    assert "Error: Cannot list the security groups in us-east-1" in done.stderr_text
+    assert "`dask-classify doctor --policy --detach` prints its policy." in done.stderr_text
+    assert ec2.events("fault", call="DescribeSecurityGroups") and not ec2.remains()
+    assert ec2.command("wait", "s3://bucket/unable", check=4).stderr_text.count("Error: ") == 1
+    ec2.command(*words("unable", "400"), "--cluster", "inline", check=0)
+    ec2.command("wait", "s3://bucket/unable", check=0)
 
 
 @pytest.mark.parametrize(

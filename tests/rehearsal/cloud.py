@@ -242,7 +242,7 @@ def _patch_terminate(cloud: Cloud) -> None:
 def _patch_groups(cloud: Cloud) -> None:
     """A security group in use cannot be deleted; an instance that changes its groups uses the others no more."""
     delete, create = EC2Backend.delete_security_group, EC2Backend.create_security_group
-    change = EC2Backend.modify_instance_security_groups
+    change, describe = EC2Backend.modify_instance_security_groups, EC2Backend.describe_security_groups
 
     def delete_group(self, name=None, group_id=None):
         cloud.check("DeleteSecurityGroup", group=group_id)
@@ -258,6 +258,10 @@ def _patch_groups(cloud: Cloud) -> None:
             time.sleep(cloud.settings.get("group_seconds", 0))
         return create(self, *args, **options)
 
+    def describe_groups(self, *args, **options):
+        cloud.check("DescribeSecurityGroups")
+        return describe(self, *args, **options)
+
     def change_groups(self, instance_id, new_group_id_list):
         cloud.check("ModifyInstanceAttribute", id=instance_id)
         instance = change(self, instance_id, new_group_id_list)
@@ -266,7 +270,7 @@ def _patch_groups(cloud: Cloud) -> None:
         return instance
 
     EC2Backend.delete_security_group, EC2Backend.create_security_group = delete_group, create_group
-    EC2Backend.modify_instance_security_groups = change_groups
+    EC2Backend.modify_instance_security_groups, EC2Backend.describe_security_groups = change_groups, describe_groups
 
 
 # --- checkip, and the rehearsal's own control ----------------------------------------------------------
