@@ -4,7 +4,6 @@ import importlib.resources
 import json
 import os
 import signal
-import time
 
 import jsonschema
 import pytest
@@ -74,12 +73,13 @@ def test_whoever_attaches_sees_it_and_may_leave(ec2):
     assert "dask-classify attach s3://bucket/watched" in done.stderr_text
     assert json.loads(done.stdout_text)["output"] == "s3://bucket/watched"
     watching = ec2.start("attach", "s3://bucket/watched")
-    wait_for(lambda: has_begun(ec2, "watched"))
-    time.sleep(6)
+    seen = ""
+    while "/20,000 rows" not in seen:
+        seen += watching.stderr.readline()
     os.killpg(watching.pid, signal.SIGINT)
     watching = finish(watching, 130)
     assert "Interrupted: the run goes on." in watching.stderr_text and "Traceback" not in watching.stderr_text
-    assert "20,000 rows in 200 blocks" in watching.stderr_text and "/20,000 rows" in watching.stderr_text
+    assert "20,000 rows in 200 blocks" in seen
     listed = ec2.command("status", check=0).stdout_text
     assert "run --detach," in listed and "s3://bucket/watched" in listed
     assert "It runs by itself, for s3://bucket/watched." in ec2.command("reap", "--yes", check=0).stdout_text
@@ -114,6 +114,7 @@ def test_the_exit_code_is_that_of_the_run(ec2):
     wait_for(lambda: not ec2.remains())
 
 
+@pytest.mark.slow
 def test_a_lost_driver_is_noticed(ec2):
     ec2.command(*words("lost", "20k", "--detach"), check=0)
     wait_for(lambda: has_begun(ec2, "lost"))
@@ -125,6 +126,7 @@ def test_a_lost_driver_is_noticed(ec2):
     assert not ec2.remains()
 
 
+@pytest.mark.slow
 def test_a_group_that_cannot_be_given_up_is_deleted_by_whoever_waits(ec2):
     ec2.settings(faults=[{"call": "ModifyInstanceAttribute", "code": "UnauthorizedOperation"}])
     ec2.command(*words("group", "400", "--detach"), check=0)
