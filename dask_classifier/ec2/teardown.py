@@ -353,16 +353,13 @@ def give_up_group(aws: Aws, cluster: str, id: str) -> None:
     If that is not possible, the group is left: it costs nothing.
     """
     with contextlib.suppress(ClusterError, ClientError, BotoCoreError):
-        if groups(aws, cluster):
-            _take_default_group(aws, id)
-            _delete_groups(aws, cluster, ())
-
-
-def _take_default_group(aws: Aws, id: str) -> None:
-    (described,) = _described(aws, [{"Name": "instance-id", "Values": [id]}])
-    filters = [{"Name": "vpc-id", "Values": [described["VpcId"]]}, {"Name": "group-name", "Values": ["default"]}]
-    (default,) = aws.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
-    aws.ec2.modify_instance_attribute(InstanceId=id, Groups=[default["GroupId"]])
+        if not groups(aws, cluster):
+            return
+        (described,) = _described(aws, [{"Name": "instance-id", "Values": [id]}])
+        filters = [{"Name": "vpc-id", "Values": [described["VpcId"]]}, {"Name": "group-name", "Values": ["default"]}]
+        (default,) = aws.ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+        aws.ec2.modify_instance_attribute(InstanceId=id, Groups=[default["GroupId"]])
+        _delete_groups(aws, cluster, ())
 
 
 def _delete_groups(aws: Aws, cluster: str, known: Iterable[str]) -> tuple[str, ...]:

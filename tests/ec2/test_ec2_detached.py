@@ -18,8 +18,11 @@ def sleepy(chunk):
 """
 
 PICKY = """
+import time
+
 def picky(chunk):
-    if (chunk.index.astype(int) == 777).any():
+    time.sleep(0.3)
+    if (chunk.index.astype(int) == 7777).any():
         raise ValueError("not this one")
     return chunk["DESCRIPTION"].str.len().to_frame("letters")
 """
@@ -107,7 +110,7 @@ def test_a_cancelled_run_leaves_nothing_and_can_be_resumed_at_once(ec2):
 
 def test_the_exit_code_is_that_of_the_run(ec2):
     (ec2.folder / "wrong.py").write_text(PICKY)
-    run = ["--rows", "1000", "--block-rows", "100", "--classifier", "wrong.py:picky", "--output", "s3://bucket/wrong"]
+    run = ["--rows", "8000", "--block-rows", "100", "--classifier", "wrong.py:picky", "--output", "s3://bucket/wrong"]
     ec2.command(*run, "--detach", check=0)
     done = ec2.command("wait", "s3://bucket/wrong", check=3)
     assert "Error: Stopped at a bad row" in done.stderr_text and "Traceback" not in done.stderr_text

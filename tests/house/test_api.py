@@ -234,6 +234,7 @@ def test_python_knows_the_options_of_the_command():
     only_here = {
         "--help",
         "-h",
+        "--detach",
         "--json",
         "--quiet",
         "-q",

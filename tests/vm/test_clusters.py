@@ -105,7 +105,8 @@ def answers(url, source="203.0.113.7"):
 def test_as_on_amazon_linux(ec2):
     """Docker comes from dnf and waits for cloud-init, ecs.service does not get to run, and the scheduler pulls."""
     ec2.settings(machine=AMAZON, all_stages=True, disks={"t3.small": "base"})  # so the scheduler pulls the image
-    process = ec2.start(*words("amazon"))
+    # Without KVM, all this may take longer than ten minutes beside other machines.
+    process = ec2.start(*words("amazon", 500, 1, "--bring-up-limit", "20m"))
     scheduler = wait_for(lambda: ec2.running(role="scheduler"))[0]
     done = finish(process, 0)
     assert "Started 2 instances, 2 terminated" in done.stderr_text
