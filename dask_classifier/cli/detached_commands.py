@@ -115,7 +115,7 @@ def _followed(follower: Follower) -> State:
     if not state.is_over:
         since = time.strftime("%H:%M", time.localtime(state.started))
         where = f"{count_of(state.instances, 'instance')} in {state.region}"
-        follower.say(f"The run goes on, since {since}, on {where}; dashboard: {state.dashboard}")
+        follower.say(f"Running since {since} on {where}; dashboard: {state.dashboard}")
     try:
         return follower.follow()
     except KeyboardInterrupt:
