@@ -16,7 +16,7 @@ from ..detached.following import Follower
 from ..detached.handing_over import explained, first_state, hand_over, record_failure
 from ..detached.state import State
 from ..ec2.announcement import clock
-from ..errors import PARTIAL_EXIT_CODE, InstancesLeft, Interrupted
+from ..errors import PARTIAL_EXIT_CODE, DaskClassifyError, InstancesLeft, Interrupted
 from ..parts.run_folder import DETACHED, MANIFEST, RunFolder
 from ..runs.limits import Limits
 from ..runs.lock import held
@@ -56,7 +56,8 @@ def start(
                 cluster.leave()
     except BaseException as error:
         if state:
-            record_failure(state, error)
+            with contextlib.suppress(DaskClassifyError):  # which must not hide the error
+                record_failure(state, error)
         if isinstance(error, KeyboardInterrupt):
             raise _interrupted(state) from None
         raise
@@ -93,13 +94,14 @@ def attach(run_url: str, *, quiet: bool, traceback: bool = False) -> None:
         conclude(result, Display(quiet=quiet), result.manifest["started"])
         sys.exit(PARTIAL_EXIT_CODE if result.partial else 0)
     follower = Follower(State.load(run_url), quiet=quiet)
-    state, left = _followed(follower), None
+    state, left, seen = _followed(follower), None, False
     try:
-        following.see_it_terminated(state, follower.say)
+        seen = following.see_it_terminated(state, follower.say)
     except InstancesLeft as error:
         left = error
-    if state.error and (code := state.result_code()) is not None:  # what had failed was done since
-        state = state.with_end(code, at=state.ended)
+    may_be_left = state.exit_code == InstancesLeft.exit_code and not seen
+    if state.error and not may_be_left and (code := state.result_code()) is not None:
+        state = state.with_end(code, at=state.ended)  # what had failed was done since
     if state.error:
         _print_traceback(state, wanted=traceback)
         raise left or state.error

@@ -96,22 +96,24 @@ def _is_running(state: State) -> bool:
     return known.get(state.scheduler) in {"pending", "running"}
 
 
-def see_it_terminated(state: State, say: Callable[[str], None]) -> None:
+def see_it_terminated(state: State, say: Callable[[str], None]) -> bool:
     """Terminate what a run that is over still has in EC2, usually its last instance, and complete its manifest.
 
-    If EC2 cannot be asked, that is said. Raises InstancesLeft if something could not be terminated.
+    Return whether nothing is left. If EC2 cannot be asked, that is said, and nothing is known. Raises InstancesLeft if
+    something could not be terminated.
     """
     try:
         aws = Aws(state.region)
         left = [*teardown.instances(aws, state.cluster), *teardown.groups(aws, state.cluster)]
     except DaskClassifyError as error:
         say(f"EC2 does not say whether all instances have terminated: {error.message}")
-        return
+        return False
     if left:
         ending = teardown.end(aws, state.cluster, sure=True, say=say)
         teardown.refuse_leftovers(ending, state.region, state.deadline, state.cluster)
     _complete_manifest(state)
     say("All instances have terminated.")
+    return True
 
 
 def _complete_manifest(state: State) -> None:

@@ -3,7 +3,6 @@
 The command that starts the run writes it first, then the driver alone, and at the end whoever cancels the run.
 """
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -114,8 +113,4 @@ class State:
 
 def _known(kind: type, content: dict[str, Any]) -> dict[str, Any]:
     """Return the entries that this version knows: a later one may add some."""
-    return {name: content[name] for name in _names(fields(kind)) if name in content}
-
-
-def _names(found: Iterable) -> list[str]:
-    return [each.name for each in found]
+    return {each.name: content[each.name] for each in fields(kind) if each.name in content}

@@ -166,3 +166,17 @@ def test_wrong_usage_is_one_sentence(command, code, message, ec2):
     done = ec2.command(*command, check=code)
     assert message in done.stderr_text and "Traceback" not in done.stderr_text
     assert not ec2.events("call", call="RunInstances")
+
+
+def test_what_may_be_left_is_forgotten_only_once_ec2_says_so(ec2):
+    """A complete run that has recorded exit code 5."""
+    ec2.command(*words("left", "300"), "--cluster", "inline", check=0)
+    told = {"format": 1, "output": "s3://bucket/left", "cluster": "c", "region": "us-east-1", "scheduler": "i-1"}
+    told |= {"instances": 2, "dashboard": "", "started": 0.0, "deadline": 0.0, "version": "", "ended": 1.0}
+    told |= {"exit_code": 5, "message": "Not terminated: i-1.", "of a later version": 1}
+    ec2.client("s3").put_object(Bucket="bucket", Key="left/detached.json", Body=json.dumps(told).encode())
+    ec2.settings(faults=[{"call": "DescribeInstances", "code": "UnauthorizedOperation"}])
+    assert "Error: Not terminated: i-1." in ec2.command("wait", "s3://bucket/left", check=5).stderr_text
+    assert ec2.events("fault", call="DescribeInstances")
+    ec2.settings()
+    ec2.command("wait", "s3://bucket/left", check=0)
