@@ -25,13 +25,13 @@ import warnings
 from dask.utils import parse_timedelta
 import dask_cloudprovider.generic.vmcluster as vmcluster
 import dask_classifier as dc
-from dask_classifier import cluster
+from dask_classifier.ec2 import bring_up
 from dask_classifier.engine import connect
 
 warnings.simplefilter("always")
 real = vmcluster.warn_on_duration
 vmcluster.warn_on_duration = lambda duration, message: real("1 ms", message)  # any start is slow
-cluster._PATIENCE_SECONDS = 0.0
+bring_up._PATIENCE_SECONDS = 0.0
 
 
 class Asked(connect.OnceClient):
