@@ -21,7 +21,7 @@ class Receipt:
     quarantine_bytes: int
     quarantine_sha256: str
     columns: tuple[str, ...]  #: of the part, the index first; () if it has no rows
-    kinds: str  #: of each column: i, u, f, b as in NumPy; I, U, B if nullable; O for text and everything else
+    kinds: str  #: of each column: i, u, f, b as in NumPy; I, U, B if nullable; M for dates; O for all else
     first_bad_row: str  #: its description, or ""
     started: float  #: seconds since 1970
     seconds: float

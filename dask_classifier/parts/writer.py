@@ -127,6 +127,8 @@ def _kinds(frame: pd.DataFrame) -> str:
 
 def _kind(dtype: np.dtype | pd.api.extensions.ExtensionDtype) -> str:
     """Return the kind of a column. Integers and booleans of pandas and Arrow are nullable, those of NumPy are not."""
+    if dtype.kind == "M" and isinstance(dtype, np.dtype):  # without a time zone
+        return "M"
     if dtype.kind not in "iufb":
         return "O"
     return dtype.kind if isinstance(dtype, np.dtype) or dtype.kind == "f" else dtype.kind.upper()

@@ -174,7 +174,7 @@ class Result:
         return self._concat(frames).head(rows)
 
     def to_pandas(self, *, convert: bool = False, dtype: "Mapping[str, Any] | None" = None) -> "pd.DataFrame":
-        """Return all rows, in order, in memory; the source's columns are text unless you ask for other types.
+        """Return all rows, in order, in memory; columns that were text for the classifier are text.
 
         Parameters
         ----------

@@ -284,3 +284,35 @@ def test_an_index_that_is_not_there(tmp_path):
     (tmp_path / "rows.csv").write_text("id,row\n1,2\n")
     with pytest.raises(UsageError, match="has a column 'row'"):
         dc.plan(tmp_path / "rows.csv", lambda c: c, tmp_path / "run", index="none")
+
+
+@pytest.mark.parametrize("output_format", ["csv.gz", "jsonl.gz", "parquet"])
+def test_results_have_the_types_of_the_input(tmp_path, output_format):
+    """Also the index, dates that the classifier has made, and dates that have no time in some of the parts."""
+    dates = ["2026-01-02"] * 100 + [""] * 100 + ["2026-01-02T03:04:05.000001"] * 100
+    lines = [
+        f"{row},{row * 3},{row / 3!r},{row % 2 == 0},{'' if row % 7 else row},{date}" for row, date in enumerate(dates)
+    ]
+    (tmp_path / "in.csv").write_text("\n".join(["id,i,f,b,n,d", *lines, ""]))
+    types = {"id": "int64", "i": "int64", "f": "float64", "b": "boolean", "n": "Int64"}
+    plan = dc.plan(
+        tmp_path / "in.csv", later, tmp_path / "run", dtype=types | {"d": "datetime64"}, block_rows=100,
+        output_format=output_format,
+    )  # fmt: skip
+    result = dc.run(plan, "inline")
+    expected = pd.read_csv(tmp_path / "in.csv", dtype=types, index_col="id")
+    expected["d"] = pd.to_datetime(expected["d"], format="ISO8601").dt.as_unit("us")
+    pd.testing.assert_frame_equal(result.to_pandas(), later(expected))
+    pd.testing.assert_frame_equal(result.head(150), later(expected).head(150))
+
+
+def later(chunk):
+    stamp = pd.Timestamp("2026-01-01T00:00:00.000000001")
+    return chunk.assign(LATER=chunk["d"] + pd.Timedelta("1D"), STAMP=stamp)
+
+
+def test_dates_that_pandas_cannot_read_again_are_text(tmp_path):
+    (tmp_path / "in.csv").write_text("id,x\n1,2\n2,3\n")
+    far = np.array(["12026-01-02"] * 2, "datetime64[s]")
+    result = dc.run(dc.plan(tmp_path / "in.csv", lambda chunk: chunk.assign(FAR=far), tmp_path / "run"), "inline")
+    assert result.to_pandas()["FAR"].tolist() == ["12026-01-02"] * 2
