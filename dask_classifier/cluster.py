@@ -142,9 +142,8 @@ class EC2Cluster(ReplacingCluster):
         self.ending, self.packages = None, kept.packages if kept else None
         self._when_gone: list[Callable[[teardown.Ending], None]] = []
         self._launches: dict[str, Future] = {}  # by name, until the node asks for its instance
-        self._refused: ClusterError | None = None
-        # No replacements in a named cluster, which another command may be making smaller.
-        self._replacements = 0 if self.stays else max(2, math.ceil(spec.workers / 2))
+        self._refused = None
+        self._allow_replacements(stays=self.stays, on_instance=bool(handover))
         self._numbers, self._contact_address = itertools.count(), ""
         self._up = time.time()
         self._launch_began = handover.began if handover else None if kept else self._up
@@ -153,6 +152,7 @@ class EC2Cluster(ReplacingCluster):
         self.tls = kept.tls if kept else boot.tls(days=2 + math.ceil(spec.deadline / 86_400))
         self.fleet = Fleet(self.aws, self.spec, self.placement, self.id, self.say)
         self.fleet.packages = self.packages.as_json() if self.packages else {}
+        self.fleet.prices.known.update(handover.prices if handover else {})
         self._bring_up = BringUp(self.spec, self.say, self.fleet.states)
         self._undo_signals = raise_on_signals()
 
@@ -171,8 +171,14 @@ class EC2Cluster(ReplacingCluster):
 
     def handover(self) -> Handover:
         """Return what `take_over` needs."""
-        id = self.scheduler.instance["InstanceId"]
-        return Handover(self.named_cluster(), self.placement, id, began=self._launch_began or self._up)
+        self.cost()  # so that the prices are known
+        return Handover(
+            self.named_cluster(),
+            self.placement,
+            self.scheduler.instance["InstanceId"],
+            began=self._launch_began or self._up,
+            prices=dict(self.fleet.prices.known),
+        )
 
     def _start_dask(self, workers: int) -> None:
         """Run Dask's own start, which launches the instances. Dask's global configuration is not changed."""
@@ -238,13 +244,6 @@ class EC2Cluster(ReplacingCluster):
         instance |= {"scheduler": self._contact_address, "installation": installing}
         user_data = boot.user_data(self.spec, self.tls, **instance, **times)
         return self.fleet.launch(role, name, user_data)
-
-    def continue_without(self, name: str, error: ClusterError) -> None:
-        """Remove a worker whose instance could not be launched."""
-        self.worker_spec.pop(name, None)
-        if not self.fleet.stopping:
-            self._refused = self._refused or error
-            self.say(f"{error.message} Continuing with {count_of(len(self.worker_spec), 'worker')}.")
 
     def check_bring_up(self, what: str) -> None:
         """Raise ClusterError if too few workers are left, the bring-up limit is over, or the cluster shuts down.
@@ -330,12 +329,15 @@ class EC2Cluster(ReplacingCluster):
         Raises ClusterError at the bring-up limit, or if too few instances are left.
         """
         wanted = 1 if self.stays else self.spec.min_workers  # a named cluster may have become smaller
+        is_starting = time.time() - self._up < _SOON_SECONDS
         while len(client.scheduler_info(n_workers=-1)["workers"]) < wanted:
             self.check_bring_up("No worker has joined" if wanted == 1 else f"Fewer than {wanted} workers have joined")
             if len(self.worker_spec) < wanted:
                 reason, hint = self.fleet.why_ended()
                 raise ClusterError(f"The workers' instances terminated before they joined{reason}.", hint)
             time.sleep(0.1)
+        if is_starting:
+            self._up = time.time()
 
     def environment(self) -> dict[str, str]:
         """Return the caller's temporary credentials for classifier processes, unless the instances have a profile."""

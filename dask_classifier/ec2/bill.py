@@ -1,40 +1,60 @@
-"""What the instances of a cluster have cost, as an estimate: from their launches to the end of the teardown."""
+"""What the instances of a cluster have cost, as an estimate: from their launches to their ends."""
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from ..errors import DaskClassifyError
 from . import prices
 from .aws import Aws
 from .spec import ClusterSpec
 
+_ASK_AGAIN_SECONDS = 60.0  # for a price that AWS did not tell
+
 
 @dataclass(frozen=True)
 class Launched:
-    """An instance that was launched: its name in the cluster, its type, its market, and when (seconds since 1970)."""
+    """An instance that was launched: its name in the cluster, type and market; times in seconds since 1970."""
 
     name: str
     type: str
     market: str
     at: float
+    ended: float | None = None  # when that was noticed; None while it may still run
+
+    def until(self, moment: float) -> Self:
+        """Return an instance that ended now, or before."""
+        return self if self.ended else replace(self, ended=moment)
+
+    @property
+    def seconds(self) -> float:
+        """From its launch to its end, or until now."""
+        return (self.ended or time.time()) - self.at
+
+
+Known = dict[tuple[bool, str, str], prices.Hourly]  # by whether it is a worker, type and market
 
 
 class Prices:
-    """The prices of a cluster's instances; each is asked for once, also if the answer is that there is none."""
+    """The prices of a cluster's instances; each is asked for once, unless the answer is that there is none."""
 
     def __init__(self, aws: Aws, spec: ClusterSpec, disk_gib: int):
         self._aws, self._spec, self._disk_gib = aws, spec, disk_gib
-        self._known: dict[tuple[bool, str, str], prices.Hourly] = {}
+        self.known: Known = {}
+        self._asked: dict[tuple, float] = {}
 
     def of(self, one: Launched) -> prices.Hourly:
         """Return the price of an instance with its volume and its public address."""
         is_worker = one.name != "scheduler"
         key = (is_worker, one.type, one.market)
-        if key not in self._known:
-            self._known[key] = self._ask(one, by_user=self._spec.price if is_worker else None)
-        return self._known[key]
+        if key not in self.known or (self.known[key].dollars is None and self._is_time_to_ask(key)):
+            self._asked[key] = time.monotonic()
+            self.known[key] = self._ask(one, by_user=self._spec.price if is_worker else None)
+        return self.known[key]
+
+    def _is_time_to_ask(self, key: tuple) -> bool:
+        return time.monotonic() - self._asked.get(key, -_ASK_AGAIN_SECONDS) >= _ASK_AGAIN_SECONDS
 
     def _ask(self, one: Launched, by_user: float | None) -> prices.Hourly:
         try:
@@ -47,26 +67,38 @@ class Prices:
 
 
 def cost(known: Prices, launched: Mapping[str, Launched]) -> tuple[float, float] | None:
-    """Return what instances have cost until now, and what they cost per hour, in $; None without a price."""
-    now, spent, rate = time.time(), 0.0, 0.0
-    for one in launched.values():
-        price = known.of(one)
-        if price.dollars is None:
-            return None
-        spent, rate = spent + price.cost(now - one.at), rate + price.dollars
+    """Return what instances have cost until now, and what they cost per hour, in $; None if no price is known.
+
+    One without a price, such as of a second type, counts as the dearest of the others: a budget must not forget it.
+    """
+    told = [known.of(one) for one in launched.values()]
+    dearest = max((each for each in told if each.dollars is not None), key=lambda each: each.dollars, default=None)
+    if dearest is None:
+        return None
+    spent = rate = 0.0
+    for one, price in zip(launched.values(), told, strict=True):
+        counted = dearest if price.dollars is None else price
+        spent += counted.cost(one.seconds)
+        rate += 0.0 if one.ended else counted.dollars
     return spent, rate
 
 
 def bill(known: Prices, launched: Mapping[str, Launched]) -> dict[str, Any]:
     """Return the instances by id, their seconds, and dollars with their source; None for dollars without a price."""
-    now, spent = time.time(), cost(known, launched)
+    spent = cost(known, launched)
     instances = [
-        {"id": id, "name": one.name, "type": one.type, "market": one.market, "seconds": round(now - one.at, 1)}
+        {"id": id, "name": one.name, "type": one.type, "market": one.market, "seconds": round(one.seconds, 1)}
         for id, one in launched.items()
     ]
     return {
         "instances": instances,
         "instance_seconds": round(sum(instance["seconds"] for instance in instances), 1),
         "dollars": spent and spent[0],
-        "price_source": ", ".join(dict.fromkeys(known.of(one).source for one in launched.values())),
+        "price_source": ", ".join(dict.fromkeys(_source(known.of(one), one, spent) for one in launched.values())),
     }
+
+
+def _source(price: prices.Hourly, one: Launched, spent: tuple | None) -> str:
+    if price.dollars is None and spent:
+        return f"{one.type} as much as the dearest other one, since its price is unknown"
+    return price.source

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from .bill import Known
 from .named_clusters import NamedCluster
 from .placement import Placement
 
@@ -14,3 +15,4 @@ class Handover:
     placement: Placement
     scheduler: str  # id of its instance
     began: float  # when the launch began, in seconds since 1970
+    prices: Known  # of the instances that were launched

@@ -22,7 +22,6 @@ from .spec import ClusterSpec
 
 _PARALLEL_LAUNCHES = 8  # EC2 allows an account a few launches per second
 _BUSY_SECONDS = 30.0  # how long a request is repeated while AWS is busy, or does not know a new group yet
-_TAG_LENGTH = 256  # characters of a tag's value, set by EC2
 _ADDRESS_SECONDS = 1.0  # between looks for the address of a new instance, at most
 
 # Error codes of RunInstances by what they rule out: the offer, the subnet, or the type in this market.
@@ -58,7 +57,7 @@ class Fleet:
         self.started: dict[str, str] = {}  # instance id to name
         self.launched: dict[str, Launched] = {}  # by instance id
         self.packages: dict[str, object] = {}  # that the instances install, for the record
-        self._prices = Prices(aws, spec, placement.disk_gib)
+        self.prices = Prices(aws, spec, placement.disk_gib)
         self.group_ids = list(spec.security_group)
         self._exhausted: set[Offer] = set()  # for which EC2 has no capacity
         self._own_groups: list[str] = []
@@ -77,7 +76,9 @@ class Fleet:
         self.group_ids = self.group_ids or [group.id for group in teardown.groups(self.aws, self.cluster)]
         instances = self.instances()
         self.started = {instance.id: instance.worker for instance in instances}
-        self.launched = {one.id: Launched(one.worker, one.type, one.market, one.launched) for one in instances}
+        for one in instances:
+            ended = None if one.up else time.time()
+            self.launched[one.id] = Launched(one.worker, one.type, one.market, one.launched, ended)
         return instances
 
     # --- launching -----------------------------------------------------------------------------
@@ -242,7 +243,7 @@ class Fleet:
         if self.spec.name:
             tags[teardown.NAME] = self.spec.name
         if self.spec.detached:
-            tags[teardown.DETACHED] = self.spec.detached[:_TAG_LENGTH]
+            tags[teardown.DETACHED] = self.spec.detached[: teardown.TAG_LENGTH]
         return [{"Key": key, "Value": value} for key, value in tags.items() if value]
 
     def _rule_out(self, offer: Offer, code: str) -> bool:
@@ -278,7 +279,10 @@ class Fleet:
         states = teardown.states(self.aws, self.started)
         self._seen |= set(states)
         self._states = Counter(states.values())
-        return {id for id, state in states.items() if state not in {"pending", "running"}}
+        ended = {id for id, state in states.items() if state not in {"pending", "running"}}
+        for id in ended & set(self.launched):
+            self.launched[id] = self.launched[id].until(time.time())
+        return ended
 
     def states(self) -> str:
         """Return the number of instances by state, when EC2 was last asked: " (1 pending, 16 running)"; or ""."""
@@ -359,9 +363,9 @@ class Fleet:
                 "region": self.aws.region,
             } | self.packages
             where |= {"driver": self._spared} if self._spared else {}
-            ending = replace(ending, bill=where | bill(self._prices, dict(self.launched)))
+            ending = replace(ending, bill=where | bill(self.prices, dict(self.launched)))
         return ending
 
     def cost(self) -> tuple[float, float] | None:
         """Return what the instances have cost until now, and cost per hour, in $; None without a price."""
-        return cost(self._prices, dict(self.launched))
+        return cost(self.prices, dict(self.launched))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
 
 import dask
@@ -12,7 +13,9 @@ from distributed.deploy.cluster import Cluster
 from distributed.objects import SchedulerInfo
 
 from ..errors import ClusterError
+from ..units import count_of
 from .launcher import Fleet
+from .spec import ClusterSpec
 
 _WATCH_SECONDS, _LISTEN_SECONDS, _NEWS_SECONDS = 5.0, 1.0, 10.0
 
@@ -21,8 +24,11 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
     """A cluster that hears of workers that leave, from the scheduler and from EC2, and replaces them."""
 
     fleet: Fleet
+    spec: ClusterSpec
     say: Callable[[str], None]
     _replacements: int  # that may still be launched
+    _why_no_replacement: str
+    _refused: ClusterError | None  # why the first worker that could not be launched was not
     _is_handed_over = False  # whether another process looks after the workers
     _is_gone = False  # whether the scheduler's instance has terminated
 
@@ -69,8 +75,29 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
             self.worker_spec.update(self.new_worker_spec())
             self.say(f"{name} was lost; {next(reversed(self.worker_spec))} replaces it.")
         else:
-            self.say(f"{name} was lost, and is not replaced: too many workers were lost before.")
+            self.say(f"{name} was lost, and is not replaced: {self._why_no_replacement}.")
         self._correct_state()
+
+    def _allow_replacements(self, *, stays: bool, on_instance: bool) -> None:
+        """Set how many workers may be replaced, and why no more may be."""
+        self._replacements = max(2, math.ceil(self.spec.workers / 2))
+        self._why_no_replacement = "too many workers were lost before"
+        if stays:
+            self._replacements, self._why_no_replacement = 0, "another command may be making this cluster smaller"
+        elif on_instance and self.spec.instance_profile:
+            self._replacements, self._why_no_replacement = 0, "the role of the instances may not launch any"
+
+    def continue_without(self, name: str, error: ClusterError) -> None:
+        """Remove a worker whose instance could not be launched."""
+        self.worker_spec.pop(name, None)
+        if not self.fleet.stopping:
+            self._refused = self._refused or error
+            rest = count_of(len(self.worker_spec), "worker")
+            self.say(error.message + (f" Continuing with {rest}." if self.worker_spec else ""))
+
+    def is_abandoned(self) -> bool:
+        """Return whether there is no worker, and none will come."""
+        return not self.worker_spec and not self._names()
 
     def hand_over(self) -> None:
         """Leave the workers alone from now on: another process replaces them."""

@@ -98,12 +98,17 @@ class Flight:
             yield self._outcome(number, args, tries, result, future.status)
 
     def _wait(self) -> bool:
-        """Wait for an outcome; return False if the time is over before."""
+        """Wait for an outcome; return False if the time is over before.
+
+        Raises ClusterError if none will ever come.
+        """
         while not self.completed.has_ready():
             if self.is_over and self.is_over():
                 return False
             if not self.executor.connection.is_joined() or self._lost():
                 self._start_again()
+            if self.executor.instances.is_abandoned():
+                raise lost("all workers were lost, and are not replaced")
             with self.completed.thread_condition:
                 self.completed.thread_condition.wait(_LOOK_SECONDS)
         return True

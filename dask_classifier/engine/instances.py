@@ -48,6 +48,10 @@ class InstanceCluster(Protocol):
         """Return whether the scheduler's instance has terminated, so that no connection will ever come back."""
         ...
 
+    def is_abandoned(self) -> bool:
+        """Return whether there is no worker, and none will come, so that no block will ever be done."""
+        ...
+
     def grow(self, workers: int) -> bool:
         """Launch instances until there is this number of workers, without waiting; return whether there were fewer."""
         ...
@@ -96,6 +100,10 @@ class OtherCluster:
 
     def is_gone(self) -> bool:
         """Return False: nothing is known of its scheduler but whether it answers."""
+        return False
+
+    def is_abandoned(self) -> bool:
+        """Return False: workers may join that nobody here knows of."""
         return False
 
     def grow(self, workers: int) -> bool:

@@ -333,7 +333,7 @@ def test_an_option_that_an_image_makes_useless(option):
 def test_an_ec2_cluster_has_what_a_run_asks_of_its_instances():
     """The members of the Protocol, with the same parameters."""
     members = {name: member for name, member in vars(InstanceCluster).items() if name[0] != "_"}
-    assert len(members) == 10
+    assert len(members) == 11
     for kind in (EC2Cluster, OtherCluster):
         for name, member in members.items():
             if inspect.isfunction(member):
@@ -341,6 +341,21 @@ def test_an_ec2_cluster_has_what_a_run_asks_of_its_instances():
                 assert asked == given, name
             else:
                 assert hasattr(kind, name), name
+
+
+@pytest.mark.parametrize(("idle", "began"), [(5, 1000.0), (15, None)])
+def test_the_first_run_has_the_start_of_the_instances_however_long_its_workers_take(idle, began, monkeypatch):
+    """A run that begins a few seconds after the scheduler is up, and then waits a minute for its workers."""
+    clock = [2000.0]
+    monkeypatch.setattr("dask_classifier.cluster.time", SimpleNamespace(time=lambda: clock[0], sleep=lambda _: None))
+    cluster = object.__new__(EC2Cluster)
+    cluster.spec, cluster.stays, cluster.worker_spec = spec(), False, {"worker-0": None}
+    cluster._up, cluster._launch_began = clock[0], 1000.0
+    cluster.check_bring_up = lambda what: clock.__setitem__(0, clock[0] + 60)
+    clock[0] += idle
+    workers = iter([{}, {"worker-0": None}])
+    cluster.wait_for_first_workers(SimpleNamespace(scheduler_info=lambda n_workers: {"workers": next(workers)}))
+    assert cluster.take_began() == began and cluster.take_began() is None
 
 
 def test_options_are_words_as_people_type_them():

@@ -320,6 +320,21 @@ def test_terminate_is_refused_for_ever_until_the_deadline(ec2):
 # --- lost machines -------------------------------------------------------------------------------------------
 
 
+def test_a_run_without_workers_ends_and_can_be_resumed(ec2):
+    """The only worker is lost, and EC2 has no other."""
+    ec2.job = "emptied"
+    process = ec2.start(*job("emptied", 1, "24k"))
+    wait_for(lambda: blocks_are_done(ec2), 300)
+    ec2.settings(faults=[{"call": "RunInstances", "code": "InstanceLimitExceeded"}])
+    ec2.pull("lose", ec2.running(role="worker")[0])
+    done = finish(process, 4)
+    assert ec2.events("fault", call="RunInstances")
+    assert "all workers were lost, and are not replaced" in told(done) and "--resume" in told(done)
+    assert "Continuing with" not in told(done) and not ec2.remains()
+    done = ec2.command(*job("emptied", 1, "24k"), "--resume", "--cluster", "inline", "--max-time", "1s", check=6)
+    assert "blocks are already done" in told(done)
+
+
 def test_a_lost_machine_is_replaced_and_the_bytes_are_the_same(ec2):
     ec2.job = "lost"
     process = ec2.start(*job("lost", 2, "24k"))

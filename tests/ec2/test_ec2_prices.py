@@ -4,12 +4,13 @@ import http.server
 import json
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from rehearse import IMAGE
 
-from dask_classifier.ec2 import prices
+from dask_classifier.ec2 import bill, prices
 from dask_classifier.ec2.aws import Aws
 from dask_classifier.ec2.prices import Hourly
 from dask_classifier.ec2.spec import INSTANCE_TYPES, SCHEDULER_TYPES, ClusterSpec
@@ -139,3 +140,44 @@ def test_plan_without_any_price_says_why(ec2):
         ec2.command("plan", "--rows", "10k", "--instance-type", "r5.large", "--json", check=0).stdout_text
     )
     assert told["dollars_per_hour"] is None and "--price" in told["price_source"]
+
+
+# --- what a cluster has cost ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """The prices of a cluster, from a list of what AWS answers; and how often it was asked."""
+    answers = {"a.large": [0.10], "b.large": [None, 0.20]}
+
+    def answer(aws, instance_type, market):
+        told = answers[instance_type]
+        return prices.Price(told.pop(0) if len(told) > 1 else told[0], f"of {instance_type}")
+
+    monkeypatch.setattr(prices, "price", answer)
+    monkeypatch.setattr(prices, "with_extras", lambda spec, price, disk: prices.Hourly(price.dollars, price.source))
+    return bill.Prices(None, ClusterSpec.defaults(), 30)
+
+
+def launched(**seconds):
+    """Instances of types that were launched some seconds ago; the last one has ended after half of them."""
+    return {kind: bill.Launched(kind, f"{kind}.large", "on-demand", time.time() - ago) for kind, ago in seconds.items()}
+
+
+def test_an_instance_that_has_ended_costs_no_more(known):
+    instances = launched(a=7200)
+    instances["a"] = instances["a"].until(time.time() - 3600).until(time.time())
+    assert bill.cost(known, instances) == (pytest.approx(0.10, rel=1e-3), 0.0)
+    (listed,) = bill.bill(known, instances)["instances"]
+    assert listed["seconds"] == pytest.approx(3600, abs=5)
+
+
+def test_an_instance_without_a_price_counts_as_the_dearest_until_there_is_one(known, monkeypatch):
+    """A budget must not forget it; AWS is asked again a minute later."""
+    instances = launched(a=3600, b=3600)
+    assert bill.cost(known, instances) == (pytest.approx(0.20, rel=1e-3), pytest.approx(0.20))
+    assert "b.large as much as the dearest other one" in bill.bill(known, instances)["price_source"]
+    assert bill.cost(known, launched(b=3600)) is None, "nothing is known"
+    clock = time.monotonic() + 61
+    monkeypatch.setattr(bill.time, "monotonic", lambda: clock)
+    assert bill.cost(known, instances) == (pytest.approx(0.30, rel=1e-3), pytest.approx(0.30))
