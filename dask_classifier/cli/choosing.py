@@ -187,6 +187,8 @@ def _best(estimate: Estimate, cluster: str, places: set[str], wishes: Wishes) ->
     if estimate.choice:
         return estimate.choice
     possible = [choice for choice in estimate.choices if choice.where in places and not choice.is_too_long]
+    if not possible:
+        raise _unmet(estimate, "Give the instances a later --deadline.")
     if wishes.budget and EC2 in places:
         if all(choice.dollars is None for choice in possible if choice.where == EC2):
             raise UsageError(
@@ -202,7 +204,11 @@ def _best(estimate: Estimate, cluster: str, places: set[str], wishes: Wishes) ->
             f"This run cannot meet its time here; {estimate.choices[elsewhere].label} on EC2 would.",
             "Use --cluster ec2, with an output in S3.",
         )
-    raise UsageError(f"This run cannot meet its time or its budget: {estimate.why}.", "Allow more time or money.")
+    raise _unmet(estimate, "Allow more time or money.")
+
+
+def _unmet(estimate: Estimate, hint: str) -> UsageError:
+    return UsageError(f"This run cannot meet its time or its budget: {estimate.why}.", hint)
 
 
 def _confirm(choice: Choice, *, yes: bool) -> None:
@@ -213,9 +219,14 @@ def _confirm(choice: Choice, *, yes: bool) -> None:
         raise UsageError(
             "This run needs a confirmation, but standard input is not a terminal.", "Add --yes to start it."
         )
-    cost = "at no cost" if not choice.dollars else f"for about ${choice.dollars:.2f}"
-    if not click.confirm(f"Start this run ({choice.label}) {cost}?", err=True):
+    if not click.confirm(f"Start this run ({choice.label}) {_cost_of(choice)}?", err=True):
         raise Interrupted("The run was not started.", "Give --workers to choose the size yourself.")
+
+
+def _cost_of(choice: Choice) -> str:
+    if choice.dollars is None:
+        return "at an unknown price"
+    return f"for about ${choice.dollars:.2f}" if choice.dollars else "at no cost"
 
 
 def _limits(wishes: Wishes, target: Target, cluster: str) -> Limits:

@@ -24,6 +24,7 @@ class Place:
     where: str
     instances: int
     processes: int
+    cores: int  # vCPUs on EC2
     label: str
     price: Hourly | None = None
     deadline: float | None = None  # seconds after which its instances shut themselves down
@@ -32,15 +33,15 @@ class Place:
 def here(processes: int, cores: int) -> Place:
     """This computer."""
     shared = "" if processes <= cores else f", {processes} processes"
-    return Place(LOCAL, 0, processes, f"here, {count_of(min(processes, cores), 'core')}{shared}")
+    return Place(LOCAL, 0, processes, cores, f"here, {count_of(min(processes, cores), 'core')}{shared}")
 
 
 @dataclass(frozen=True)
 class Fleet:
     """Clusters on EC2 of any number of instances."""
 
-    instance_type: str
     processes: int  # of one instance
+    vcpus: int  # of one instance
     price_of: Callable[[int], Hourly]
     note: str
     deadline: float  # seconds after which the instances shut themselves down
@@ -49,7 +50,8 @@ class Fleet:
     def place(self, instances: int) -> Place:
         """Return the cluster of this number of workers."""
         label = f"{instances} x {self.processes}"
-        return Place(EC2, instances, instances * self.processes, label, self.price_of(instances), self.deadline)
+        processes, cores = instances * self.processes, instances * self.vcpus
+        return Place(EC2, instances, processes, cores, label, self.price_of(instances), self.deadline)
 
 
 def asked(spec: ClusterSpec) -> Fleet:
@@ -60,7 +62,8 @@ def asked(spec: ClusterSpec) -> Fleet:
     price_of = functools.cache(lambda workers: prices.hourly(aws, spec, placement, workers))
     offer = placement.offers["worker"][0]
     note = f"instances: {offer.market} {offer.type} in {aws.region}, {price_of(1).source}"
-    return Fleet(offer.type, placement.processes(spec), price_of, note, spec.deadline, spec.min_workers)
+    vcpus = placement.vcpus[offer.type]
+    return Fleet(placement.processes(spec), vcpus, price_of, note, spec.deadline, spec.min_workers)
 
 
 def unasked(spec: ClusterSpec) -> Fleet:
@@ -68,5 +71,5 @@ def unasked(spec: ClusterSpec) -> Fleet:
     kind = spec.instance_type[0]
     price_of = functools.cache(lambda workers: prices.from_table(spec, workers))
     note = f"instances: {kind}, {price_of(1).source}; AWS was not asked: --cluster ec2 does that"
-    processes = spec.processes_per_worker or prices.vcpus(kind)
-    return Fleet(kind, processes, price_of, note, spec.deadline, spec.min_workers)
+    vcpus = prices.vcpus(kind)
+    return Fleet(spec.processes_per_worker or vcpus, vcpus, price_of, note, spec.deadline, spec.min_workers)

@@ -127,8 +127,7 @@ class Planner:
 
         One of those in `places` is recommended.
         """
-        this = self._this(processes)
-        local, (_, runs) = self.choice(this), self._correction(this)
+        local = self.choice(self._this(processes))
         choices = [local, *(self._fleet_choices(fleet, target, instances) if fleet else [])]
         number, why = recommend(choices, target, places)
         measured = self.sample.measured
@@ -143,7 +142,7 @@ class Planner:
             recommended=number,
             why=why,
             target=target,
-            notes=tuple(self._notes(fleet, target, choices, runs)),
+            notes=tuple(self._notes(fleet, target, choices)),
             made_at=time.time(),
         )
 
@@ -233,14 +232,12 @@ class Planner:
 
     def _slowdown(self, place: Place) -> float:
         """How much slower a process is there than when it was sampled, because others share its core."""
-        return self._crowding(place) / self._crowding_of(self.sample.processes)
+        sampled = self._crowding(self.sample.processes, self.sample.cores)
+        return self._crowding(place.processes, place.cores) / sampled
 
-    def _crowding(self, place: Place) -> float:
-        """How much slower processes are that share cores; on EC2, each has a core of its own."""
-        return self._crowding_of(place.processes) if place.where == LOCAL else 1.0
-
-    def _crowding_of(self, processes: int) -> float:
-        return max(1.0, processes * self.sample.measured.cpu_share / self.sample.cores)
+    def _crowding(self, processes: int, cores: int) -> float:
+        """How much slower processes are that share cores."""
+        return max(1.0, processes * self.sample.measured.cpu_share / cores)
 
     def _around(self, place: Place) -> tuple[float, float, float]:
         """Return the seconds before the first block and after the last one, and their relative uncertainty."""
@@ -257,27 +254,30 @@ class Planner:
         scatter = measured.relative_error * _STUDENT_80.get(degrees, _NORMAL_80 * (1 + 0.6 / degrees))
         return math.hypot(scatter, _NORMAL_80 * (_UNSEEN_WARM if runs else _UNSEEN))
 
-    def _notes(self, fleet: Fleet | None, target: Target, choices: list[Choice], runs: int) -> list[str]:
+    def _notes(self, fleet: Fleet | None, target: Target, choices: list[Choice]) -> list[str]:
         notes = []
         if any(choice.where == EC2 for choice in choices):
-            known = records.usual_start(self.past)
-            how = (
-                f"{format_seconds(known)}, the median of earlier runs"
-                if known
-                else (f"{EC2_START_SECONDS / 60:.0f}m, a guess: no run on EC2 yet")
-            )
-            notes.append(f"start-up on EC2: {how}; a process there counts as fast as one here")
-            notes.append(fleet.note)
+            notes += self._notes_of_ec2(fleet)
         if cut := self._earlier_cut():
             done = len(self.earlier.receipts)
             notes.append(f"{done:,} of {len(cut.blocks):,} blocks are finished already")
-        if runs:
-            notes.append(f"time per row corrected by {count_of(runs, 'earlier run')} of this classifier")
+        if runs := self._correction(self._this(choices[0].processes))[1]:
+            notes.append(f"time per row here corrected by {count_of(runs, 'earlier run')} of this classifier")
         if past := records.calibration(self.past):
             notes.append(str(past))
         if target.tomorrow:
             notes.append(f"{clock(target.finish_by)} is tomorrow: that time has passed today")
         return notes
+
+    def _notes_of_ec2(self, fleet: Fleet) -> list[str]:
+        known, (_, runs) = records.usual_start(self.past), self._correction(fleet.place(fleet.fewest))
+        start = f"{EC2_START_SECONDS / 60:.0f}m, a guess: no run on EC2 yet"
+        if known:
+            start = f"{format_seconds(known)}, the median of earlier runs"
+        speed = "a core there counts as fast as one here, and the range does not allow for another speed"
+        if runs:
+            speed = f"the speed there is that of {count_of(runs, 'earlier run')} of this classifier"
+        return [f"start-up on EC2: {start}", speed, fleet.note]
 
 
 def _quantiles(each: Sequence[float]) -> tuple[float, float]:

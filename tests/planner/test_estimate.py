@@ -1,11 +1,14 @@
 """Estimates of real sources with real classifier processes."""
 
 import json
+import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 import dask_classifier as dc
+from dask_classifier.ec2.spec import ClusterSpec
 from dask_classifier.errors import BlocksFailed, TooManyBadRows, UsageError, WrongAnswer
 
 SLEEPY = """
@@ -69,6 +72,20 @@ def test_the_choices(cluster, tmp_path):
     html = estimate._repr_html_()
     assert "<svg" in html and "a guess" in html and "here, 2 cores" in html
     assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_share_a_core_are_no_faster_on_ec2(cluster, tmp_path):
+    """Sixteen processes of a classifier that computes, on two vCPUs; and one that sleeps has room for all."""
+    for slowness, least, most in ((10, 4, 9), (None, 0.5, 2)):
+        classifier = {"slowness": slowness} if slowness else {"classifier": lambda chunk: time.sleep(0.1) or [0] * 100}
+        plan = dc.plan(rows=20_000, output=tmp_path / "run", **classifier)
+        spec = ClusterSpec.defaults()
+        crowded = replace(spec, processes_per_worker=16)
+        ms = [
+            dc.estimate(plan, cluster, sample=500, instances=1, spec=each, history=str(tmp_path)).choices[1].ms_per_row
+            for each in (spec, crowded)
+        ]
+        assert least < ms[1] / ms[0] < most
 
 
 def test_a_run_keeps_its_prediction_and_the_next_plan_knows_it(sleepy, tmp_path, cluster):

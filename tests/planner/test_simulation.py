@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dask_classifier.classifier.job import Measured
+from dask_classifier.cli.choosing import _cost_of
 from dask_classifier.ec2.prices import Hourly
 from dask_classifier.errors import UsageError
 from dask_classifier.planner.estimate import EC2, LOCAL, Choice, Range
@@ -147,3 +148,10 @@ def test_bad_targets(options, message):
 
 def test_a_minute_is_paid_at_least():
     assert Hourly(60.0, "a test").cost(1) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("dollars", "words"), [(0.0, "at no cost"), (None, "at an unknown price"), (0.5, "about $0.50")]
+)
+def test_the_question_before_a_run_says_what_it_costs(dollars, words):
+    assert words in _cost_of(choice(EC2, 1, 20, dollars))
