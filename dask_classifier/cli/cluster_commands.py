@@ -1,6 +1,7 @@
 """What the commands for EC2 do: up, down, status, reap, doctor."""
 
 import dataclasses
+import functools
 import json
 import time
 
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from .. import s3
 from ..cluster import EC2Cluster
+from ..detached.state import is_at_work
 from ..ec2 import named_clusters, owners, prices, teardown
 from ..ec2.aws import Aws
 from ..ec2.doctor import examine
@@ -131,7 +133,7 @@ def _row(instance: teardown.Instance) -> list[str]:
 
 
 def _started_by(resource: teardown.Instance | teardown.Group) -> str:
-    leaked = teardown.is_leaked(resource)
+    leaked = _is_leaked(resource)
     if leaked:
         return "leaked"
     if resource.name:
@@ -158,7 +160,7 @@ def reap(region: str | None, clusters, older_than: str | None, output: str | Non
     selected = {
         cluster: resources
         for cluster, resources in by_cluster.items()
-        if (selecting or any(map(teardown.is_leaked, resources)))
+        if (selecting or any(map(_is_leaked, resources)))
         and (not clusters or cluster in clusters)
         and (not age or _is_older(resources, age))
     }
@@ -174,6 +176,20 @@ def reap(region: str | None, clusters, older_than: str | None, output: str | Non
         _terminate_all(aws, list(selected))
 
 
+def _is_leaked(resource: teardown.Instance | teardown.Group) -> bool | None:
+    """Return whether nobody looks after the resource any more; None if this computer cannot tell."""
+    leaked = owners.is_leaked(resource)
+    if leaked or resource.name or not resource.detached:
+        return leaked
+    at_work = _is_at_work(resource.detached, resource.cluster)
+    return None if at_work is None else not at_work and owners.is_orphaned(resource)
+
+
+@functools.cache
+def _is_at_work(output: str, cluster: str) -> bool | None:
+    return is_at_work(output, cluster) if len(output) < teardown.TAG_LENGTH else None  # a longer one was cut off
+
+
 def _ids(resources: list[teardown.Instance | teardown.Group]) -> str:
     return ", ".join(resource.id for resource in resources)
 
@@ -187,11 +203,12 @@ def _is_older(resources: list[teardown.Instance | teardown.Group], age: float) -
 def _list_unknown(aws: Aws, clusters: dict[str, list[teardown.Instance | teardown.Group]]) -> None:
     """Print the clusters whose command may still be running, on another computer for example."""
     for cluster, resources in clusters.items():
-        if output := resources[0].detached:
+        output = resources[0].detached
+        if output and _is_at_work(output, cluster):
             click.echo(f"Skipped cluster {cluster}: {_ids(resources)}. It runs by itself, for {output}.")
-            click.echo(f"Hint: end it with `dask-classify cancel {output}` or `reap --cluster {cluster} --yes`.")
+            click.echo(f"Hint: end it with `dask-classify cancel {output}`.")
             continue
-        if all(resource.name or teardown.is_leaked(resource) is not None for resource in resources):
+        if all(resource.name or _is_leaked(resource) is not None for resource in resources):
             continue
         pid, host = owners.process_and_host(resources[0].client)
         click.echo(

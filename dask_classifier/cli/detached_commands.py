@@ -16,7 +16,7 @@ from ..detached.following import Follower
 from ..detached.handing_over import explained, first_state, hand_over, record_failure
 from ..detached.state import State
 from ..ec2.announcement import clock
-from ..errors import PARTIAL_EXIT_CODE, DaskClassifyError, InstancesLeft, Interrupted
+from ..errors import PARTIAL_EXIT_CODE, ClusterError, DaskClassifyError, InstancesLeft, Interrupted, StorageError
 from ..parts.run_folder import DETACHED, MANIFEST, RunFolder
 from ..runs.limits import Limits
 from ..runs.lock import held
@@ -94,12 +94,15 @@ def attach(run_url: str, *, quiet: bool, traceback: bool = False) -> None:
         conclude(result, Display(quiet=quiet), result.manifest["started"])
         sys.exit(PARTIAL_EXIT_CODE if result.partial else 0)
     follower = Follower(State.load(run_url), quiet=quiet)
-    state, left, seen = _followed(follower), None, False
+    state, left, is_known = _followed(follower), None, True
     try:
-        seen = following.see_it_terminated(state, follower.say)
+        following.see_it_terminated(state, follower.say)
     except InstancesLeft as error:
         left = error
-    may_be_left = state.exit_code == InstancesLeft.exit_code and not seen
+    except ClusterError as error:
+        is_known = False
+        click.echo(error.message, err=True)
+    may_be_left = state.exit_code == InstancesLeft.exit_code and (left or not is_known)
     if state.error and not may_be_left and (code := state.result_code()) is not None:
         state = state.with_end(code, at=state.ended)  # what had failed was done since
     if state.error:
@@ -124,6 +127,12 @@ def _followed(follower: Follower) -> State:
         raise Interrupted(
             "Interrupted: the run goes on.", f"To end it, use `dask-classify cancel {shlex.quote(state.output)}`."
         ) from None
+    except ClusterError:  # the driver was lost
+        try:
+            following.clear_up(follower.state, follower.say)
+        except (ClusterError, StorageError) as error:
+            click.echo(error.message, err=True)
+        raise
 
 
 def _print_traceback(state: State, *, wanted: bool) -> None:

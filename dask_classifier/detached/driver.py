@@ -178,8 +178,11 @@ def drive(recorder: Recorder, todo: Assignment) -> None:
 
 
 def _run(recorder: Recorder, todo: Assignment) -> int:
-    """Return the exit code. Raises DaskClassifyError."""
-    with EC2Cluster.take_over(todo.handover, say=recorder.say) as cluster:
+    """Return the exit code. Raises DaskClassifyError.
+
+    The run's folder is locked until the other instances have terminated, since the manifest then gets their number.
+    """
+    with lock.held(todo.plan.folder), EC2Cluster.take_over(todo.handover, say=recorder.say) as cluster:
         result = pipeline.run(
             todo.plan,
             cluster,

@@ -28,7 +28,7 @@ class Follower(Display):
         super().__init__(quiet=quiet)
         self.state = state
         self._told = max(0, state.said - len(state.messages))
-        self._heard = self._asked = time.monotonic()
+        self._heard = self._asked = self._reached = time.monotonic()
 
     def snapshot(self):
         """Return the progress that was read last."""
@@ -52,13 +52,14 @@ class Follower(Display):
         before, now = self.state, time.monotonic()
         try:
             self.state = State.load(before.output)
+            self._reached = now
             if self.state != before:
                 self._heard = now
             elif now - max(self._heard, self._asked) > _SILENCE_SECONDS:
                 self._asked = now
                 self.state = checked(before)
         except StorageError:  # this computer may have lost its network
-            if now - self._heard > _OUTAGE_SECONDS:
+            if now - self._reached > _OUTAGE_SECONDS:
                 raise
 
     def _tell(self) -> None:
@@ -96,24 +97,31 @@ def _is_running(state: State) -> bool:
     return known.get(state.scheduler) in {"pending", "running"}
 
 
-def see_it_terminated(state: State, say: Callable[[str], None]) -> bool:
+def see_it_terminated(state: State, say: Callable[[str], None]) -> None:
     """Terminate what a run that is over still has in EC2, usually its last instance, and complete its manifest.
 
-    Return whether nothing is left. If EC2 cannot be asked, that is said, and nothing is known. Raises InstancesLeft if
-    something could not be terminated.
+    Raises InstancesLeft if something could not be terminated, ClusterError if EC2 cannot be asked, so that nothing is
+    known.
     """
     try:
         aws = Aws(state.region)
         left = [*teardown.instances(aws, state.cluster), *teardown.groups(aws, state.cluster)]
     except DaskClassifyError as error:
-        say(f"EC2 does not say whether all instances have terminated: {error.message}")
-        return False
+        raise ClusterError(
+            f"EC2 does not say whether all instances of the run have terminated: {error.message}", error.hint
+        ) from error
     if left:
         ending = teardown.end(aws, state.cluster, sure=True, say=say)
         teardown.refuse_leftovers(ending, state.region, state.deadline, state.cluster)
     _complete_manifest(state)
     say("All instances have terminated.")
-    return True
+
+
+def clear_up(state: State, say: Callable[[str], None]) -> None:
+    """Terminate what a run has left whose driver was lost, and free its lock. Raises as `see_it_terminated`."""
+    see_it_terminated(state, say)
+    if state.holder:
+        lock.forget(state.folder, state.holder.encode())
 
 
 def _complete_manifest(state: State) -> None:

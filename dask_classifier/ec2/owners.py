@@ -1,4 +1,4 @@
-"""The tag that identifies the process that started a cluster, and whether that process still runs."""
+"""The tag that identifies the process that started a cluster; whether that process still runs, or left something."""
 
 import contextlib
 import hashlib
@@ -9,8 +9,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from .teardown import Group, Instance
 
 _PROC, _MACHINE_ID = Path("/proc"), Path("/etc/machine-id")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -53,6 +57,23 @@ def alive(tag: str) -> bool | None:
     if namespaces != _namespaces() or began == "-":
         return None  # another container, with process ids of its own
     return _same_process(int(pid), began)
+
+
+def is_leaked(resource: "Instance | Group") -> bool | None:
+    """Return whether the resource is past its deadline, or the command that started it no longer runs.
+
+    None if this computer cannot tell. A named cluster, and that of a detached run, outlive their command, until their
+    deadline.
+    """
+    if resource.deadline and time.time() > resource.deadline:
+        return True
+    return False if resource.name or resource.detached else is_orphaned(resource)
+
+
+def is_orphaned(resource: "Instance | Group") -> bool | None:
+    """Return whether the command that started the resource no longer runs; None if this computer cannot tell."""
+    running = alive(resource.client)
+    return None if running is None else not running
 
 
 def _host() -> str:

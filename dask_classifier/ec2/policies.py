@@ -61,7 +61,7 @@ def policies(
     """Return the IAM policies for the caller, and for the role of an instance profile.
 
     `staging` is where packages are stored, if that is not in the output. With `detach`, an instance may drive a run,
-    and end the cluster after it.
+    and end the cluster after it; without a profile, it has the caller's credentials.
 
     Inputs in other buckets need s3:GetObject and s3:ListBucket there, for both. Outside AWS's commercial regions the
     ARNs begin with arn:aws-us-gov or arn:aws-cn.
@@ -77,6 +77,7 @@ def policies(
         *_storage(output),
         *(_storage(staging) if staging else []),
         *_pass_role(profile),
+        *(_leaving_the_group() if detach and not profile else []),
     ]
     instances = [*_storage(output), _allow(_PULL), *(_driving() if detach else [])]
     return {
@@ -110,6 +111,13 @@ def _driving() -> list[dict]:
     return [
         _allow(_OF_DRIVER),
         _allow(["ec2:TerminateInstances", "ec2:DeleteSecurityGroup"], "*", _HAS_OUR_TAG),
+        *_leaving_the_group(),
+    ]
+
+
+def _leaving_the_group() -> list[dict]:
+    """Allow an instance to leave the cluster's security group, so that it can be deleted."""
+    return [
         _allow("ec2:ModifyInstanceAttribute", _arns(["instance"]), _HAS_OUR_TAG),
         _allow("ec2:ModifyInstanceAttribute", _arns(["security-group"])),
     ]

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ClusterError, InstancesLeft
 from ..units import count_of
-from . import owners
 from .aws import Aws, code_of, explained
 from .retries import Retries
 
@@ -20,6 +18,7 @@ from .retries import Retries
 CLUSTER, ROLE, WORKER = "dask-classify:cluster", "dask-classify:role", "dask-classify:worker"
 DEADLINE, CLIENT, NAME = "dask-classify:deadline", "dask-classify:client", "dask-classify:name"
 DETACHED = "dask-classify:detached"  # the output of a run that goes on without the command that started it
+TAG_LENGTH = 256  # characters of a tag's value, set by EC2
 CREATED = "dask-classify:created"  # on security groups, for which EC2 reports no creation time
 
 _BATCH = 100  # ids per request; EC2 allows 200 values per filter
@@ -180,20 +179,6 @@ def _epoch(text: str | None) -> float:
 def moment(epoch: float) -> str:
     """Format a time as in the tags: 2026-11-22T18:00:00+00:00."""
     return datetime.datetime.fromtimestamp(round(epoch), datetime.UTC).isoformat()
-
-
-def is_leaked(resource: Instance | Group) -> bool | None:
-    """Return whether the resource is past its deadline, or the command that started it no longer runs.
-
-    None if this computer cannot tell. A named cluster, and that of a detached run, outlive their command, until their
-    deadline.
-    """
-    if resource.deadline and time.time() > resource.deadline:
-        return True
-    if resource.name or resource.detached:
-        return False
-    running = owners.alive(resource.client)
-    return None if running is None else not running
 
 
 # --- terminating ------------------------------------------------------------------------------------

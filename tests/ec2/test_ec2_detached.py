@@ -125,8 +125,44 @@ def test_a_lost_driver_is_noticed(ec2):
     done = ec2.command("wait", "s3://bucket/lost", check=4)
     assert "has terminated without saying how the run ended" in done.stderr_text
     assert "--output s3://bucket/lost --resume" in done.stderr_text
-    ec2.command("cancel", "s3://bucket/lost", check=0)
-    assert not ec2.remains()
+    assert not ec2.remains(), "whoever waits terminates the others, and deletes the group"
+    resumed = ec2.command(*words("lost", "20k", "--resume", "--max-time", "1s"), "--cluster", "inline", check=6)
+    assert "blocks are already done" in resumed.stderr_text, "not locked"
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_command_was_killed_before_it_handed_over_is_leaked(ec2):
+    client = ec2.start(*words("never", "2k", "--detach"))
+    wait_for(lambda: len(ec2.events("boot")) == 2)
+    assert "Nothing to terminate" in ec2.command("reap", check=0).stdout_text, "its command is at work"
+    os.killpg(client.pid, signal.SIGKILL)
+    client.wait()
+    assert "leaked" in ec2.command("status", check=0).stdout_text
+    ec2.command("reap", "--yes", check=0)
+    assert ec2.events("call", call="TerminateInstances") and not ec2.remains()
+
+
+@pytest.mark.slow
+def test_the_folder_is_locked_until_the_workers_have_terminated(ec2):
+    ec2.command(*words("locked", "2k", "--detach"), check=0)
+    wait_for(lambda: ec2.events("call", call="TerminateInstances"))
+    assert ec2.stored("locked/manifest.json")
+    refused = ec2.command(*words("locked", "2k", "--resume"), "--cluster", "inline", check=2)
+    assert "is in use by process" in refused.stderr_text
+    ec2.command("wait", "s3://bucket/locked", check=0)
+
+
+def test_ec2_that_cannot_be_asked_is_no_success(ec2):
+    """Of `cancel`; `wait` has the run's exit code, and says it."""
+    ec2.command(*words("unknown", "300"), "--cluster", "inline", check=0)
+    told = {"output": "s3://bucket/unknown", "cluster": "c", "region": "us-east-1", "scheduler": "i-1", "instances": 2}
+    told |= {"dashboard": "", "started": 0.0, "deadline": 0.0, "version": "", "ended": 1.0, "exit_code": 0}
+    ec2.client("s3").put_object(Bucket="bucket", Key="unknown/detached.json", Body=json.dumps(told).encode())
+    ec2.settings(faults=[{"call": "DescribeInstances", "code": "UnauthorizedOperation"}])
+    for command, code in (("cancel", 4), ("wait", 0)):
+        done = ec2.command(command, "s3://bucket/unknown", check=code)
+        assert "EC2 does not say whether all instances of the run have terminated" in done.stderr_text
+    assert ec2.events("fault", call="DescribeInstances")
 
 
 @pytest.mark.slow

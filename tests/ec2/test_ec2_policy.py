@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from iam import TAG, Need, Recorder, allows
-from rehearse import IMAGE
+from rehearse import IMAGE, wait_for
 
 from dask_classifier.ec2.policies import policies
 
@@ -57,6 +57,16 @@ def test_a_run_with_a_profile_and_spot_doctor_and_reap_take_no_other_rights(ec2,
     for action in ("iam:PassRole", "ssm:GetParameter", "s3:PutObject", "s3:ListBucket"):
         assert (action, False) in asked, "the recorder saw it"
     assert ("s3:PutObject", True) in asked and ("ec2:RunInstances", True) not in asked
+
+
+@pytest.mark.slow
+def test_a_detached_run_with_the_callers_credentials_takes_no_other_rights(ec2, recorder):
+    """The instance that drives it has those of the caller."""
+    words = ["--output", OUTPUT, "--overwrite", "--detach"]
+    ec2.command("--rows", "300", "--slowness", "1", *words, check=0, AWS_ENDPOINT_URL=recorder.url)
+    wait_for(lambda: not ec2.remains())
+    assert "ec2:ModifyInstanceAttribute" in {need.action for need in recorder.needs}
+    assert not refused(recorder, detach=True) and refused(recorder), "a plain policy allows less"
 
 
 def test_a_detached_run_takes_no_other_rights(ec2, recorder, profile):
