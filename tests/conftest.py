@@ -20,6 +20,13 @@ for number in (signal.SIGINT, signal.SIGHUP):
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")  # no test asks for credentials beyond this machine
 
 
+def pytest_collection_modifyitems(items):
+    """Mark the tests of EC2: they take as long as all others together."""
+    for item in items:
+        if "region" in getattr(item, "fixturenames", ()):
+            item.add_marker("rehearsal")
+
+
 @pytest.fixture(scope="session")
 def package_index(tmp_path_factory):
     """The address of an index with what is installed here and scikit-learn, from the index of this computer."""
