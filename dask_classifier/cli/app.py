@@ -142,7 +142,7 @@ def run(ctx, workers, cluster, dashboard_address, worker_timeout, profile, detac
 
     Exit codes: 0 complete; 1 failed; 2 wrong usage; 3 too many bad rows; 4 cluster not available; 5 EC2 instances
     not terminated; 6 stopped by --max-time or --budget; 7 complete but partial (--partial); 130 interrupted.
-    After 1, 3, 4, 6, 7 and 130, --resume continues the run.
+    After 1, 3, 4, 6, 7 and 130, --resume continues the run; after 5, `reap --yes` comes first.
     """
     cluster_options = checks.without_useless(ctx, {name: options.pop(name) for name in INSTANCE_OPTIONS})
     checks.check_cluster(ctx, cluster, workers)

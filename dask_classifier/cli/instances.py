@@ -80,7 +80,7 @@ def reap(region, clusters, older_than, everything, output, yes):
 @click.option("--detach", is_flag=True, help="With --policy or --template: print also what `run --detach` needs.")
 @click.pass_context
 def doctor(ctx, workers, output, shown, detach, **options):
-    """Check that a run on EC2 would succeed, without launching anything.
+    """Check account, permissions, quota and packages for a run on EC2, without launching anything.
 
     The exit code is 1 if the run would fail.
     """

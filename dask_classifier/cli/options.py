@@ -54,7 +54,8 @@ def plan_options(command):
             type=CLASSIFIER,
             metavar="NAME",
             help="Function or class: path/to/file.py:name, module:name, or blackbox (the demo). Without "
-            "--dtype or --typed, it receives every value as text, and missing values as empty text, never NaN.  "
+            "--dtype, --infer-types or --typed, it receives every value as text, and missing values as empty text, "
+            "never NaN.  "
             "[required with --input]",
         ),
         click.option(
@@ -294,9 +295,11 @@ def target_options(command):
     """Add the options that say when a run must have ended, and what it may cost."""
     options = [
         click.option(
-            "--finish-by", metavar="HH:MM", help="Time of day by which the run must finish, on this computer's clock."
+            "--finish-by",
+            metavar="HH:MM",
+            help="Target time of day, on this computer's clock. A late run goes on, unless --partial is given.",
         ),
-        click.option("--finish-in", metavar="TIME", help="Time from now within which the run must finish: 45m, 90s."),
+        click.option("--finish-in", metavar="TIME", help="The same as a time from now: 45m, 90s."),
         click.option(
             "--budget",
             metavar="DOLLARS",
@@ -325,7 +328,11 @@ def limit_options(command):
             metavar="N",
             help="Number of EC2 workers to grow to, once, if the run is late.",
         ),
-        click.option("--yes", is_flag=True, help="Start the recommended cluster without asking."),
+        click.option(
+            "--yes",
+            is_flag=True,
+            help="Start the recommended cluster without asking. Without --budget, that may be up to 256 instances.",
+        ),
     ]
     return _with(command, options)
 

@@ -186,7 +186,10 @@ def plan(
     if rows != 0 and outline.rows:
         here, there = (workers, None) if cluster == LOCAL else (None, workers)
         fleet = fleet_of(cluster, workers, instance_options)
-        estimate = estimated(made, fleet, wanted, processes=here, instances=there, rows=rows, history=history)
+        earlier = look(made) if made.resume else None
+        estimate = estimated(
+            made, fleet, wanted, processes=here, instances=there, rows=rows, history=history, earlier=earlier
+        )
         sizes = [each.blocks for each in estimate.choices if (each.where, each.processes) == (cluster, processes)]
         outline = outline.estimated(estimate.rows, sizes[0] if sizes else None)
     words, numbers = outline.words, vars(outline) | (estimate.as_json() if estimate else {})

@@ -33,7 +33,8 @@ class Launched:
         return (self.ended or time.time()) - self.at
 
 
-Known = dict[tuple[bool, str, str], prices.Hourly]  # by whether it is a worker, type and market
+Kind = tuple[bool, str, str]  # of an instance: whether it is a worker, its type and its market
+Known = dict[Kind, prices.Hourly]
 
 
 class Prices:
@@ -42,18 +43,18 @@ class Prices:
     def __init__(self, aws: Aws, spec: ClusterSpec, disk_gib: int):
         self._aws, self._spec, self._disk_gib = aws, spec, disk_gib
         self.known: Known = {}
-        self._asked: dict[tuple, float] = {}
+        self._asked: dict[Kind, float] = {}
 
     def of(self, one: Launched) -> prices.Hourly:
         """Return the price of an instance with its volume and its public address."""
         is_worker = one.name != "scheduler"
-        key = (is_worker, one.type, one.market)
+        key: Kind = (is_worker, one.type, one.market)
         if key not in self.known or (self.known[key].dollars is None and self._is_time_to_ask(key)):
             self._asked[key] = time.monotonic()
             self.known[key] = self._ask(one, by_user=self._spec.price if is_worker else None)
         return self.known[key]
 
-    def _is_time_to_ask(self, key: tuple) -> bool:
+    def _is_time_to_ask(self, key: Kind) -> bool:
         return time.monotonic() - self._asked.get(key, -_ASK_AGAIN_SECONDS) >= _ASK_AGAIN_SECONDS
 
     def _ask(self, one: Launched, by_user: float | None) -> prices.Hourly:
@@ -98,7 +99,7 @@ def bill(known: Prices, launched: Mapping[str, Launched]) -> dict[str, Any]:
     }
 
 
-def _source(price: prices.Hourly, one: Launched, spent: tuple | None) -> str:
+def _source(price: prices.Hourly, one: Launched, spent: tuple[float, float] | None) -> str:
     if price.dollars is None and spent:
         return f"{one.type} as much as the dearest other one, since its price is unknown"
     return price.source

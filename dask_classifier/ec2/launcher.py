@@ -50,6 +50,7 @@ class Fleet:
     say: Callable[[str], None]
     deadline: float  # seconds since 1970
     group_ids: list[str]  # security groups
+    prices: Prices
 
     def __init__(self, aws: Aws, spec: ClusterSpec, placement: Placement, cluster: str, say: Callable[[str], None]):
         self.aws, self.spec, self.placement, self.cluster, self.say = aws, spec, placement, cluster, say

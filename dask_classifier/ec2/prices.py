@@ -53,7 +53,7 @@ class Hourly:
         """Return the dollars for some seconds from launch to termination."""
         return None if self.dollars is None else self.dollars * max(seconds, LEAST_SECONDS) / 3600
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.dollars is None:
             return f"price unknown ({self.source})"
         return f"about ${self.dollars:.2f} per hour ({self.source})"

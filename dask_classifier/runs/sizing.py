@@ -26,7 +26,7 @@ def too_many_blocks(plan: "Plan", rows: int) -> UsageError:
     return UsageError(
         f"{rows:,} rows in {count_of(len(plan.source.files), 'file')} make more than the {MOST_BLOCKS:,} parts "
         "that a run can have.",
-        "Give a larger --block-rows, or leave it out. Join many small files, or classify them in several runs.",
+        "Give a larger --block-rows, or leave it out. Or classify the files in several runs.",
     )
 
 
