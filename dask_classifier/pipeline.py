@@ -108,7 +108,10 @@ def run(
 
 def lacks_single_file(plan: Plan) -> bool:
     """Return whether a complete run has still to write all rows to one file."""
-    return plan.single_file and "single_file" not in open_run(plan.output).manifest
+    if not plan.single_file:
+        return False
+    written = open_run(plan.output).manifest.get("single_file")
+    return written is None or plan.folder.sizes().get(written["name"]) != written["bytes"]
 
 
 def _changed(plan: Plan, resume: bool | None, overwrite: bool | None) -> Plan:

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+FORBIDDEN = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 UNKNOWN = b"<Error><Code>NotImplemented</Code><Message>Conditional object PUTs are not supported.</Message></Error>"
 
 
@@ -19,7 +20,8 @@ class Fault:
     """What happens to the first `times` requests that `request`, a regular expression, finds in "METHOD path?query"."""
 
     request: str
-    # slow_down, late (seconds), cut (half of the answer), unanswered (done, but the answer is lost), unknown (501)
+    # slow_down, late (seconds), cut (half of the answer), unanswered (done, but the answer is lost), forbidden,
+    # unknown (501)
     kind: str
     times: int = 1
     seconds: float = 0.0
@@ -86,6 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
         kind = fault.kind if fault else ""
         if kind == "slow_down":
             return self._answer(503, [("Content-Type", "application/xml")], SLOW_DOWN)
+        if kind == "forbidden":
+            return self._answer(403, [("Content-Type", "application/xml")], FORBIDDEN)
         if kind == "unknown":
             return self._answer(501, [("Content-Type", "application/xml")], UNKNOWN)
         if kind == "late":

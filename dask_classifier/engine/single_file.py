@@ -1,9 +1,13 @@
 """One file with all rows of a run, written by the workers: from its parts if it has their format, else converted."""
 
+import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .. import storage
 from ..classifier.job import WRITE_PIECE, Report, Site
+from ..errors import StorageError
 from ..parts import assembly
 from ..parts.assembly import Assembly
 from ..parts.formats import format_of_file
@@ -11,7 +15,7 @@ from ..runs.result import Result, open_run
 from .executors import Executor
 from .prepare import values
 
-CONVERT = f"{__name__}:convert"
+CONVERT, SEE = f"{__name__}:convert", f"{__name__}:see"
 
 
 def write_single_file(result: Result, url: str, executor: Executor, *, header: bool | None = None) -> int:
@@ -20,12 +24,13 @@ def write_single_file(result: Result, url: str, executor: Executor, *, header: b
     `header` is whether CSV begins with the columns' names. Default: as in the first part. Raise StorageError if
     something cannot be read or written, and DamagedRun for a part that is not that of its receipt.
     """
-    target, begins = format_of_file(url), result.manifest["header"]
-    header = begins if header is None else header
+    target, begins = format_of_file(url), any(map(result.begins_with_names, result.receipts[:1]))
+    header = result.manifest["header"] if header is None else header
+    _check_shared(url, executor)
     if target is not result.part_format or not target.joins or begins > header:
         ((_, size),) = values(executor.each(CONVERT, [(result.output, url, header)]))
         return size
-    before = target.header(result.columns) if header > begins and result.columns else b""
+    before = result.line_before_parts(header=header)
     size = len(before) + result.manifest["bytes"]
     with _aborted_if_it_fails(assembly.begin(url, size)) as file:
         pieces = assembly.pieces_of(result.folder, target.name, result.receipts, file.least_bytes, before)
@@ -41,6 +46,28 @@ def _aborted_if_it_fails(file: Assembly) -> Iterator[Assembly]:
     except BaseException:
         file.abort()
         raise
+
+
+def _check_shared(url: str, executor: Executor) -> None:
+    """Raise StorageError if workers would write the file where this computer does not see it."""
+    if not (storage.is_local(url) and executor.is_remote):
+        return
+    probe = f"{url}{storage.TEMPORARY}{secrets.token_hex(4)}"
+    storage.write(probe, b"")
+    try:
+        list(values(executor.each(SEE, [(probe, url)])))
+    finally:
+        storage.delete(probe)
+
+
+def see(site: Site, report: Report, probe: str, url: str) -> None:  # a task
+    """Raise StorageError if a file that the client has written cannot be found."""
+    if not storage.exists(probe):
+        raise StorageError(
+            f"The worker {site.worker} on {socket.gethostname()} does not see files that this computer writes to "
+            f"{url}.",
+            "Give a URL in S3, or use --cluster local.",
+        )
 
 
 def convert(site: Site, report: Report, output: str, url: str, header: bool) -> int:  # a task

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import WrongAnswer
 from .compression import gunzip, gunzip_beginning, gzip_member
 from .part_format import PartFormat
 
@@ -30,7 +31,12 @@ class JsonLinesParts(PartFormat):
 
     def encode(self, frames: "list[pd.DataFrame]", parsed: "Parsed | None", *, header: bool) -> bytes:
         """Return the rows as JSON, one in a line."""
-        return gzip_member("".join(map(_lines, frames)).encode("utf-8", "backslashreplace"))
+        try:
+            return gzip_member("".join(map(_lines, frames)).encode())
+        except UnicodeEncodeError as error:
+            raise WrongAnswer(
+                f"it contains text that is not Unicode: {error}", "Return text that can be written as UTF-8."
+            ) from error
 
     def rows(self, data: bytes, *, header: bool) -> int:
         """Count the lines: JSON has no line break in a value."""
@@ -90,7 +96,8 @@ def _values(column: "pd.Series") -> list[str]:
 
 def _csv_values(column: "pd.Series") -> list[str]:
     """The text of each value, as pandas writes it."""
-    text = column.to_frame("value").assign(end="").to_csv(**_PLAIN_CSV)
+    text = column.to_frame("value").to_csv(**_PLAIN_CSV, quoting=csv.QUOTE_ALL)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     return [fields[0] for fields in csv.reader(io.StringIO(text, newline=""))]
 
 

@@ -25,6 +25,7 @@ from typing import Self
 import numpy as np
 
 LINE_FEED, CARRIAGE_RETURN, QUOTE = b'\n\r"'
+_BLANKS = list(b" \t\r\n")
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,19 @@ def survey_lines(piece: bytes, start: int, spacing: int) -> Piece:
 
 
 def lines_of(text: bytes) -> np.ndarray:
-    """Return where the lines of a text begin that are not empty."""
+    """Return where the lines of a text begin that have more than spaces."""
     data = np.frombuffer(text, np.uint8)
     feeds = np.flatnonzero(data == LINE_FEED)
     starts = np.concatenate([[0], feeds + 1]).astype(np.int64, copy=False)
     starts = starts[starts < len(text)]
-    return starts[(data[starts] != LINE_FEED) & (data[starts] != CARRIAGE_RETURN)]
+    starts = starts[data[starts] != LINE_FEED]
+    stops = np.append(starts[1:], len(text))
+    blank = [
+        number
+        for number in np.flatnonzero(np.isin(data[starts], _BLANKS)).tolist()  # few lines begin like this
+        if not text[starts[number] : stops[number]].strip(bytes(_BLANKS))
+    ]
+    return np.delete(starts, blank)
 
 
 def _mark_rows(starts: np.ndarray, spacing: int) -> list[int]:

@@ -217,7 +217,16 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
         return list(range(0, self.data_size, SURVEY_BYTES))
 
     def survey(self, start: int, layout: Layout) -> Surveyed:
-        """Scan the piece that begins right after the first line feed at or after `start - 1`."""
+        """Scan the piece that begins right after the first line feed at or after `start - 1`.
+
+        Raise SourceError if no rows are found because the file has changed: no block would notice that.
+        """
+        surveyed = self._surveyed(start, layout)
+        if surveyed.piece is not NO_ROWS and not any(surveyed.piece.rows):
+            self._check_unchanged()
+        return surveyed
+
+    def _surveyed(self, start: int, layout: Layout) -> Surveyed:
         if self.is_packed and not self.is_copied:
             return self._survey_packed(layout)
         begin = self._after_line_feed(start - 1) if start else 0
@@ -282,10 +291,13 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
 
     def read(self, span: Span, layout: Layout) -> Rows:
         """Read the rows of a span. Raise SourceError if the file has changed since the survey."""
-        self._check_unchanged()
         if self.flows:
+            self._check_unchanged()
             return self._rows_of_piece(span, layout)
-        rows = self._rows_of(self._text(span), layout)
+        try:
+            rows = self._rows_of(self._text(span), layout)
+        finally:
+            self._check_unchanged()  # afterwards: it may change while it is read
         if len(rows) < span.skip + span.rows:
             raise self._changed()
         return rows.part(span.skip, span.skip + span.rows)

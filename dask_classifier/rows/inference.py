@@ -1,38 +1,29 @@
 """Guess the types of columns of text from rows all over the source; blocks check them later, in every row.
 
 A type is chosen only if each value of the sample is written as that type usually is. 007 remains text, since a number
-would lose its zeros, and so do whole numbers beyond 64 bits.
+would lose its zeros, and so do whole numbers of more than 18 digits. The same holds for the values elsewhere: 007 in a
+column of whole numbers is a bad row.
 """
 
-import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import DaskClassifyError
 from .borders import Rows
 from .layouts import NO_INDEX, Layout
 from .source import Source
-from .types import converted
+from .types import WRITTEN, converted, is_missing
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PLACES = 20  # in which rows are read
 _PLACE_ROWS = 500
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?")
-_BOOLEAN = re.compile(r"True|False|TRUE|FALSE|true|false")
-_KINDS = (
-    (_BOOLEAN, "boolean"),
-    (_INTEGER, "Int64"),
-    (_NUMBER, "float64"),
-    (_DATE, "datetime64"),
-)  # the first that fits
 
 
-def infer_types(source: Source) -> tuple[tuple[str, str], ...]:
-    """Return the types of columns: those of the layout, and guesses for the others that are not text.
+def infer_types(source: Source) -> Layout:
+    """Return the layout with types of columns: those that it has, and guesses for the others that are not text.
 
     The index remains text. Numbers and booleans are nullable, since values may be missing where the sample has none.
     """
@@ -42,7 +33,7 @@ def infer_types(source: Source) -> tuple[tuple[str, str], ...]:
     for name in layout.wanted or layout.columns:
         if name not in given and name != _index(layout) and (kind := _kind(name, frames, layout)):
             guessed[str(name)] = kind
-    return (*layout.types, *guessed.items())
+    return replace(layout, types=(*layout.types, *guessed.items()), guessed=tuple(guessed))
 
 
 def _index(layout: Layout) -> str | int | None:
@@ -81,11 +72,8 @@ def _places(source: Source) -> Iterator[tuple]:
 
 def _kind(name: str | int, frames: "list[pd.DataFrame]", layout: Layout) -> str | None:
     """Return the type that fits all values of a column, or None: it remains text."""
-    from pandas._libs.parsers import STR_NA_VALUES
-
-    missing = STR_NA_VALUES | set(layout.na_values)
-    values = {value for frame in frames for value in frame[name] if value not in missing}
-    fitting = (kind for pattern, kind in _KINDS if all(map(pattern.fullmatch, values)))
+    values = {value for frame in frames for value in frame[name][~is_missing(frame[name], layout)]}
+    fitting = (kind for kind, pattern in WRITTEN.items() if all(map(pattern.fullmatch, values)))  # the first one
     kind = next(fitting, None) if values else None
     return kind if kind and _is_convertible(values, kind) else None
 

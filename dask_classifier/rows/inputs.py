@@ -71,7 +71,7 @@ def with_types(source: Source) -> Source:
     """Return the source with types of columns that are guessed from rows all over it."""
     from .inference import infer_types
 
-    return replace(source, layout=replace(source.layout, types=infer_types(source)))
+    return replace(source, layout=infer_types(source))
 
 
 def _named(name: str, layout: Layout, copies: str) -> list[InputFile]:

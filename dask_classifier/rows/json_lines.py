@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from ..errors import SourceError
+from ..storage import Identity
 from .borders import Piece, Rows, Scan, lines_of, survey_lines
 from .csv_files import MARK_SPACING, CsvFile
 from .layouts import HEAD_BYTES, JSON_LINES, Layout, check_wanted, skip_mark
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 
 _SUFFIX = re.compile(r"\.(jsonl|ndjson)(\.(gz|bz2|zst|xz))?$", re.IGNORECASE)
 _FIRST_ROWS = 1000  # whose keys are the columns
-_TEXT_NUMBERS = {"parse_float": str, "parse_int": str, "parse_constant": str}  # with the digits that the file has
+_BLANKS = " \t\r\n"  # all that JSON knows
+
+
+class _Number(str):
+    """A number with the digits that the file has."""
+
+
+_TEXT_NUMBERS = {"parse_float": _Number, "parse_int": _Number, "parse_constant": _Number}
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,14 @@ class JsonLinesFile(CsvFile):
     def accepts(cls, url: str) -> bool:
         """Return whether the name ends with .jsonl or .ndjson, perhaps followed by the suffix of a compression."""
         return _SUFFIX.search(url) is not None
+
+    @classmethod
+    def found(cls, url: str, identity: Identity, layout: Layout, copies: str) -> Self:
+        """Return a file that is not inspected: JSON is always in UTF-8."""
+        return super().found(url, identity, replace(layout, encoding="utf-8"), copies)
+
+    def _packed(self, kind: str | None, layout: Layout) -> Self:
+        return super()._packed(kind, replace(layout, encoding="utf-8"))
 
     def layout_of_rows(self, layout: Layout) -> Layout:
         """Return the format of lines with JSON."""
@@ -93,13 +109,13 @@ def json_frame(text: bytes, columns: Sequence[str], *, others: bool) -> "pd.Data
         row = _object(line)
         if not others and (unknown := row.keys() - known):
             raise ValueError(f"the key {min(unknown)!r} is not among those of the first rows")
-        objects.append({name: _text(value, line, name) for name, value in row.items() if name in known})
+        objects.append({name: _text(value) for name, value in row.items() if name in known})
     values = {name: [row.get(name, "") for row in objects] for name in columns}
     return pd.DataFrame(values, columns=list(columns), dtype="str")
 
 
 def _lines(text: bytes) -> list[str]:
-    return [line for line in text.decode().split("\n") if line.strip()]
+    return [line for line in text.decode().split("\n") if line.strip(_BLANKS)]
 
 
 def _object(line: str) -> dict[str, object]:
@@ -114,11 +130,25 @@ def _object(line: str) -> dict[str, object]:
     return row
 
 
-def _text(value: object, line: str, name: str) -> str:
+def _text(value: object) -> str:
     if isinstance(value, str):
-        return value
+        return str(value)
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value)
-    return json.dumps(json.loads(line)[name], ensure_ascii=False)  # its numbers are numbers again
+    try:
+        return _json(value)
+    except RecursionError:
+        raise ValueError("not valid JSON: nested too deeply") from None
+
+
+def _json(value: object) -> str:
+    """Return a value as `json.dumps` writes it, but numbers with the digits that the file has."""
+    if isinstance(value, _Number):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_json, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_json(key)}: {_json(item)}' for key, item in value.items())}}}"
+    return json.dumps(value, ensure_ascii=False)

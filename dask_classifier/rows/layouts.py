@@ -29,6 +29,7 @@ class Layout:
     wanted: tuple[str, ...] = ()  # the columns that a classifier gets; () for all
     typed: bool = False  # whether it gets the types of the file, if that has types, and not text
     types: tuple[tuple[str, str], ...] = ()  # columns of text that it gets as values of a type
+    guessed: tuple[str, ...] = ()  # those of them whose type was guessed, so that values must be written like it
     na_values: tuple[str, ...] = ()  # texts that are missing values in these columns, in addition to those of pandas
     index: str = ""  # the column that becomes the index of a chunk, "" for the first one, or NO_INDEX
     format: str = CSV  # of the rows that blocks read: CSV or JSON_LINES

@@ -114,6 +114,8 @@ class ParquetFile(StoredFile):
         """Read the footer: a mark about every _MARK_BYTES of each row group."""
         with self._opened() as parquet:
             file, columns = self._inspected(parquet, layout)
+            if not file.data_rows:
+                self._check_unchanged()  # no block would notice it
             return Surveyed(_marks(parquet, layout.wanted), None if self.is_inspected else file, columns)
 
     def marks(self, pieces: list[Marks]) -> Marks:
@@ -126,13 +128,11 @@ class ParquetFile(StoredFile):
         """Return the rows of a span: as CSV or, with `layout.typed`, as a frame with Arrow's types."""
         import pandas as pd
 
-        if storage.identity(self.url) != storage.Identity(self.size, self.version):
-            raise SourceError(
-                f"{self.url} has changed since the run began.",
-                "Start a new run when nothing writes to the file any more.",
-            )
-        with self._opened() as parquet:
-            table = _rows(parquet, span, layout.columns)
+        try:
+            with self._opened() as parquet:
+                table = _rows(parquet, span, layout.columns)
+        finally:
+            self._check_unchanged()  # afterwards: it may change while it is read
         if layout.typed:
             frame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
             frame.columns = list(layout.columns)
@@ -147,6 +147,14 @@ class ParquetFile(StoredFile):
                 "Leave it out with --columns, or give the classifier the types of the file: --typed.",
             )
         return Rows.of(csv_of(frame, header=False), ",")
+
+    def _check_unchanged(self) -> None:
+        """Raise SourceError if the file is not the version that was inspected."""
+        if storage.identity(self.url) != storage.Identity(self.size, self.version):
+            raise SourceError(
+                f"{self.url} has changed since the run began.",
+                "Start a new run when nothing writes to the file any more.",
+            )
 
 
 def _type_for_text(kind: "pa.DataType") -> "pd.ArrowDtype | None":

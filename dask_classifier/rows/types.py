@@ -6,6 +6,7 @@ not depend on the other rows are allowed: a block has only some of them.
 
 import csv
 import io
+import re
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 DATES = "datetime64"
 _SIZES = (8, 16, 32, 64)
 _INTEGERS = [f"{kind}{size}" for kind in ("int", "uint", "Int", "UInt") for size in _SIZES]
+# How values of a type are usually written. Whole numbers that a float would round are no floats.
+WRITTEN = {
+    "boolean": re.compile(r"True|False|TRUE|FALSE|true|false"),
+    "Int64": re.compile(r"-?(0|[1-9][0-9]{0,17})"),
+    "float64": re.compile(r"-?((0|[1-9][0-9]{0,14})|(0|[1-9][0-9]*)\.[0-9]+)([eE][+-]?[0-9]+)?"),
+    DATES: re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?"),
+}
+_POINTED = "[.eE]"  # in a number that is written like a float
 TYPES = (*_INTEGERS, "float32", "float64", "Float32", "Float64", "bool", "boolean", "str", DATES)
 
 
@@ -35,26 +44,65 @@ def parse_types(text: str) -> tuple[tuple[str, str], ...]:
 
 def converted(frame: "pd.DataFrame", layout: Layout) -> "pd.DataFrame":
     """Return a frame of text with the types of the layout. Raise ValueError for a value that has another type."""
-    import pandas as pd
-
     types = {name: kind for name, kind in layout.types if name in frame.columns}
     if not types or frame.empty:
         return frame
-    text = frame[list(types)].to_csv(index=False, header=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    for name in set(types) & set(layout.guessed):
+        _check_written(frame[name], types[name], layout)
+    mixed = [name for name, kind in types.items() if kind in _INTEGERS and frame[name].str.contains(_POINTED).any()]
+    plain = {name: kind for name, kind in types.items() if name not in mixed}
     try:
-        values = pd.read_csv(
-            io.StringIO(text),
-            header=None,
-            names=list(types),
-            dtype={name: str if kind == DATES else kind for name, kind in types.items()},
-            na_values=list(layout.na_values),
-        )
-        for name, kind in types.items():
-            if kind == DATES:
-                values[name] = _dates(values[name])
+        values = dict(_parsed(frame[list(plain)], plain, layout)) if plain else {}
+        values |= {name: _integers(frame[name], types[name], layout) for name in mixed}
     except (TypeError, OverflowError) as error:  # a fraction or a large number where whole ones are wanted
         raise ValueError(str(error)) from error
     return frame.assign(**{name: values[name].set_axis(frame.index) for name in types})
+
+
+def is_missing(text: "pd.Series", layout: Layout) -> "pd.Series":
+    """Return which texts are missing values."""
+    from pandas._libs.parsers import STR_NA_VALUES
+
+    return text.isin(STR_NA_VALUES | set(layout.na_values))
+
+
+def _check_written(text: "pd.Series", kind: str, layout: Layout) -> None:
+    """Raise ValueError for a value that is not written like those from which its type was guessed: 00501, 5.0."""
+    fits = text.str.fullmatch(f"(?:{WRITTEN[kind].pattern})") | is_missing(text, layout)
+    if not fits.all():
+        raise ValueError(f"{text[~fits].iloc[0]!r} is not written like the other values of its column, {kind}")
+
+
+def _parsed(frame: "pd.DataFrame", types: dict[str, str], layout: Layout) -> "pd.DataFrame":
+    """Return columns of text as pandas' parser reads them."""
+    import pandas as pd
+
+    text = frame.to_csv(index=False, header=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    values = pd.read_csv(
+        io.StringIO(text),
+        header=None,
+        names=list(types),
+        dtype={name: str if kind == DATES else kind for name, kind in types.items()},
+        na_values=list(layout.na_values),
+    )
+    for name, kind in types.items():
+        if kind == DATES:
+            values[name] = _dates(values[name])
+    return values
+
+
+def _integers(text: "pd.Series", kind: str, layout: Layout) -> "pd.Series":
+    """Parse whole numbers and those that are written like floats apart.
+
+    pandas' parser makes floats of all if one is, and so rounds long ones: a value would depend on the other rows.
+    """
+    name, pointed = str(text.name), text.str.contains(_POINTED)
+    nullable = {name: kind.replace("uint", "UInt").replace("int", "Int")}
+    whole, other = (
+        _parsed(text.where(kept, "").to_frame(name), nullable, layout)[name].set_axis(text.index)
+        for kept in (~pointed, pointed)
+    )
+    return whole.where(~pointed, other).astype(kind)
 
 
 def _dates(text: "pd.Series") -> "pd.Series":

@@ -31,7 +31,7 @@ def fetch(result: "Result", file: str, *, header: bool) -> int:
             result.write_to(stream, file, header=header)
             return stream.tell()
     with storage.explaining("write", url):
-        return _Download(result, Path(url), header=header and not has_names).complete()
+        return _Download(result, Path(url), header=header).complete()
 
 
 class _Download:
@@ -42,7 +42,7 @@ class _Download:
         of = f"{[receipt.sha256 for receipt in result.receipts]} {header}"
         digest = hashlib.sha256(of.encode()).hexdigest()[:12]
         self.unfinished = path.with_name(f".{path.name}.unfinished-{digest}")
-        self.names = result.part_format.header(result.columns) if header and result.columns else b""
+        self.names = result.line_before_parts(header=header)
 
     def complete(self) -> int:
         """Write what is missing, give the file its name, and return its size."""

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 from ..errors import UsageError
 from ..parts.columns import read_csv
 from ..parts.receipts import QUARANTINE_COLUMNS
+from ..rows.layouts import Layout
+from ..rows.types import converted
 
 _NUMBER = r"([+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?)?"  # may be empty; 007 is an identifier, not a number
 
@@ -38,6 +40,9 @@ def _exact_numbers(text: pd.Series) -> pd.Series:
 
 def _as_type(text: pd.Series, dtype: object) -> pd.Series:
     try:
+        if str(pd.api.types.pandas_dtype(dtype)) in {"bool", "boolean"}:  # any text is true for NumPy
+            layout = Layout(types=((str(text.name), "boolean"),))
+            return converted(text.to_frame(str(text.name)), layout)[str(text.name)].astype(dtype)
         return text.replace("", None).astype(dtype)
     except (ValueError, TypeError) as error:
         raise UsageError(

@@ -97,11 +97,14 @@ def look(name: str, at: datetime.datetime, *, inputs: bool = False) -> Entry:
     when = f"{at.astimezone(datetime.UTC):%Y-%m-%dT%H:%MZ}"
     if is_held(folder):
         return Entry(when, folder.url, RUNNING)
+    if not folder.exists(PLAN):
+        return Entry(when, folder.url, MISSING)
+    is_changed = inputs and _has_changed(folder)
     if not folder.exists(MANIFEST):
-        return Entry(when, folder.url, INCOMPLETE if folder.exists(PLAN) else MISSING)
+        return Entry(when, folder.url, CHANGED if is_changed else INCOMPLETE)
     manifest = folder.read_json(MANIFEST)
     state = PARTIAL if manifest.get("partial") else COMPLETE
-    if inputs and _has_changed(folder):
+    if is_changed:
         state = CHANGED
     return Entry(
         when,

@@ -101,6 +101,7 @@ class Plan:
             **({"chosen columns": list(layout.wanted)} if layout.wanted else {}),
             **({"typed": True} if layout.typed else {}),
             **({"types": dict(layout.types)} if layout.types else {}),
+            **({"guessed types": list(layout.guessed)} if layout.guessed else {}),
             **({"missing values": list(layout.na_values)} if layout.na_values else {}),
             **({"index": layout.index} if layout.index else {}),
             "classifier": self.package.reference,

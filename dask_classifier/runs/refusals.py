@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..errors import UsageError
-from ..parts.run_folder import COPIES
+from ..parts.run_folder import COPIES, RunFolder
 from ..rows.frame_input import is_frame
 from ..rows.json_lines import JsonLinesFile
 from ..rows.layouts import Layout
@@ -65,5 +65,7 @@ def _refuse_if(given: bool, option: str, about: str) -> None:
 def refuse_own_input(source: Source, folder: str) -> None:
     """Raise UsageError for an input that is a part, or a piece, of the run itself."""
     for file in source.files:
-        if file.url.startswith((f"{folder}/parts/", f"{folder}/quarantine/", f"{folder}/{COPIES}/")):
+        name = file.url.removeprefix(f"{folder}/")
+        is_inside = name.startswith(("parts/", "quarantine/", f"{COPIES}/")) or RunFolder(folder).is_ours(name)
+        if name != file.url and is_inside:
             raise UsageError(f"{file.url} is a part of the run in {folder}.", "Choose another --output.")

@@ -1,6 +1,7 @@
 """Verify a complete run: read every part again and compare it with the manifest."""
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,9 @@ def _check_single_file(result: "Result") -> None:
     same = result.folder.sizes().get(file["name"]) == file["bytes"]
     if same and result.part_format.joins:
         with storage.open_stream(url) as stream:
-            same = all(stream.read(len(data)) == data for data in result.read_ahead(result.stored))
+            before = result.line_before_parts(header=result.manifest["header"])
+            parts = itertools.chain([before], result.read_ahead(result.stored))
+            same = all(stream.read(len(data)) == data for data in parts)
     if not same:
         raise DamagedRun(
             f"{file['name']} of {result.output} is missing, or does not have the rows of the parts.",

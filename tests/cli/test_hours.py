@@ -258,3 +258,20 @@ def test_the_monitor_hears_of_start_and_exit_code(hour):
     assert heard == ["/uuid/start", "/uuid/0", "/uuid/start", "/uuid/1"]
     ends = [json.loads(line) for line in (hour / "events.jsonl").read_text().splitlines() if '"end"' in line]
     assert [end["exit_code"] for end in ends] == [0, 1]
+
+
+def test_an_hour_whose_input_changed_before_it_was_complete_starts_over(tmp_path):
+    """--resume would refuse it every time."""
+    (tmp_path / "c.py").write_text("def f(chunk):\n    return chunk['x']\n")
+    file = tmp_path / "in-2026-11-26T00.csv"
+    file.write_text("id,x\n1,2\n")
+    name = f"{tmp_path}/runs/{{date}}/{{hour}}"
+    words = ["--input", f"{tmp_path}/in-{{date}}T{{hour}}.csv", "--output", name, "--classifier", f"{tmp_path}/c.py:f"]
+    words += ["--cluster", "inline", "--quiet"]
+    command(*words, "--at", "2026-11-26T00")
+    (tmp_path / "runs/2026-11-26/00/manifest.json").unlink()
+    file.write_text("id,x\n1,2\n3,4\n")
+    span = ["--since", "2026-11-26", "--until", "2026-11-26T01", "--inputs"]
+    assert command("backfill", *span, "--", *words).stdout.rstrip().endswith("--overwrite")
+    command("backfill", *span, "--yes", "--", *words)
+    assert [each["state"] for each in json.loads(command("ledger", name, *span, "--json").stdout)] == ["complete"]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import dask_classifier as dc
-from dask_classifier.errors import UsageError
+from dask_classifier.errors import UsageError, WrongAnswer
 from dask_classifier.parts.formats import FORMATS, format_of_file
 from dask_classifier.parts.part_format import PartFormat
 from dask_classifier.show import samples
@@ -113,3 +113,28 @@ def test_a_file_gets_the_format_of_its_suffix():
     for name in ("a.jsonl", "a.parquet.gz", "a.xlsx", "a.json.gz"):
         with pytest.raises(UsageError, match="is not a supported format"):
             format_of_file(name)
+
+
+def test_text_of_any_type_and_length_is_json(tmp_path):
+    """In columns of Arrow's text, of categories and of objects."""
+    texts = ["a\rb", 'c,"d"\r\n', "x" * 200_000, ""]
+    (tmp_path / "in.csv").write_text("id\n1\n2\n3\n4\n")
+    kinds = {"arrow": "string[pyarrow]", "category": "category", "object": object}
+
+    def answer(chunk):
+        return chunk.assign(**{name: pd.Series(texts, chunk.index, dtype=kind) for name, kind in kinds.items()})
+
+    run = dc.run(dc.plan(tmp_path / "in.csv", answer, tmp_path / "run", output_format="jsonl.gz"), "inline")
+    (part,) = (tmp_path / "run/parts").glob("*.jsonl.gz")
+    objects = [json.loads(line) for line in gzip.decompress(part.read_bytes()).decode().split("\n") if line]
+    assert all([each[name] for each in objects] == texts for name in kinds)
+    assert run.verify().rows == 4 and run.to_pandas()["object"].tolist() == texts
+
+
+@pytest.mark.parametrize("kind", [object, pd.StringDtype("python", na_value=np.nan)])
+def test_text_that_is_not_unicode_is_no_json(tmp_path, kind):
+    (tmp_path / "in.csv").write_text("id\n1\n")
+    options = {"output": tmp_path / "run", "output_format": "jsonl.gz"}
+    plan = dc.plan(tmp_path / "in.csv", lambda c: c.assign(x=pd.Series(["\ud800"], c.index, dtype=kind)), **options)
+    with pytest.raises(WrongAnswer, match="text that is not Unicode"):
+        dc.run(plan, "inline")

@@ -58,6 +58,11 @@ def test_overwrite_deletes_only_what_is_a_runs(cluster, tmp_path, command):
         path.write_text("id,a\n1,x\n")
     done = command("--input", mine[2], "--classifier", "blackbox", "--output", run, "--overwrite", check=2)
     assert "is a part of the run" in done.stderr
+    single = run / "result.csv.gz"
+    single.write_bytes(gzip.compress(b"id,a\n1,x\n"))
+    done = command("--input", single, "--classifier", "blackbox", "--output", run, "--overwrite", check=2)
+    assert "is a part of the run" in done.stderr and single.exists()
+    single.unlink()
     command("--rows", 10, "--slowness", 1, "--output", run, "--overwrite", check=0)
     assert all(path.read_text() == "id,a\n1,x\n" for path in mine)
 

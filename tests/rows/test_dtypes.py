@@ -167,7 +167,8 @@ def test_guessed_types_are_those_that_all_values_have(tmp_path, run_bytes):
         (["+1", "2"], None),
         ([" 1", "2"], None),
         (["9" * 18, "1"], "Int64"),
-        (["9" * 19, "1"], "float64"),
+        (["9" * 19, "1"], None),
+        (["9" * 16, "0.5"], None),
         (["1", "2.5", "-3e7"], "float64"),
         (["1", "NA", ""], "Int64"),
         (["", "null"], None),
@@ -211,6 +212,39 @@ def test_a_value_that_does_not_fit_a_guess_is_a_bad_row(tmp_path):
     plan = dc.plan(tmp_path / "in.csv", lambda c: c["n"] * 2, tmp_path / "run", infer_types=True, max_bad=1)
     bad = dc.run(plan, "inline").quarantined()
     assert list(bad["row"].astype(int)) == [1235] and "'many'" in bad["reason"][0]
+
+
+def test_a_value_that_a_guess_would_change_is_a_bad_row(tmp_path):
+    """An identifier among numbers, far from the rows that were looked at; pandas would take each of them."""
+    odd = {"n": ["00501", "5.0", "+5", " 5"], "yes": ["1", "0"], "when": ["2026"], "x": ["1234567890123456789"]}
+    lines = [[str(row), "7", "True", "2026-01-31", "0.5"] for row in range(100_000)]
+    places = [(name, value) for name, values in odd.items() for value in values]
+    for row, (name, value) in enumerate(places, 1234):
+        lines[row][["id", "n", "yes", "when", "x"].index(name)] = value
+    (tmp_path / "in.csv").write_text("id,n,yes,when,x\n" + "".join(f"{','.join(line)}\n" for line in lines))
+    plan = dc.plan(tmp_path / "in.csv", lambda c: c["n"], tmp_path / "run", infer_types=True, max_bad=20)
+    assert [kind for _, kind in plan.source.layout.types] == ["Int64", "boolean", "datetime64", "float64"]
+    bad = dc.run(plan, "inline").quarantined()
+    assert bad["row"].astype(int).tolist() == list(range(1235, 1235 + len(places)))
+    for reason, (_, value) in zip(bad["reason"], places, strict=True):
+        assert f"{value!r} is not written like the other values of its column" in reason
+
+
+@pytest.mark.parametrize("kind", ["Int64", "int64", "uint64"])
+def test_a_whole_number_does_not_depend_on_the_other_rows(tmp_path, run_bytes, kind):
+    """One that is written like a float would make floats of all, which have no odd numbers beyond 2**53."""
+    values = [2**53 + 1 + 2 * row for row in range(200)]
+    text = [str(value) for value in values]
+    text[150] = "5.0"
+    (tmp_path / "in.csv").write_text("id,n\n" + "".join(f"{row},{value}\n" for row, value in enumerate(text)))
+    outputs = []
+    for block_rows in (100, 200):
+        name = f"run-{block_rows}"
+        made = dc.plan(tmp_path / "in.csv", lambda c: c, tmp_path / name, dtype={"n": kind}, block_rows=block_rows)
+        result = dc.run(made, "inline")
+        assert result.to_pandas()["n"].tolist() == [*values[:150], 5, *values[151:]]
+        outputs.append(run_bytes(tmp_path / name))
+    assert outputs[0] == outputs[1]
 
 
 def test_where_guessing_has_no_effect(tmp_path):

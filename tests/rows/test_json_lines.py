@@ -46,10 +46,29 @@ def test_values_as_text(tmp_path, run_bytes, suffix, block_rows):
 
 def test_numbers_keep_their_digits_and_nested_values_are_json(tmp_path, run_bytes):
     (tmp_path / "in.jsonl").write_text(
-        '{"id": 1.10, "n": 12345678901234567890.50, "l": [1, 2.5, {"a": null}], "x": NaN}\n'
+        '{"id": 1.10, "n": 12345678901234567890.50, "l": [1, 2.50, 1e400, {"a": null, "é": true}], "x": NaN}\n'
     )
     dc.run(dc.plan(tmp_path / "in.jsonl", lambda c: c, tmp_path / "run"), "inline")
-    assert run_bytes(tmp_path / "run") == b'1.10,12345678901234567890.50,"[1, 2.5, {""a"": null}]",NaN\n'
+    nested = '"[1, 2.50, 1e400, {""a"": null, ""é"": true}]"'
+    assert run_bytes(tmp_path / "run").decode() == f"1.10,12345678901234567890.50,{nested},NaN\n"
+
+
+@pytest.mark.parametrize("block_rows", [100, 1])
+def test_lines_of_blanks_are_no_rows(tmp_path, run_bytes, block_rows):
+    (tmp_path / "in.jsonl").write_bytes(b'  \n\r{"i":1,"t":"a"}\n \t\r\n\n\r\n {"i":2,"t":"b"}\r\n   ')
+    plan = dc.plan(tmp_path / "in.jsonl", lambda c: c, tmp_path / "run", block_rows=block_rows)
+    assert dc.run(plan, "inline").verify().rows == 2 and run_bytes(tmp_path / "run") == b"1,a\n2,b\n"
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz"])
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_json_is_in_utf_8_whatever_the_encoding_of_csv(tmp_path, run_bytes, suffix, encoding):
+    (tmp_path / "a.csv").write_text("i,t\n1,ä\n", encoding=encoding)
+    text = '{"i":2,"t":"é"}\n'.encode()
+    (tmp_path / f"b.{suffix}").write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+    files = [tmp_path / "a.csv", tmp_path / f"b.{suffix}"]
+    dc.run(dc.plan(files, lambda c: c, tmp_path / "run", encoding=encoding), "inline")
+    assert run_bytes(tmp_path / "run").decode() == "1,ä\n2,é\n"
 
 
 def test_bad_rows(tmp_path):

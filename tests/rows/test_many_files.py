@@ -1,6 +1,8 @@
 """Many small files: they share blocks, and each is still cut into its own chunks."""
 
+import gzip
 import json
+import os
 from pathlib import Path
 
 import classifiers as known
@@ -9,6 +11,7 @@ import pytest
 from reference import reference
 
 import dask_classifier as dc
+from dask_classifier import storage
 from dask_classifier.errors import SourceError
 from dask_classifier.rows.blocks import Marks, cut
 
@@ -151,3 +154,48 @@ def test_a_quote_that_is_never_closed_does_not_reach_into_the_next_file(tmp_path
     (bad,) = result.quarantined().to_dict("records")
     assert (bad["source"].rpartition("/")[2], int(bad["row"]), bad["raw"]) == ("1.csv", 2, '1,"abc')
     assert run_bytes(tmp_path / "run") == b"n,v,1\n" * 3000 + b'0,w,1\n8,y,1\n2,"l1\nl2\nl3",1\n'
+
+
+@pytest.mark.parametrize("now", [b"", b"id,x\n"])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+@pytest.mark.parametrize("number", [0, 17])
+def test_a_file_that_was_emptied_after_it_was_found_is_noticed(tmp_path, suffix, now, number):
+    """While its producer writes it again: no block would ever read it, and so notice that it is another one."""
+
+    def write(file, rows):
+        if suffix == "parquet":
+            pd.DataFrame({"id": ["1"] * rows, "x": ["2"] * rows}).to_parquet(file)
+        else:
+            text = b"id,x\n" + b"1,2\n" * rows if rows else now
+            file.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+
+    (tmp_path / "in").mkdir()
+    for place in range(18):
+        write(tmp_path / "in" / f"{place:02}.{suffix}", 5)
+    plan = dc.plan(tmp_path / "in", lambda chunk: chunk, tmp_path / "run")
+    write(tmp_path / "in" / f"{number:02}.{suffix}", 0)
+    with pytest.raises(SourceError, match=r"has changed since the run began"):
+        dc.run(plan, "inline")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_a_file_that_changes_while_a_block_reads_it_is_noticed(tmp_path, suffix, monkeypatch):
+    """Its version is looked at after the reading, since no other block may follow."""
+    file, looks = tmp_path / f"in.{suffix}", []
+    frame = pd.DataFrame({"id": ["1"] * 5, "x": ["2"] * 5})
+    frame.to_parquet(file) if suffix == "parquet" else frame.to_csv(file, index=False)
+    layout = dc.plan(file, lambda chunk: chunk, tmp_path / "run").source.layout
+    (one,) = dc.plan(file, lambda chunk: chunk, tmp_path / "run").source.files
+    of = one.survey(0, layout)
+    marks = one.marks([of.piece])
+    reads = storage.read if suffix == "csv" else storage.open_ranged if suffix == "parquet" else storage.open_stream
+
+    def changing(*words):
+        looks.append(words)
+        os.utime(file, (1, 1))
+        return reads(*words)
+
+    monkeypatch.setattr(storage, reads.__name__, changing)
+    with pytest.raises(SourceError, match=r"has changed since the run began"):
+        one.read(marks.span(0, 0, 5), one.layout_of_rows(layout))
+    assert looks

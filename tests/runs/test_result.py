@@ -229,6 +229,10 @@ def test_types_on_demand(cluster, tmp_path):
     assert frame.note.tolist() == ["x", "", "5"]
     frame = result.to_pandas(dtype={"when": "datetime64[us]", "code": "Int64"})
     assert frame.when.isna().tolist() == [False, True, False] and frame.code.tolist() == [7, 10, 999]
+    flags = pd.DataFrame({"id": ["1", "2"], "yes": ["True", "False"]})
+    for kind in ("bool", "boolean"):
+        of_flags = dc.classify(flags.set_index("id"), lambda chunk: [0, 0], tmp_path / kind, cluster="inline")
+        assert of_flags.to_pandas(dtype={"yes": kind})["yes"].tolist() == [True, False]
     with pytest.raises(UsageError, match="no column 'prize'"):
         result.to_pandas(dtype={"prize": float})
     with pytest.raises(UsageError, match="'note' does not fit the type int64"):

@@ -193,3 +193,39 @@ def test_a_disk_that_is_full_is_noticed_before_a_piece_is_written(tmp_path, monk
     with pytest.raises(StorageError, match="No space left on device"):
         assembly.begin(str(tmp_path / "x.csv.gz"), 1000)
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_a_header_that_the_first_part_does_not_have(tmp_path):
+    """Its rows are all bad, so that no part begins with the names."""
+    (tmp_path / "in.csv").write_text("id,a\n" + "1,2,3\n" * 100 + "4,5\n")
+    plan = dc.plan(
+        tmp_path / "in.csv",
+        lambda c: c["a"],
+        tmp_path / "run",
+        header=True,
+        block_rows=100,
+        max_bad=100,
+        single_file=True,
+    )
+    result = dc.run(plan, "inline")
+    assert result.receipts[0].rows == 0
+    assert gzip.decompress((tmp_path / "run/result.csv.gz").read_bytes()) == b"id,a,CLASSIFICATION\n4,5,5\n"
+    result.verify()
+
+
+def test_a_single_file_that_is_gone_is_written_again(tmp_path):
+    plan = dc.plan(rows=300, slowness=1, output=tmp_path / "run", single_file=True)
+    dc.run(plan, "inline")
+    file = tmp_path / "run/result.csv.gz"
+    before = file.read_bytes()
+    for damage in (file.unlink, lambda: file.write_bytes(before[:-1])):
+        damage()
+        dc.run(plan, "inline", resume=True).verify()
+        assert file.read_bytes() == before
+
+
+def test_without_the_right_to_delete_a_run_is_complete(s3, faulty):
+    url = f"s3://bucket/keep-{time.time_ns()}"
+    faulty.faults.append(Fault("DELETE ", "forbidden", times=1000))
+    dc.run(dc.plan(rows=300, slowness=1, output=url, single_file=True), "inline").verify()
+    assert faulty.faults[0].happened and storage.exists(f"{url}/report.html")
