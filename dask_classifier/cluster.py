@@ -252,6 +252,7 @@ class EC2Cluster(ReplacingCluster):
         """
         if self.fleet.stopping:
             raise ClusterError("The cluster is shutting down.")
+        self._refuse_if_gone()
         refusals = [launch.exception() for launch in self._launches.values() if launch.done() and launch.exception()]
         if len(self.worker_spec) - len(refusals) < min(self.spec.min_workers, len(self.worker_spec)):
             raise refusals[0]

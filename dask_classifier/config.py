@@ -18,7 +18,15 @@ def configured() -> dict[str, object]:
     Files have `dask-classifier: {output: ...}`; the environment has DASK_CLASSIFIER__OUTPUT, which Dask reads as
     `classifier.output`, and which comes before the files. null and an empty list stand for a setting that is not given.
     """
-    settings = {**(dask.config.get("dask-classifier", None) or {}), **(dask.config.get("classifier", None) or {})}
+    settings = {}
+    for place in ("dask-classifier", "classifier"):
+        found = dask.config.get(place, None) or {}
+        if not isinstance(found, dict):
+            raise UsageError(
+                f"Dask's configuration has the text {found!r} for {place}, not settings.",
+                "Write dask-classifier: {output: runs/today}, or DASK_CLASSIFIER__OUTPUT=runs/today.",
+            )
+        settings |= found
     return {name.replace("-", "_"): value for name, value in settings.items() if value not in (None, [])}
 
 

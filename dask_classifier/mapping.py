@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager, suppress
 from .classifier.job import CLASSIFY_BLOCK, Job
 from .engine.executors import Executor
 from .engine.growing import GrowingCut
-from .errors import BlocksFailed, DaskClassifyError, ProcessDied, StorageError, TooManyBadRows
+from .errors import BlocksFailed, DaskClassifyError, ProcessDied, StorageError, TooManyBadRows, WrongAnswer
 from .pace import Pace
 from .parts.receipts import Receipt
 from .rows.blocks import Block
@@ -32,7 +32,9 @@ def classify_blocks(
     Stop at the first failure, except for blocks that kill their processes: these are named once all others are done,
     unless the first few blocks all do so. Whatever is raised, receipts are kept.
     """
-    receipts, lethal = {receipt.index: receipt for receipt in done}, {}
+    receipts, lethal, columns = {receipt.index: receipt for receipt in done}, {}, ()
+    for receipt in done:
+        columns = columns or receipt.columns
     bad_rows = _Budget(growing, done)
     pace = Pace(growing.cut, executor, progress, watch)
     sizes = _Sizes(growing, executor, progress)
@@ -52,6 +54,7 @@ def classify_blocks(
             elif outcome.error:
                 raise outcome.error
             else:
+                columns = _same_columns(columns, outcome.value)
                 receipts[outcome.number] = outcome.value
                 growing.finished(outcome.value)
                 progress.finished(outcome.value)
@@ -62,6 +65,22 @@ def classify_blocks(
         raise _blocks_failed(growing.cut, lethal, len(receipts))
     bad_rows.check()
     return tuple(receipts[block.index] for block in growing.cut.blocks if block.index in receipts)
+
+
+def _same_columns(columns: tuple[str, ...], receipt: Receipt) -> tuple[str, ...]:
+    """Return the columns of all parts. Raise WrongAnswer as soon as a part has others."""
+    if columns and receipt.columns and columns != receipt.columns:
+        raise WrongAnswer(
+            f"The classifier's answer to block {receipt.index} has the columns {', '.join(receipt.columns)}, and "
+            f"others have {', '.join(columns)}.",
+            "Return the same columns for each chunk.",
+        )
+    return columns or receipt.columns
+
+
+def check_bad_rows(growing: GrowingCut, receipts: tuple[Receipt, ...]) -> None:
+    """Raise TooManyBadRows if there are too many, among as many rows as are known now."""
+    _Budget(growing, receipts).check()
 
 
 @contextmanager

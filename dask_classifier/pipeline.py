@@ -15,7 +15,7 @@ from .engine.growing import GrowingCut
 from .engine.prepare import prepare
 from .engine.single_file import write_single_file
 from .errors import DaskClassifyError, LimitReached, UsageError
-from .mapping import classify_blocks
+from .mapping import check_bad_rows, classify_blocks
 from .parts.receipts import Receipt
 from .parts.run_folder import REPORT, single_file_name
 from .runs.earlier import Earlier, look
@@ -193,8 +193,10 @@ def _run(
             if partial:
                 _stop_unless_partial(growing, receipts, watch)
                 growing.finish()
+                check_bad_rows(growing, receipts)  # now that the number of all rows is known
                 partial = not growing.is_done_by(receipts)
-                executor.close()  # so that no block is finished any more
+                if partial:
+                    executor.close()  # so that no block is finished any more
             growing.check()
             growing.clean_up()
             stages.enter("publishing")

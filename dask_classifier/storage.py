@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
+import socket
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -321,6 +322,32 @@ def delete(url: str) -> None:
     filesystem, path = filesystem_of(url)
     with explaining("delete", url), contextlib.suppress(FileNotFoundError):
         filesystem.rm_file(path)
+
+
+@contextlib.contextmanager
+def probe(folder: str) -> Iterator[str]:
+    """Write a small file for others to look for, and yield its name; it is deleted, as are folders made for it."""
+    path = Path(folder)
+    made = [] if "://" in folder else [each for each in (path, *path.parents) if not each.exists()]
+    # in a run's folder, a later run deletes it, as every temporary file, if this one is killed
+    name = join(folder, f".probe{TEMPORARY}{secrets.token_hex(4)}")
+    write(name, b"")
+    try:
+        yield name
+    finally:
+        with contextlib.suppress(OSError):  # no right to delete, or someone else has written there meanwhile
+            delete(name)
+            for each in made:
+                each.rmdir()
+
+
+def check_seen(probe: str, worker: str, target: str, hint: str) -> None:
+    """Raise StorageError if a worker does not see a probe of this computer, so that `target` would be elsewhere."""
+    if not exists(probe):
+        raise StorageError(
+            f"The worker {worker} on {socket.gethostname()} does not see files that this computer writes to {target}.",
+            hint,
+        )
 
 
 def delete_unfinished(folder: str) -> None:

@@ -6,7 +6,6 @@ task takes and returns small values, and reports its progress by calling `report
 
 import functools
 import itertools
-import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from . import storage
 from .classifier import bundle, trial
 from .classifier.contract import Classify, answering, classify_chunk
 from .classifier.job import Job, Measured, Report, Site, Trial
-from .errors import StorageError
+from .errors import ProcessDied, UsageError
 from .parts.assembly import Assembly, Piece
 from .parts.receipts import Receipt
 from .parts.writer import PartWriter
@@ -39,7 +38,10 @@ def classify_block(site: Site, report: Report, job: Job, files: Sequence[InputFi
 
     Raise TooManyBadRows as soon as the block alone has more bad rows than the run may have.
     """
-    classify = _classifier(job.entry, site.folder, job.slowness)
+    try:
+        classify = _classifier(job.entry, site.folder, job.slowness)
+    except UsageError as error:  # the trial could load it: another process may, too
+        raise ProcessDied(f"could not load the classifier: {error.message}") from error
     parsed = parse(read(files, block.spans, job.layout), files[0].layout_of_rows(job.layout), block.spans)
     part = PartWriter(job, block.index, parsed, site.worker)
     origin = functools.partial(_origin, places=list(zip(files, block.spans, strict=True)))
@@ -117,12 +119,9 @@ def try_out(
     `probe` is a file that the client has written to the output: where it cannot be found, parts would go elsewhere.
     Raises StorageError then, UsageError where the classifier cannot be loaded, and what `trial.try_out` raises.
     """
-    if probe and not storage.exists(probe):
-        raise StorageError(
-            f"The worker {site.worker} on {socket.gethostname()} does not see files that this computer writes to "
-            f"{job.output}.",
-            "Give an --output that all workers and this computer share: s3://bucket/folder, or a network folder.",
-        )
+    if probe:
+        share = "Give an --output that all workers and this computer share: s3://bucket/folder, or a network folder."
+        storage.check_seen(probe, site.worker, job.output, share)
     classify = _classifier(job.entry, site.folder, job.slowness)
     return trial.try_out(classify, parse(rows, layout), job, source, site.folder)
 

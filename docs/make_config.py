@@ -58,7 +58,9 @@ def defaults_text():
     """The text of dask_classifier.yaml."""
     lines = [HEAD, "dask-classifier:"]
     for option in options():
-        lines += textwrap.wrap(summary(option), 110, initial_indent="  # ", subsequent_indent="  # ")
+        lines += textwrap.wrap(
+            summary(option), 110, initial_indent="  # ", subsequent_indent="  # ", break_on_hyphens=False
+        )
         lines.append(f"  {option.name.replace('_', '-')}: {yaml.safe_dump(default(option)).splitlines()[0]}")
     lines += S3_LINES
     return "\n".join(lines) + "\n"

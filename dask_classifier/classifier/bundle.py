@@ -82,7 +82,9 @@ def create(classifier: str | Callable, extra_files: tuple[str, ...] = (), slowne
     for _ in range(0 if where.endswith(".py") else where.count(".") + (path.name == "__init__.py")):
         home = home.parent
     module = path.stem if where.endswith(".py") else where
-    files = _local_files(path, module, home) | _read_extra(extra_files, home)
+    code = _local_files(path, module, home)
+    _refuse_hidden(code)
+    files = _together(code, _read_extra(extra_files, home))
     return Bundle(classifier, f"{module}:{name}", _digest(files), None, files, str(home))
 
 
@@ -97,7 +99,7 @@ def _bundle_of_callable(function: Callable, extra_files: tuple[str, ...]) -> Bun
         raise UsageError(
             f"{function!r} cannot be sent to workers: {error}.", "Open files and connections inside the function."
         ) from error
-    files = {_PICKLE: content} | _read_extra(extra_files, Path.cwd())
+    files = _together({_PICKLE: content}, _read_extra(extra_files, Path.cwd()))
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return Bundle(name, _PICKLE, _digest(files), None, files, str(Path.cwd()))
 
@@ -212,8 +214,23 @@ def _read_extra(extra_files: tuple[str, ...], home: Path) -> dict[str, bytes]:
         if not path.is_file():
             raise UsageError(f"Cannot find the file {name} to send with the classifier.", "Check --with-file.")
         relative = path.relative_to(home) if path.is_relative_to(home) else PurePosixPath(path.name)
-        result[relative.as_posix()] = path.read_bytes()
+        result = _together(result, {relative.as_posix(): path.read_bytes()})
     return result
+
+
+def _together(files: dict[str, bytes], others: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the files of both. Raise UsageError if two different ones would get the same name."""
+    for name in files.keys() & others.keys():
+        if files[name] != others[name]:
+            raise UsageError(f"Two files that are sent with the classifier are named {name}.", "Rename one of them.")
+    return files | others
+
+
+def _refuse_hidden(code: dict[str, bytes]) -> None:
+    """Raise UsageError for a file with the name of a standard module: classifier processes would use that one."""
+    for name in code:
+        if name.removesuffix(".py") in sys.stdlib_module_names:
+            raise UsageError(f"{name} has the name of a module of Python itself.", "Rename the file.")
 
 
 def _digest(files: dict[str, bytes]) -> str:

@@ -84,7 +84,7 @@ def classify_chunk(
     if not len(chunk):
         return [], []
     try:
-        answer = classify(chunk.copy(deep=False))
+        answer = classify(chunk.copy(deep=_is_writable(chunk)))
     except WrongAnswer:
         raise
     except BaseException as error:
@@ -100,6 +100,14 @@ def classify_chunk(
     left, left_bad = classify_chunk(classify, chunk.iloc[:half], folder)
     right, right_bad = classify_chunk(classify, chunk.iloc[half:], folder)
     return left + right, left_bad + [(place + half, raised) for place, raised in right_bad]
+
+
+def _is_writable(chunk: pd.DataFrame) -> bool:
+    """Return whether a classifier can write to the values of a shallow copy: copy-on-write covers only some types.
+
+    Text is in Arrow's arrays, which cannot be written to.
+    """
+    return any(dtype != "str" for dtype in (chunk.index.dtype, *chunk.dtypes))
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from .bundle import Bundle
 _SCRIPT = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 _HASHES = re.compile(r"\s--hash=\S+")
 OURSELVES = "dask-classify"
+_MACHINES = ("x86_64", "aarch64")  # of workers
 LINUX = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}  # what workers run, for markers
 
 
@@ -125,8 +126,15 @@ def _parsed(text: str) -> Requirement:
 
 def _pin(requirement: Requirement) -> str | None:
     """Return a requirement with the version that is installed here; None if it is not for Linux."""
-    if requirement.marker and not requirement.marker.evaluate(LINUX):
-        return None
+    if requirement.marker:
+        machines = [requirement.marker.evaluate(LINUX | {"platform_machine": name}) for name in _MACHINES]
+        if len(set(machines)) > 1:
+            raise UsageError(
+                f"{requirement} depends on the processor, and all workers must have the same packages.",
+                "Write it without platform_machine.",
+            )
+        if not machines[0]:
+            return None
     here = _installed_version(requirement.name)
     if not here:
         raise UsageError(

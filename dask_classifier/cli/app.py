@@ -334,3 +334,6 @@ def main() -> None:
         if error.hint:
             click.echo(f"Hint: {error.hint}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # of what is printed
+        click.secho(f"Error: Cannot write the output: {error.strerror or error}.", fg="red", err=True)
+        sys.exit(1)

@@ -126,7 +126,7 @@ def choose(
     limits = _limits(wishes, target, cluster)
     if not is_open and not (target.budget and cluster == EC2):
         return Chosen(cluster, workers, limits)
-    earlier = _looked(plan, cluster)
+    earlier = looked(plan, cluster)
     if earlier.complete or not Outline.of(plan, 1).rows:
         return Chosen(cluster, workers, limits)
     fleet, places = None, {cluster}
@@ -146,8 +146,8 @@ def choose(
     return Chosen(choice.where, number, _limits(wishes, target, choice.where), choice)
 
 
-def _looked(plan: Plan, cluster: str) -> Earlier:
-    """Look at the output folder, before anything is measured."""
+def looked(plan: Plan, cluster: str) -> Earlier:
+    """Look at the output folder, before anything is measured. Raise ClusterError if a run on EC2 cannot read it."""
     try:
         return look(plan)
     except StorageError as error:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from .. import s3
 from ..cluster import EC2Cluster
-from ..detached.state import is_at_work
+from ..detached.following import is_at_work
 from ..ec2 import named_clusters, owners, prices, teardown
 from ..ec2.aws import Aws
 from ..ec2.doctor import examine
@@ -44,6 +44,8 @@ def _start(name: str, options: dict) -> None:
     cluster = EC2Cluster(options.pop("workers"), say=_say, name=name, **options)
     try:
         cluster.wait_until_ready()
+        if not named_clusters.path(name).exists() or named_clusters.load(name).id != cluster.id:
+            raise _terminated_meanwhile(name, "started")
         _describe(cluster, name)
     except BaseException:
         cluster.close()
@@ -62,17 +64,29 @@ def _resize(kept: NamedCluster, typed: dict) -> None:
         )
     with EC2Cluster.attach(kept, say=_say) as cluster:
         if workers:
+            if workers > len(cluster.worker_spec):
+                _announce_growth(cluster, workers)
             cluster.resize(workers)
         if not named_clusters.path(kept.name).exists():
             _terminate(kept)
-            raise ClusterError(
-                f"The cluster {kept.name} was terminated by another command while it was being resized.",
-                f"Start it again: dask-classify up --name {kept.name}.",
-            )
+            raise _terminated_meanwhile(kept.name, "resized")
         count = len(cluster.worker_spec)
         spec = dataclasses.replace(kept.spec, workers=count, min_workers=min(kept.spec.min_workers, count))
         named_clusters.save(dataclasses.replace(kept, spec=spec))
         _describe(cluster, kept.name)
+
+
+def _announce_growth(cluster: EC2Cluster, workers: int) -> None:
+    price = prices.hourly(cluster.aws, cluster.spec, cluster.placement, workers)
+    more, until = workers - len(cluster.worker_spec), teardown.moment(cluster.fleet.deadline)
+    _say(f"Starting {count_of(more, 'instance')} more; the cluster then costs {price}, until {until} at the latest.")
+
+
+def _terminated_meanwhile(name: str, what: str) -> ClusterError:
+    return ClusterError(
+        f"The cluster {name} was terminated by another command while it was being {what}.",
+        f"Start it again: dask-classify up --name {name}.",
+    )
 
 
 def _describe(cluster: EC2Cluster, name: str) -> None:

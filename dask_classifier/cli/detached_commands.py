@@ -127,9 +127,9 @@ def _followed(follower: Follower) -> State:
         raise Interrupted(
             "Interrupted: the run goes on.", f"To end it, use `dask-classify cancel {shlex.quote(state.output)}`."
         ) from None
-    except ClusterError:  # the driver was lost
+    except ClusterError as lost:  # the driver was lost
         try:
-            following.clear_up(follower.state, follower.say)
+            following.clear_up(follower.state, lost, follower.say)
         except (ClusterError, StorageError) as error:
             click.echo(error.message, err=True)
         raise

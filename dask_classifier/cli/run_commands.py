@@ -29,7 +29,7 @@ from ..show.event_log import LoggingDisplay, event_log
 from ..show.figures import figures
 from ..show.terminal import Display, console_of, described
 from ..units import count_of, format_bytes, parse_count
-from .choosing import Wishes, choose, estimated, fleet_of, packages_of, sampled_rows
+from .choosing import Wishes, choose, estimated, fleet_of, looked, packages_of, sampled_rows
 from .clusters import check_credentials, cluster_of_run, cluster_size, is_complete, plain_cluster
 from .conclusion import conclude, short
 
@@ -186,12 +186,13 @@ def plan(
     if rows != 0 and outline.rows:
         here, there = (workers, None) if cluster == LOCAL else (None, workers)
         fleet = fleet_of(cluster, workers, instance_options)
-        earlier = look(made) if made.resume else None
+        earlier = looked(made, cluster) if made.resume else None
         estimate = estimated(
             made, fleet, wanted, processes=here, instances=there, rows=rows, history=history, earlier=earlier
         )
         sizes = [each.blocks for each in estimate.choices if (each.where, each.processes) == (cluster, processes)]
-        outline = outline.estimated(estimate.rows, sizes[0] if sizes else None)
+        blocks = len(earlier.cut.blocks) if earlier and earlier.cut else sizes[0] if sizes else None
+        outline = outline.estimated(estimate.rows, blocks)
     words, numbers = outline.words, vars(outline) | (estimate.as_json() if estimate else {})
     if price:
         words |= {"instances": instances["words"], "price": str(price)}

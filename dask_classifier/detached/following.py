@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ..ec2 import teardown
 from ..ec2.aws import Aws
-from ..errors import ClusterError, DaskClassifyError, Interrupted, StorageError
+from ..errors import ClusterError, DaskClassifyError, Interrupted, StorageError, UsageError
 from ..parts.run_folder import MANIFEST
 from ..runs import lock
 from ..runs.manifest import add_to_manifest
@@ -88,6 +88,17 @@ def checked(state: State) -> State:
     )
 
 
+def is_at_work(output: str, cluster: str) -> bool | None:
+    """Return whether a cluster drives the run of a folder; None if the folder cannot be read."""
+    try:
+        state = State.load(output)
+    except UsageError:
+        return False
+    except DaskClassifyError:
+        return None
+    return state.cluster == cluster and not state.is_over and _is_running(state)
+
+
 def _is_running(state: State) -> bool:
     """Return whether the instance that drives a run still runs; if EC2 cannot be asked, whether it may."""
     try:
@@ -108,7 +119,7 @@ def see_it_terminated(state: State, say: Callable[[str], None]) -> None:
         left = [*teardown.instances(aws, state.cluster), *teardown.groups(aws, state.cluster)]
     except DaskClassifyError as error:
         raise ClusterError(
-            f"EC2 does not say whether all instances of the run have terminated: {error.message}", error.hint
+            f"Cannot check that all instances of the run have terminated: {error.message}", error.hint
         ) from error
     if left:
         ending = teardown.end(aws, state.cluster, sure=True, say=say)
@@ -117,9 +128,14 @@ def see_it_terminated(state: State, say: Callable[[str], None]) -> None:
     say("All instances have terminated.")
 
 
-def clear_up(state: State, say: Callable[[str], None]) -> None:
-    """Terminate what a run has left whose driver was lost, and free its lock. Raises as `see_it_terminated`."""
+def clear_up(state: State, lost: ClusterError, say: Callable[[str], None]) -> None:
+    """Terminate what a run has left whose driver was lost, record that, and free its lock.
+
+    Raises as `see_it_terminated`, and StorageError if the folder cannot be written to.
+    """
     see_it_terminated(state, say)
+    if state.is_current():
+        state.with_end(lost.exit_code, lost.message, lost.hint, at=time.time()).save()
     if state.holder:
         lock.forget(state.folder, state.holder.encode())
 

@@ -111,17 +111,6 @@ class State:
         return PARTIAL_EXIT_CODE if manifest.get("partial") else 0
 
 
-def is_at_work(output: str, cluster: str) -> bool | None:
-    """Return whether a cluster drives the run of a folder; None if the folder cannot be read."""
-    try:
-        state = State.load(output)
-    except UsageError:
-        return False
-    except DaskClassifyError:
-        return None
-    return state.cluster == cluster and not state.is_over
-
-
 def _known(kind: type, content: dict[str, Any]) -> dict[str, Any]:
     """Return the entries that this version knows: a later one may add some."""
     return {each.name: content[each.name] for each in fields(kind) if each.name in content}

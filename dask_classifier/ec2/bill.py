@@ -10,7 +10,7 @@ from . import prices
 from .aws import Aws
 from .spec import ClusterSpec
 
-_ASK_AGAIN_SECONDS = 60.0  # for a price that AWS did not tell
+_ASK_AGAIN_SECONDS = 60.0  # for a price that AWS did not give
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,28 @@ class Prices:
 
 
 def cost(known: Prices, launched: Mapping[str, Launched]) -> tuple[float, float] | None:
-    """Return what instances have cost until now, and what they cost per hour, in $; None if no price is known.
+    """Return what instances have cost until now, and what they cost per hour, in $; None if that is not known.
 
-    One without a price, such as of a second type, counts as the dearest of the others: a budget must not forget it.
+    An instance without a price, such as a worker of a second type, counts at the highest price of a worker: a budget
+    must not leave it out. If no worker has a price, nothing is known.
     """
-    told = [known.of(one) for one in launched.values()]
-    dearest = max((each for each in told if each.dollars is not None), key=lambda each: each.dollars, default=None)
-    if dearest is None:
-        return None
+    highest = _highest(known, launched)
     spent = rate = 0.0
-    for one, price in zip(launched.values(), told, strict=True):
-        counted = dearest if price.dollars is None else price
-        spent += counted.cost(one.seconds)
-        rate += 0.0 if one.ended else counted.dollars
+    for instance in launched.values():
+        price = known.of(instance)
+        price = highest if price.dollars is None else price
+        if price is None:
+            return None
+        spent += price.cost(instance.seconds)
+        rate += 0.0 if instance.ended else price.dollars
     return spent, rate
+
+
+def _highest(known: Prices, launched: Mapping[str, Launched]) -> prices.Hourly | None:
+    """Return the highest known price of a worker."""
+    of_workers = [known.of(instance) for instance in launched.values() if instance.name != "scheduler"]
+    priced = [price for price in of_workers if price.dollars is not None]
+    return max(priced, key=lambda price: price.dollars, default=None)
 
 
 def bill(known: Prices, launched: Mapping[str, Launched]) -> dict[str, Any]:
@@ -101,5 +109,5 @@ def bill(known: Prices, launched: Mapping[str, Launched]) -> dict[str, Any]:
 
 def _source(price: prices.Hourly, one: Launched, spent: tuple[float, float] | None) -> str:
     if price.dollars is None and spent:
-        return f"{one.type} as much as the dearest other one, since its price is unknown"
+        return f"{one.type} counted at the highest known price"
     return price.source

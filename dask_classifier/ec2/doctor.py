@@ -173,8 +173,9 @@ def _launch(aws: Aws, spec: ClusterSpec, placement: Placement) -> Finding:
     # With the tags of a launch: the policy does not allow creating a group that it does not allow deleting.
     tags = [{"ResourceType": "security-group", "Tags": request["TagSpecifications"][0]["Tags"]}]
     group = {"GroupName": "dask-classify-doctor", "Description": "dry run", "VpcId": placement.vpc}
-    with explained("A security group could not be created"):
-        _dry_run(aws.ec2.create_security_group, **group, TagSpecifications=tags)
+    if not spec.security_group:
+        with explained("A security group could not be created"):
+            _dry_run(aws.ec2.create_security_group, **group, TagSpecifications=tags)
     with explained("An instance could not be launched"):
         _dry_run(aws.ec2.run_instances, **request)
     return Finding("launch", True, f"allowed; user data of {len(script):,} bytes of {boot.USER_DATA_LIMIT:,}")

@@ -61,6 +61,7 @@ class Fleet:
         self.prices = Prices(aws, spec, placement.disk_gib)
         self.group_ids = list(spec.security_group)
         self._exhausted: set[Offer] = set()  # for which EC2 has no capacity
+        self._others: set[str] = set()  # markets and types that were not announced, and are used
         self._own_groups: list[str] = []
         self._seen: set[str] = set()  # ids that EC2 has listed
         self._states: Counter[str] = Counter()  # when EC2 was last asked
@@ -161,6 +162,7 @@ class Fleet:
             except BotoCoreError as error:
                 with explained(f"Cannot start {name}"):
                     raise error
+            self._say_if_other(offer, self.placement.offers[role][0])
             self.started[instance["InstanceId"]] = name
             self.launched[instance["InstanceId"]] = Launched(name, offer.type, offer.market, time.time())
             return instance
@@ -171,6 +173,14 @@ class Fleet:
             f"{what}.",
             "Each type was refused in each zone: give more types (--instance-type a,b,c), or another --region.",
         )
+
+    def _say_if_other(self, offer: Offer, first: Offer) -> None:
+        """Say once that EC2 gave another market or type than was announced, which has another price."""
+        kind, announced = (f"{one.market} {one.type}" for one in (offer, first))
+        if kind not in {announced, *self._others}:
+            self._others.add(kind)
+            price = self.prices.of(Launched("worker", offer.type, offer.market, time.time()))
+            self.say(f"EC2 has no {announced} now: {kind} instead, {price} each.")
 
     def _run_instance(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
         """Call RunInstances, and repeat it while AWS is busy: the token prevents a second instance."""

@@ -97,7 +97,7 @@ def _arns(kinds: list[str]) -> list[str]:
 
 def _storage(output: str | None) -> list[dict]:
     """Allow access to the run's folder and to the key of the folder itself, which is checked with HEAD (GetObject)."""
-    bucket, _, folder = (output or "s3://BUCKET/FOLDER").removeprefix("s3://").partition("/")
+    bucket, _, folder = (output or "s3://BUCKET/FOLDER").partition("://")[2].partition("/")
     folder = folder.strip("/")
     keys = [folder, f"{folder}/*"] if folder else ["*"]
     return [

@@ -49,7 +49,7 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
 
     def _names(self) -> set[str]:
         """Return the names of the workers that have joined."""
-        return {worker["name"] for worker in self.scheduler_info["workers"].values()}
+        return {worker["name"] for worker in list(self.scheduler_info["workers"].values())}  # as of this moment
 
     async def _watch(self) -> None:
         """Replace workers whose instances have terminated, even before the worker joined."""
@@ -68,14 +68,14 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
     def _replace(self, name: str) -> None:
         if self._is_handed_over or name not in self.worker_spec or self.status != Status.running or self.fleet.stopping:
             return
-        del self.worker_spec[name]
         if self._replacements:
             self._replacements -= 1
             self.fleet.forget_exhausted()
-            self.worker_spec.update(self.new_worker_spec())
+            self.worker_spec.update(self.new_worker_spec())  # first, so that the cluster never looks abandoned
             self.say(f"{name} was lost; {next(reversed(self.worker_spec))} replaces it.")
         else:
             self.say(f"{name} was lost, and is not replaced: {self._why_no_replacement}.")
+        del self.worker_spec[name]
         self._correct_state()
 
     def _allow_replacements(self, *, stays: bool, on_instance: bool) -> None:
@@ -94,6 +94,12 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
             self._refused = self._refused or error
             rest = count_of(len(self.worker_spec), "worker")
             self.say(error.message + (f" Continuing with {rest}." if self.worker_spec else ""))
+
+    def _refuse_if_gone(self) -> None:
+        """Raise ClusterError if the scheduler's instance has terminated, as far as is known here."""
+        if self._is_gone:
+            reason, hint = self.fleet.why_ended([self.scheduler.instance["InstanceId"]])
+            raise ClusterError(f"The scheduler's instance has terminated{reason}.", hint)
 
     def is_abandoned(self) -> bool:
         """Return whether there is no worker, and none will come."""

@@ -208,7 +208,7 @@ class ClusterSpec:
             raise UsageError(f"Instances cannot read {self.staging}.", "Use --staging s3://bucket/folder, or --image.")
         if self.index_url and not _INDEX.fullmatch(self.index_url):
             raise UsageError(
-                f"{self.index_url!r} is not the URL of an index that instances can use.",
+                f"{re.sub('//[^/]*@', '//...@', self.index_url)!r} is not the URL of an index that instances can use.",
                 "Write https://host/simple, without a password: send the packages with --wheels instead.",
             )
 
@@ -270,7 +270,7 @@ def _format(value: object) -> str:
 
 def check_image(name: str, what: str = "image") -> None:
     """Raise UsageError if no container image can have this name."""
-    _check_form(_IMAGE, name.lower() if "@" not in name else name, what, "registry/name:tag")
+    _check_form(_IMAGE, name, what, "registry/name:tag, in lower case before the colon")
 
 
 def _check_form(pattern: re.Pattern, value: str, what: str, example: str) -> None:

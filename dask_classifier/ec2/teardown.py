@@ -56,13 +56,14 @@ class Instance:
         """Whether it is running or about to run."""
         return self.state in {"pending", "running"}
 
-    def description(self) -> dict[str, str | None]:
+    def description(self) -> dict[str, Any]:
         """Return those fields of EC2's description that a cluster needs."""
         return {
             "InstanceId": self.id,
             "InstanceType": self.type,
             "PrivateIpAddress": self.private,
             "PublicIpAddress": self.public,
+            "State": {"Name": self.state},
         }
 
 

@@ -87,7 +87,7 @@ def _client(cluster: str | Cluster) -> Client:
     try:
         client = OnceClient(cluster, set_as_default=False, timeout=limit)
         client._timeout = ATTEMPT_SECONDS  # also of its close, and a scheduler may be gone
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError, TypeError, TimeoutError) as error:  # TypeError: TLS without its settings
         raise ClusterError(
             f"Cannot connect to a Dask cluster at {cluster}: {error}.",
             "Check that its scheduler is running and reachable from this computer.",

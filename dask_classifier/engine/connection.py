@@ -21,6 +21,7 @@ from ..units import format_seconds
 from .instances import InstanceCluster
 
 LOST = "scheduler-connection-lost"  # Dask's reason for cancelled futures
+KEPT = "Finished blocks are kept. Continue on another cluster with --resume."
 ATTEMPT_SECONDS = 10.0  # of one attempt to connect: Dask waits longer and longer within one
 _PAUSE_SECONDS = 1.0
 
@@ -158,7 +159,4 @@ def _close(client: Client) -> None:
 
 def lost(why: str) -> ClusterError:
     """Return the error for a connection that does not come back."""
-    return ClusterError(
-        f"Lost the connection to the cluster: {why}.",
-        "Finished blocks are kept. Continue on another cluster with --resume.",
-    )
+    return ClusterError(f"Lost the connection to the cluster: {why}.", KEPT)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from distributed import Future, as_completed
 from distributed.scheduler import KilledWorker
 
-from ..errors import DaskClassifyError, ProcessDied
-from .connection import LOST, Over, lost
+from ..classifier.job import CLASSIFY_BLOCK
+from ..errors import ClusterError, DaskClassifyError, ProcessDied
+from .connection import KEPT, LOST, Over, lost
 from .worker_plugin import Died, run_task
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Flight:
             if not self.executor.connection.is_joined() or self._lost():
                 self._start_again()
             if self.executor.instances.is_abandoned():
-                raise lost("all workers were lost, and are not replaced")
+                raise ClusterError("All workers were lost, and are not replaced.", KEPT)
             with self.completed.thread_condition:
                 self.completed.thread_condition.wait(_LOOK_SECONDS)
         return True
@@ -131,7 +132,10 @@ class Flight:
             return Outcome(number, error=result)
         if not isinstance(result, Died):
             return Outcome(number, result)
-        self.executor.progress.died(number, result.manner, tries < TRIES)
+        if self.task == CLASSIFY_BLOCK:
+            self.executor.progress.died(number, result.manner, tries < TRIES)
+        elif tries < TRIES:
+            self.executor.progress.note(f"a classifier process {result.manner}; its task is tried again")
         if tries < TRIES:
             self.submit([(number, args)], tries + 1)
             return None

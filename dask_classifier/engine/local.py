@@ -72,17 +72,23 @@ class LocalCluster(distributed.LocalCluster):
             warnings.filterwarnings("ignore", message="Port .* is already in use")
             # of a computer that is offline: nothing here needs an address
             warnings.filterwarnings("ignore", message="Couldn't detect a suitable IP address")
-            super().__init__(
-                n_workers=1,
-                threads_per_worker=workers or CPU_COUNT,
-                processes=False,
-                worker_class=_Worker,
-                memory_limit=0,  # Dask holds no rows; it has nothing to spill
-                dashboard_address=dashboard_address,
-                scheduler_kwargs={"dashboard": False},
-                worker_dashboard_address="127.0.0.1:0",
-                silence_logs=silence_logs,
-            )
+            try:
+                super().__init__(
+                    n_workers=1,
+                    threads_per_worker=workers or CPU_COUNT,
+                    processes=False,
+                    worker_class=_Worker,
+                    memory_limit=0,  # Dask holds no rows; it has nothing to spill
+                    dashboard_address=dashboard_address,
+                    scheduler_kwargs={"dashboard": False},
+                    worker_dashboard_address="127.0.0.1:0",
+                    silence_logs=silence_logs,
+                )
+            except RuntimeError as error:  # Dask's, for whatever happened
+                raise UsageError(
+                    f"Cannot start a cluster with its dashboard at {dashboard_address}: {error.__cause__ or error}.",
+                    "Check --dashboard-address: HOST:PORT, such as 127.0.0.1:8787.",
+                ) from error
         LazyDashboard(self.scheduler, "dask_classifier.dashboard.page")
 
     def __enter__(self) -> Self:

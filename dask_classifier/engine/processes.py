@@ -362,7 +362,7 @@ class ClassifierProcesses:
         with contextlib.suppress(queue.Empty):
             while len(idle) < self.count:
                 idle.append(self._idle.get_nowait())
-        for child in idle:
+        for child in reversed(idle):  # in their order: the last one used is the next, and has the classifier loaded
             if child is not None and time.monotonic() - child.used > self.idle_seconds:
                 self._forget(child)
                 child.kill()

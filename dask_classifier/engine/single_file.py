@@ -1,13 +1,10 @@
 """One file with all rows of a run, written by the workers: from its parts if it has their format, else converted."""
 
-import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .. import storage
 from ..classifier.job import WRITE_PIECE, Report, Site
-from ..errors import StorageError
 from ..parts import assembly
 from ..parts.assembly import Assembly
 from ..parts.formats import format_of_file
@@ -26,7 +23,7 @@ def write_single_file(result: Result, url: str, executor: Executor, *, header: b
     """
     target, begins = format_of_file(url), any(map(result.begins_with_names, result.receipts[:1]))
     header = result.manifest["header"] if header is None else header
-    _check_shared(url, executor)
+    _check_shared(result, url, executor)
     if target is not result.part_format or not target.joins or begins > header:
         ((_, size),) = values(executor.each(CONVERT, [(result.output, url, header)]))
         return size
@@ -48,26 +45,18 @@ def _aborted_if_it_fails(file: Assembly) -> Iterator[Assembly]:
         raise
 
 
-def _check_shared(url: str, executor: Executor) -> None:
+def _check_shared(result: Result, url: str, executor: Executor) -> None:
     """Raise StorageError if workers would write the file where this computer does not see it."""
-    if not (storage.is_local(url) and executor.is_remote):
+    folder = url.rpartition("/")[0]
+    if folder == result.output or not storage.is_local(url) or not executor.is_remote:
         return
-    probe = f"{url}{storage.TEMPORARY}{secrets.token_hex(4)}"
-    storage.write(probe, b"")
-    try:
+    with storage.probe(folder) as probe:
         list(values(executor.each(SEE, [(probe, url)])))
-    finally:
-        storage.delete(probe)
 
 
 def see(site: Site, report: Report, probe: str, url: str) -> None:  # a task
     """Raise StorageError if a file that the client has written cannot be found."""
-    if not storage.exists(probe):
-        raise StorageError(
-            f"The worker {site.worker} on {socket.gethostname()} does not see files that this computer writes to "
-            f"{url}.",
-            "Give a URL in S3, or use --cluster local.",
-        )
+    storage.check_seen(probe, site.worker, url, "Give a URL in S3, or use --cluster local.")
 
 
 def convert(site: Site, report: Report, output: str, url: str, header: bool) -> int:  # a task

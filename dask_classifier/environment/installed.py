@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
@@ -73,12 +72,11 @@ def _dependencies(distribution: Distribution, markers: dict[str, str]) -> list[R
 def is_local(distribution: Distribution) -> bool:
     """Return whether a package was installed from a folder, a file or a repository, and not from an index (PEP 610).
 
-    conda's packages name the folder in which they were built, which is gone: they are taken from the index.
+    conda's packages name the folder in which they were built: they are taken from the index. No others are, even if
+    their folder is gone: on an index, somebody else's package may have that name.
     """
-    if not (origin := distribution.read_text("direct_url.json")):
-        return False
-    url = json.loads(origin).get("url", "")
-    return not url.startswith("file:") or Path(unquote(urlsplit(url).path)).exists()
+    origin = distribution.read_text("direct_url.json")
+    return bool(origin) and (distribution.read_text("INSTALLER") or "").strip() != "conda"
 
 
 def folder_of_editable(distribution: Distribution) -> str | None:

@@ -91,10 +91,10 @@ def _check(done: subprocess.CompletedProcess[str]) -> None:
         raise ClusterError(
             f"The package index cannot be reached: {reason}.", "Check the network, pip's configuration and --index-url."
         )
-    raise ClusterError(
-        f"The environment of the instances cannot be put together: {reason}.",
-        "Each package must have a wheel for Linux. Change the requirements, or give an --image.",
-    )
+    hint = "Each package must have a wheel for Linux. Change the requirements, or give an --image."
+    if re.search(r"==\S+\+", reason):
+        hint = "Name the index of that version in pip's configuration, as extra-index-url: its wheels are then sent."
+    raise ClusterError(f"The environment of the instances cannot be put together: {reason}.", hint)
 
 
 def _call(words: list[str]) -> subprocess.CompletedProcess[str]:

@@ -31,8 +31,7 @@ class Columns:
     def typed(self, frame: "pd.DataFrame") -> "pd.DataFrame":
         """Return a frame of text with numbers, booleans and dates in the columns where all answers had them.
 
-        Their types are nullable if the classifier's own were. Numbers have 64 bits, and dates microseconds, unless one
-        has nanoseconds.
+        Their types are nullable if the classifier's own were. Numbers have 64 bits, and dates microseconds.
         """
         kinds = zip(self.unique, self.kinds, strict=True)
         return frame.assign(**{name: _as_kind(frame[name], kind) for name, kind in kinds if kind != "O"})
@@ -66,7 +65,7 @@ def _as_kind(text: "pd.Series", kind: str) -> "pd.Series":
     import pyarrow.compute as pc
 
     if kind == "M":
-        return _dates(text)
+        return pd.to_datetime(text, format="ISO8601").dt.as_unit("us")
     types = {"i": pa.int64(), "u": pa.uint64(), "f": pa.float64()}
     nullable_types = {"i": pd.Int64Dtype(), "u": pd.UInt64Dtype(), "b": pd.BooleanDtype()}
     values = pa.array(text.array, pa.large_string())
@@ -75,15 +74,3 @@ def _as_kind(text: "pd.Series", kind: str) -> "pd.Series":
     nullable = kind.isupper() or (values.null_count and kind != "f")  # runs before 0.1.0 have no uppercase kinds
     column = nullable_types[kind.lower()].__from_arrow__(values) if nullable else values.to_numpy(zero_copy_only=False)
     return pd.Series(column, index=text.index)
-
-
-def _dates(text: "pd.Series") -> "pd.Series":
-    """Convert text to dates, in microseconds if no value has nanoseconds; an empty text is a missing value."""
-    import pandas as pd
-
-    try:
-        dates = pd.to_datetime(text, format="ISO8601")
-    except ValueError:  # a year of five digits
-        return text
-    rounded = dates.dt.as_unit("us")
-    return rounded if (dates.isna() | (dates == rounded)).all() else dates

@@ -1,7 +1,5 @@
 """Parts as JSON Lines: one JSON object for each row, compressed with gzip."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -73,7 +71,7 @@ def _lines(frame: "pd.DataFrame") -> str:
     """The rows of a frame as lines of JSON."""
     from .columns import Columns
 
-    rows = frame.reset_index()
+    rows = frame.reset_index(allow_duplicates=True)
     names = Columns((str(frame.index.name), *map(str, frame.columns)), "").unique
     keys = [json.dumps(name, ensure_ascii=False) for name in names]
     values = [_values(rows.iloc[:, place]) for place in range(rows.shape[1])]
@@ -96,9 +94,9 @@ def _values(column: "pd.Series") -> list[str]:
 
 def _csv_values(column: "pd.Series") -> list[str]:
     """The text of each value, as pandas writes it."""
-    text = column.to_frame("value").to_csv(**_PLAIN_CSV, quoting=csv.QUOTE_ALL)
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    return [fields[0] for fields in csv.reader(io.StringIO(text, newline=""))]
+    from .columns import read_csv
+
+    return read_csv(column.to_frame("value").to_csv(**_PLAIN_CSV).encode(), ["value"])["value"].tolist()
 
 
 def _objects(text: bytes) -> list[dict[str, str | bool | None]]:

@@ -7,8 +7,6 @@ its block, so a block with a receipt is done.
 import contextlib
 import json
 import re
-import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,22 +86,6 @@ class RunFolder:
         """Delete a file if it exists."""
         storage.delete(self.path(name))
 
-    @contextlib.contextmanager
-    def probe(self) -> Iterator[str]:
-        """Write a small file for others to look for, and yield its path; it is deleted, as are folders made for it."""
-        folder = Path(self.path("parts"))
-        made = [] if "://" in self.url else [path for path in (folder, *folder.parents) if not path.exists()]
-        # a later run deletes it, as every temporary file, if this one is killed
-        probe = f"parts/.probe{storage.TEMPORARY}{secrets.token_hex(4)}"
-        self.write(probe, b"")
-        try:
-            yield self.path(probe)
-        finally:
-            with contextlib.suppress(OSError):  # no right to delete, or someone else has written there meanwhile
-                self.delete(probe)
-                for path in made:
-                    path.rmdir()
-
     # JSON
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -135,6 +117,10 @@ class RunFolder:
             rf"{PLAN}|{MANIFEST}|{MISSING}|{REPORT}|{COPIES}/\d+-[0-9a-f]+\.csv|quarantine/part-\d+\.csv\.gz"
             rf"|{BLOCKS}/\d+\.json|parts/part-\d+\.({formats}|json)|result\.({formats})"
         )
+
+    def probe(self) -> contextlib.AbstractContextManager[str]:
+        """Write a small file for others to look for, for a `with` block."""
+        return storage.probe(self.path("parts"))
 
     def is_ours(self, name: str) -> bool:
         """Return whether a run uses files with this name. All others in the folder belong to the user."""

@@ -122,13 +122,23 @@ def _names(frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _kinds(frame: pd.DataFrame) -> str:
-    return "".join(map(_kind, (frame.index.dtype, *frame.dtypes)))
+    columns = (frame.iloc[:, place] for place in range(frame.shape[1]))
+    return _kind(frame.index) + "".join(map(_kind, columns))
 
 
-def _kind(dtype: np.dtype | pd.api.extensions.ExtensionDtype) -> str:
+def _kind(values: pd.Index | pd.Series) -> str:
     """Return the kind of a column. Integers and booleans of pandas and Arrow are nullable, those of NumPy are not."""
-    if dtype.kind == "M" and isinstance(dtype, np.dtype):  # without a time zone
-        return "M"
+    dtype = values.dtype
+    if dtype.kind == "M":
+        return "M" if _are_plain_dates(values) else "O"
     if dtype.kind not in "iufb":
         return "O"
     return dtype.kind if isinstance(dtype, np.dtype) or dtype.kind == "f" else dtype.kind.upper()
+
+
+def _are_plain_dates(values: pd.Index | pd.Series) -> bool:
+    """Return whether dates can be read again from their text: no time zone, no nanoseconds, years of four digits."""
+    if not isinstance(values.dtype, np.dtype) or np.datetime_data(values.dtype)[0] == "ns":
+        return False
+    years = pd.DatetimeIndex(values).year
+    return not len(years.dropna()) or (years.min() >= 1000 and years.max() <= 9999)

@@ -145,13 +145,9 @@ def lines_of(text: bytes) -> np.ndarray:
     starts = np.concatenate([[0], feeds + 1]).astype(np.int64, copy=False)
     starts = starts[starts < len(text)]
     starts = starts[data[starts] != LINE_FEED]
-    stops = np.append(starts[1:], len(text))
-    blank = [
-        number
-        for number in np.flatnonzero(np.isin(data[starts], _BLANKS)).tolist()  # few lines begin like this
-        if not text[starts[number] : stops[number]].strip(bytes(_BLANKS))
-    ]
-    return np.delete(starts, blank)
+    if np.isin(data[starts], _BLANKS).any():
+        starts = starts[np.add.reduceat(~np.isin(data, _BLANKS), starts, dtype=np.int64) > 0]
+    return starts
 
 
 def _mark_rows(starts: np.ndarray, spacing: int) -> list[int]:

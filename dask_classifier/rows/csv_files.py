@@ -316,17 +316,6 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
         with open_text(self.url, self.data_packing) as text:
             return text_between(text, span.start, span.stop)
 
-    def _check_unchanged(self) -> None:
-        """Raise SourceError if the file is not the version that was inspected."""
-        now = storage.identity(self.url)
-        if (now.size, now.version) != (self.size, self.version):
-            raise self._changed()
-
-    def _changed(self) -> SourceError:
-        return SourceError(
-            f"{self.url} has changed since the run began.", "Start a new run when nothing writes to the file any more."
-        )
-
 
 def _gaps(marks: Marks) -> Iterator[tuple[int, int, int]]:
     return zip(marks.offsets, marks.rows, marks.offsets[1:], strict=False)

@@ -148,14 +148,6 @@ class ParquetFile(StoredFile):
             )
         return Rows.of(csv_of(frame, header=False), ",")
 
-    def _check_unchanged(self) -> None:
-        """Raise SourceError if the file is not the version that was inspected."""
-        if storage.identity(self.url) != storage.Identity(self.size, self.version):
-            raise SourceError(
-                f"{self.url} has changed since the run began.",
-                "Start a new run when nothing writes to the file any more.",
-            )
-
 
 def _type_for_text(kind: "pa.DataType") -> "pd.ArrowDtype | None":
     """Return Arrow's type, or None for pandas' own: that of floats, whose NaN is a missing value."""

@@ -229,6 +229,17 @@ class StoredFile(SurveyedFile):
     def found(cls, url: str, identity: storage.Identity, layout: Layout, copies: str) -> Self:
         """Return a file as an input that is not inspected. `copies` is the folder for decompressed copies."""
 
+    def _check_unchanged(self) -> None:
+        """Raise SourceError if the file is not the version that was inspected."""
+        now = storage.identity(self.url)
+        if (now.size, now.version) != (self.size, self.version):
+            raise self._changed()
+
+    def _changed(self) -> SourceError:
+        return SourceError(
+            f"{self.url} has changed since the run began.", "Start a new run when nothing writes to the file any more."
+        )
+
 
 class Surveyed(NamedTuple):
     """The survey of a piece of an input, and, if it had not been inspected, that input with its columns."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DATES = "datetime64"
 _SIZES = (8, 16, 32, 64)
 _INTEGERS = [f"{kind}{size}" for kind in ("int", "uint", "Int", "UInt") for size in _SIZES]
-# How values of a type are usually written. Whole numbers that a float would round are no floats.
+# How values of a type are usually written; a float, with no more digits before the point than it surely keeps.
 WRITTEN = {
     "boolean": re.compile(r"True|False|TRUE|FALSE|true|false"),
     "Int64": re.compile(r"-?(0|[1-9][0-9]{0,17})"),
@@ -47,9 +47,10 @@ def converted(frame: "pd.DataFrame", layout: Layout) -> "pd.DataFrame":
     types = {name: kind for name, kind in layout.types if name in frame.columns}
     if not types or frame.empty:
         return frame
-    for name in set(types) & set(layout.guessed):
-        _check_written(frame[name], types[name], layout)
-    mixed = [name for name, kind in types.items() if kind in _INTEGERS and frame[name].str.contains(_POINTED).any()]
+    for name in types:
+        if name in layout.guessed:
+            _check_written(frame[name], types[name], layout)
+    mixed = [name for name, kind in types.items() if kind in _INTEGERS and _pointed(frame[name], layout).any()]
     plain = {name: kind for name, kind in types.items() if name not in mixed}
     try:
         values = dict(_parsed(frame[list(plain)], plain, layout)) if plain else {}
@@ -64,6 +65,11 @@ def is_missing(text: "pd.Series", layout: Layout) -> "pd.Series":
     from pandas._libs.parsers import STR_NA_VALUES
 
     return text.isin(STR_NA_VALUES | set(layout.na_values))
+
+
+def _pointed(text: "pd.Series", layout: Layout) -> "pd.Series":
+    """Return which values are written like floats."""
+    return text.str.contains(_POINTED) & ~is_missing(text, layout)
 
 
 def _check_written(text: "pd.Series", kind: str, layout: Layout) -> None:
@@ -96,7 +102,7 @@ def _integers(text: "pd.Series", kind: str, layout: Layout) -> "pd.Series":
 
     pandas' parser makes floats of all if one is, and so rounds long ones: a value would depend on the other rows.
     """
-    name, pointed = str(text.name), text.str.contains(_POINTED)
+    name, pointed = str(text.name), _pointed(text, layout)
     nullable = {name: kind.replace("uint", "UInt").replace("int", "Int")}
     whole, other = (
         _parsed(text.where(kept, "").to_frame(name), nullable, layout)[name].set_axis(text.index)

@@ -1,5 +1,6 @@
 """A complete run in figures: for the report's page, the terminal and programs."""
 
+import itertools
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -140,7 +141,10 @@ def _all_rows(receipt: Receipt) -> int:
 
 
 def _processes(receipts: list[Receipt]) -> int:
-    return len({(receipt.host, receipt.pid) for receipt in receipts})
+    """Return the largest number of blocks at the same time: processes may have been replaced by others."""
+    edges = [(receipt.started, 1) for receipt in receipts]
+    edges += [(receipt.started + receipt.seconds, -1) for receipt in receipts]
+    return max(itertools.accumulate(change for _, change in sorted(edges)), default=0)
 
 
 def _at_work(receipts: list[Receipt]) -> float:

@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 import classifiers as known
+import pandas as pd
 import pytest
 from generated_csv import csv_of
 from reference import reference
 
 import dask_classifier as dc
 from dask_classifier.classifier import bundle
-from dask_classifier.errors import WrongAnswer
+from dask_classifier.errors import BlocksFailed, UsageError, WrongAnswer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -182,3 +183,85 @@ def test_text_that_is_not_unicode_is_a_wrong_answer(cluster, tmp_path, inline):
     code.write_text("def f(df):\n    return ['\\udcff'] * len(df)\n")
     with pytest.raises(WrongAnswer, match=r"answer to .* is wrong: it contains text that is not Unicode"):
         dc.run(dc.plan(rows=10, output=tmp_path / "run", classifier=f"{code}:f"), None if inline else cluster)
+
+
+@pytest.mark.parametrize("kind", ["Int64", "Float64", "int64"])
+def test_what_a_classifier_changes_in_place_does_not_reach_other_calls(tmp_path, kind, run_bytes):
+    """Neither the smaller chunks in which a bad row is looked for, nor the source's own columns."""
+    (tmp_path / "in.csv").write_text("id,n\na,1\nb,2\nbad,3\nc,4\n")
+
+    def classify(chunk):
+        column = chunk["n"].array if kind == "int64" else chunk["n"].values
+        column[:] = column * 100
+        if (chunk.index == "bad").any():
+            raise ValueError("a bad row")
+        return [int(value) for value in column]
+
+    plan = dc.plan(tmp_path / "in.csv", classify, tmp_path / "run", dtype={"n": kind}, max_bad=1)
+    assert dc.run(plan, "inline").bad_rows == 1
+    shown = "{}.0" if kind == "Float64" else "{}"
+    lines = [f"{name},{shown.format(n)},{100 * n}\n" for name, n in (("a", 1), ("b", 2), ("c", 4))]
+    assert run_bytes(tmp_path / "run").decode() == "".join(lines)
+
+
+def test_files_of_one_name_are_not_mixed_up(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "table.csv").write_text(folder)
+        (tmp_path / folder / "mine.py").write_text(f"def f(chunk):\n    return ['{folder}'] * len(chunk)\n")
+    options = {"rows": 10, "output": tmp_path / "run"}
+    code = f"{tmp_path}/one/mine.py:f"
+    for extra in (["one/table.csv", "two/table.csv"], ["two/mine.py"]):
+        with pytest.raises(UsageError, match="Two files that are sent with the classifier are named"):
+            dc.plan(**options, classifier=code, with_file=[str(tmp_path / name) for name in extra])
+    same = [str(tmp_path / "two" / "table.csv")] * 2
+    dc.plan(**options, classifier=code, with_file=same)
+
+
+def test_a_file_named_like_a_module_of_python_is_refused(tmp_path):
+    """Classifier processes have that module, and would call something else."""
+    (tmp_path / "random.py").write_text("def choice(chunk):\n    return [0] * len(chunk)\n")
+    (tmp_path / "mine.py").write_text("import calendar\n\ndef f(chunk):\n    return [0] * len(chunk)\n")
+    (tmp_path / "calendar.py").write_text("x = 1\n")
+    for name in ("random.py:choice", "mine.py:f"):
+        with pytest.raises(UsageError, match=r"has the name of a module of Python itself"):
+            dc.plan(rows=10, output=tmp_path / "run", classifier=f"{tmp_path}/{name}")
+
+
+ONCE = """
+import os
+
+class Once:
+    def __init__(self):
+        os.mkdir(os.environ["ONCE"])  # fails in all processes but the first
+
+    def __call__(self, chunk):
+        return [os.getpid()] * len(chunk)
+"""
+
+
+def test_a_classifier_that_cannot_be_loaded_again_is_no_wrong_usage(tmp_path, monkeypatch):
+    """A process that replaces another one fails: what is done is kept, and the exit code is that of a failed run."""
+    monkeypatch.setenv("ONCE", str(tmp_path / "loaded"))
+    (tmp_path / "once.py").write_text(ONCE)
+    options = {"rows": 1000, "output": tmp_path / "run", "block_rows": 100, "renew_after": 3}
+    plan = dc.plan(**options, classifier=f"{tmp_path}/once.py:Once")
+    with dc.LocalCluster(1, dashboard_address="127.0.0.1:0") as cluster, pytest.raises(BlocksFailed) as caught:
+        dc.run(plan, cluster)
+    assert caught.value.exit_code == 1 and "could not load the classifier" in caught.value.message
+    assert len(list((tmp_path / "run/parts").glob("*.json"))) >= 2
+
+
+def test_columns_that_differ_between_blocks_end_the_run_at_once(tmp_path):
+    """And not only when all others are done."""
+    (tmp_path / "in.csv").write_text("id,x\n" + "".join(f"{row},{row // 100}\n" for row in range(1000)))
+    calls = []
+
+    def dummies(chunk):
+        calls.append(len(chunk))
+        return pd.get_dummies(chunk["x"])
+
+    plan = dc.plan(tmp_path / "in.csv", dummies, tmp_path / "run", block_rows=100)
+    with pytest.raises(WrongAnswer, match="answer to block 1 has the columns id, 1, and others have id, 0"):
+        dc.run(plan, "inline")
+    assert sum(calls) < 400

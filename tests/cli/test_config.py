@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,3 +44,35 @@ def test_a_copy_of_the_file_changes_nothing_until_it_is_edited(command, tmp_path
     assert first["fingerprint"] == second["fingerprint"]
     copy.write_text(copy.read_text().replace("chunk-rows: 100", "chunk-rows: 50"))
     assert "6 of 50 rows" in command("plan", "--rows", 300, "--output", "x", check=0, env=env).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "code", "message"),
+    [
+        (["--version"], {"DASK_CLASSIFIER": "mine.py:f"}, 2, "not settings"),
+        (["--rows", 10, "--dashboard-address", "127.0.0.1:abc"], {}, 2, "Cannot start a cluster with its dashboard"),
+        (
+            ["--rows", 10, "--dashboard-address", "192.0.2.1:8787"],
+            {},
+            2,
+            "Cannot start a cluster with its dashboard",
+        ),
+        (
+            ["--rows", 10, "--output", "run", "--cluster", "tls://127.0.0.1:1"],
+            {},
+            4,
+            "Cannot connect to a Dask cluster at",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_used_are_one_sentence(command, words, environment, code, message):
+    done = command(*words, check=code, env=environment)
+    assert message in done.stderr and done.stderr.count("Error: ") == 1
+
+
+def test_a_full_disk_behind_the_output_is_one_sentence(tmp_path):
+    words = [Path(sys.executable).parent / "dask-classify", "generate", "--rows", "1000000", "-"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["Error: Cannot write the output: No space left on device."]

@@ -126,6 +126,8 @@ def test_a_lost_driver_is_noticed(ec2):
     assert "has terminated without saying how the run ended" in done.stderr_text
     assert "--output s3://bucket/lost --resume" in done.stderr_text
     assert not ec2.remains(), "whoever waits terminates the others, and deletes the group"
+    again = ec2.command("attach", "s3://bucket/lost", check=4)
+    assert "without saying how the run ended" in again.stderr_text and "Running since" not in again.stderr_text
     resumed = ec2.command(*words("lost", "20k", "--resume", "--max-time", "1s"), "--cluster", "inline", check=6)
     assert "blocks are already done" in resumed.stderr_text, "not locked"
 
@@ -144,6 +146,7 @@ def test_a_cluster_whose_command_was_killed_before_it_handed_over_is_leaked(ec2)
 
 @pytest.mark.slow
 def test_the_folder_is_locked_until_the_workers_have_terminated(ec2):
+    ec2.settings(terminate_seconds=20)
     ec2.command(*words("locked", "2k", "--detach"), check=0)
     wait_for(lambda: ec2.events("call", call="TerminateInstances"))
     assert ec2.stored("locked/manifest.json")
@@ -161,7 +164,7 @@ def test_ec2_that_cannot_be_asked_is_no_success(ec2):
     ec2.settings(faults=[{"call": "DescribeInstances", "code": "UnauthorizedOperation"}])
     for command, code in (("cancel", 4), ("wait", 0)):
         done = ec2.command(command, "s3://bucket/unknown", check=code)
-        assert "EC2 does not say whether all instances of the run have terminated" in done.stderr_text
+        assert "Cannot check that all instances of the run have terminated" in done.stderr_text
     assert ec2.events("fault", call="DescribeInstances")
 
 

@@ -147,8 +147,8 @@ def test_plan_without_any_price_says_why(ec2):
 
 @pytest.fixture
 def known(monkeypatch):
-    """The prices of a cluster, from a list of what AWS answers; and how often it was asked."""
-    answers = {"a.large": [0.10], "b.large": [None, 0.20]}
+    """The prices of a cluster, from a list of what AWS answers."""
+    answers = {"a.large": [0.10], "b.large": [None, 0.20], "scheduler.large": [0.01]}
 
     def answer(aws, instance_type, market):
         told = answers[instance_type]
@@ -160,7 +160,7 @@ def known(monkeypatch):
 
 
 def launched(**seconds):
-    """Instances of types that were launched some seconds ago; the last one has ended after half of them."""
+    """Instances of types that were launched some seconds ago."""
     return {kind: bill.Launched(kind, f"{kind}.large", "on-demand", time.time() - ago) for kind, ago in seconds.items()}
 
 
@@ -172,12 +172,12 @@ def test_an_instance_that_has_ended_costs_no_more(known):
     assert listed["seconds"] == pytest.approx(3600, abs=5)
 
 
-def test_an_instance_without_a_price_counts_as_the_dearest_until_there_is_one(known, monkeypatch):
-    """A budget must not forget it; AWS is asked again a minute later."""
+def test_an_instance_without_a_price_counts_at_the_highest_until_there_is_one(known, monkeypatch):
+    """A budget must not leave it out; AWS is asked again a minute later."""
     instances = launched(a=3600, b=3600)
     assert bill.cost(known, instances) == (pytest.approx(0.20, rel=1e-3), pytest.approx(0.20))
-    assert "b.large as much as the dearest other one" in bill.bill(known, instances)["price_source"]
-    assert bill.cost(known, launched(b=3600)) is None, "nothing is known"
+    assert "b.large counted at the highest known price" in bill.bill(known, instances)["price_source"]
+    assert bill.cost(known, launched(b=3600, scheduler=3600)) is None, "a scheduler's price is no bound for a worker's"
     clock = time.monotonic() + 61
     monkeypatch.setattr(bill.time, "monotonic", lambda: clock)
     assert bill.cost(known, instances) == (pytest.approx(0.30, rel=1e-3), pytest.approx(0.30))

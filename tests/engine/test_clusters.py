@@ -198,7 +198,13 @@ def test_an_output_that_a_worker_cannot_see_is_found_before_the_first_block(dask
     with pytest.raises(StorageError, match=r"The worker elsewhere on .* does not see files .*shared/runs/one"):
         dc.run(plan, dask_cluster.address)
     assert not list((tmp_path / "shared").iterdir()), "nothing is left of the probe"
-    dc.run(dc.plan(rows=300, output=tmp_path / "run", classifier=classifiers("lengths")), dask_cluster.address).verify()
+    result = dc.run(dc.plan(rows=300, output=tmp_path / "run", classifier=classifiers("lengths")), dask_cluster.address)
+    result.verify()
+    for name in ("all.csv.gz", "all.parquet"):
+        with pytest.raises(StorageError, match=r"The worker elsewhere on .* does not see files .*shared/all"):
+            dc.publish(result, tmp_path / "shared" / name, cluster=dask_cluster.address)
+        assert not list((tmp_path / "shared").iterdir())
+        dc.publish(result, tmp_path / name, cluster=dask_cluster.address)
     assert not list((tmp_path / "run").glob(".dask*"))
 
 

@@ -136,10 +136,12 @@ def test_what_is_not_from_an_index(tmp_path):
     for name, url, expected in (
         ("conda", "file:///nowhere/work", False),
         ("folder", folder.as_uri(), True),
+        ("gone", "file:///nowhere/corporate-1.0-py3-none-any.whl", True),
         ("repository", "https://a/b.git", True),
     ):
         (tmp_path / f"{name}-1.dist-info").mkdir()
         (tmp_path / f"{name}-1.dist-info/direct_url.json").write_text(json.dumps({"url": url}))
+        (tmp_path / f"{name}-1.dist-info/INSTALLER").write_text("conda\n" if name == "conda" else "pip\n")
         folder.mkdir(exist_ok=True)
         assert is_local(importlib.metadata.PathDistribution(tmp_path / f"{name}-1.dist-info")) == expected
 

@@ -114,3 +114,11 @@ def test_workers_with_another_version_are_refused(cluster, tmp_path):
     assert installed(("not-here==1.5",)) == {"not-here": "none"}
     with pytest.raises(dc.errors.ClusterError, match=r"not-here none \(you have 1.5\)"):
         dc.run(plan, cluster)
+
+
+@pytest.mark.parametrize("machine", ["aarch64", "x86_64"])
+def test_a_requirement_for_one_processor_is_refused(machine):
+    """The machines may have another one than this computer, and all need the same packages."""
+    with pytest.raises(UsageError, match="depends on the processor"):
+        pinned([f'pandas; platform_machine == "{machine}"'])
+    assert pinned(['pandas; sys_platform == "linux"', 'nothing-of-this-name; sys_platform == "win32"'])

@@ -138,3 +138,11 @@ def test_text_that_is_not_unicode_is_no_json(tmp_path, kind):
     plan = dc.plan(tmp_path / "in.csv", lambda c: c.assign(x=pd.Series(["\ud800"], c.index, dtype=kind)), **options)
     with pytest.raises(WrongAnswer, match="text that is not Unicode"):
         dc.run(plan, "inline")
+
+
+def test_a_column_named_like_the_index_is_json(tmp_path):
+    (tmp_path / "in.csv").write_text("id,x\n1,2\n")
+    options = {"output": tmp_path / "run", "output_format": "jsonl.gz"}
+    dc.run(dc.plan(tmp_path / "in.csv", lambda chunk: chunk.assign(id=chunk.index), **options), "inline")
+    (part,) = (tmp_path / "run/parts").glob("*.jsonl.gz")
+    assert json.loads(gzip.decompress(part.read_bytes())) == {"id": "1", "x": "2", "id.1": "1"}

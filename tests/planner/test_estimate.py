@@ -1,7 +1,6 @@
 """Estimates of real sources with real classifier processes."""
 
 import json
-import time
 from dataclasses import replace
 
 import pandas as pd
@@ -10,6 +9,8 @@ import pytest
 import dask_classifier as dc
 from dask_classifier.ec2.spec import ClusterSpec
 from dask_classifier.errors import BlocksFailed, TooManyBadRows, UsageError, WrongAnswer
+from dask_classifier.planner.places import unasked
+from dask_classifier.planner.planner import Planner, sample_of
 
 SLEEPY = """
 import time
@@ -74,18 +75,17 @@ def test_the_choices(cluster, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_processes_that_share_a_core_are_no_faster_on_ec2(cluster, tmp_path):
-    """Sixteen processes of a classifier that computes, on two vCPUs; and one that sleeps has room for all."""
-    for slowness, least, most in ((10, 4, 9), (None, 0.5, 2)):
-        classifier = {"slowness": slowness} if slowness else {"classifier": lambda chunk: time.sleep(0.1) or [0] * 100}
-        plan = dc.plan(rows=20_000, output=tmp_path / "run", **classifier)
-        spec = ClusterSpec.defaults()
-        crowded = replace(spec, processes_per_worker=16)
-        ms = [
-            dc.estimate(plan, cluster, sample=500, instances=1, spec=each, history=str(tmp_path)).choices[1].ms_per_row
-            for each in (spec, crowded)
-        ]
-        assert least < ms[1] / ms[0] < most
+@pytest.mark.parametrize(("cpu_share", "slower"), [(1.0, 8.0), (0.25, 2.0), (0.0, 1.0)])
+def test_processes_that_share_a_vcpu_are_slower(cpu_share, slower, cluster, tmp_path):
+    """Sixteen processes on two vCPUs, of a classifier that computes all the time, a quarter of it, or never."""
+    plan = dc.plan(rows=20_000, slowness=1, output=tmp_path / "run")
+    sample = sample_of(plan, cluster, 100)
+    calls = tuple((fifth, one._replace(cpu_seconds=cpu_share * one.seconds)) for fifth, one in sample.measured.calls)
+    planner = Planner(plan, replace(sample, cores=2, processes=2, measured=replace(sample.measured, calls=calls)))
+    spec = ClusterSpec.defaults()
+    usual, crowded = (planner.choice(unasked(each).place(1)) for each in (spec, replace(spec, processes_per_worker=16)))
+    assert (usual.processes, crowded.processes) == (2, 16)
+    assert crowded.ms_per_row / usual.ms_per_row == pytest.approx(slower)
 
 
 def test_a_run_keeps_its_prediction_and_the_next_plan_knows_it(sleepy, tmp_path, cluster):

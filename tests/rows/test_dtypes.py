@@ -9,7 +9,8 @@ import pytest
 
 import dask_classifier as dc
 from dask_classifier.errors import UsageError
-from dask_classifier.rows.types import TYPES, parse_types
+from dask_classifier.rows.layouts import Layout
+from dask_classifier.rows.types import TYPES, converted, parse_types
 
 DTYPE = "n=Int64,x=float64,when=datetime64,yes=boolean"
 
@@ -341,12 +342,36 @@ def test_results_have_the_types_of_the_input(tmp_path, output_format):
 
 
 def later(chunk):
-    stamp = pd.Timestamp("2026-01-01T00:00:00.000000001")
+    stamp = pd.Timestamp("2026-01-01T00:00:00.000001")
     return chunk.assign(LATER=chunk["d"] + pd.Timedelta("1D"), STAMP=stamp)
 
 
-def test_dates_that_pandas_cannot_read_again_are_text(tmp_path):
-    (tmp_path / "in.csv").write_text("id,x\n1,2\n2,3\n")
-    far = np.array(["12026-01-02"] * 2, "datetime64[s]")
-    result = dc.run(dc.plan(tmp_path / "in.csv", lambda chunk: chunk.assign(FAR=far), tmp_path / "run"), "inline")
-    assert result.to_pandas()["FAR"].tolist() == ["12026-01-02"] * 2
+@pytest.mark.parametrize(
+    "date",
+    [
+        np.datetime64("12026-01-02", "s"),
+        pd.Timestamp("2026-01-01T00:00:00.000000001"),
+        pd.Timestamp("2026-01-02T00:00+01:00"),
+        np.datetime64("0099-01-02", "s"),
+    ],
+)
+def test_dates_that_cannot_be_read_again_are_text(tmp_path, date):
+    """Also if other parts have others: a column has one type."""
+    (tmp_path / "in.csv").write_text("id,x\n" + "1,2\n" * 100 + "1,3\n" * 100)
+
+    def dated(chunk):
+        when = pd.Timestamp("2026-01-02") if chunk["x"].iloc[0] == "2" else date
+        return chunk.assign(WHEN=[when] * len(chunk))
+
+    result = dc.run(dc.plan(tmp_path / "in.csv", dated, tmp_path / "run", block_rows=100), "inline")
+    when = result.to_pandas()["WHEN"]
+    assert when.dtype == "str" and when.iloc[0] == "2026-01-02" and len(set(when)) == 2
+    result.fetch(tmp_path / "all.parquet")
+
+
+def test_the_first_column_that_does_not_fit_is_named():
+    """In the order of the types, whatever the hashes: the reason is in the quarantine, which is the same everywhere."""
+    names = [f"c{number}" for number in range(20)]
+    layout = Layout(types=tuple((name, "Int64") for name in names), guessed=tuple(reversed(names)))
+    with pytest.raises(ValueError, match="'x0' is not written like"):
+        converted(pd.DataFrame({name: [f"x{name[1:]}"] for name in names}, dtype="str"), layout)
