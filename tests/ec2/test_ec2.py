@@ -172,6 +172,7 @@ def test_up_run_resize_run_down(ec2):
     )
     assert "rows in" in first.stderr_text and len(ec2.running()) == 2
     second = ec2.command("up", "--name", "mine", "--workers", "2", check=0, DASK_CLASSIFIER__IMAGE="")
+    assert "Starting 1 instance more; the cluster then costs about $" in second.stderr_text
     assert "2 workers" in second.stderr_text and len(ec2.running(role="worker")) == 2
     told = json.loads(ec2.command("status", "--json", check=0).stdout_text)
     assert sorted(each["worker"] for each in told["instances"]) == ["scheduler", "worker-0", "worker-1"]
