@@ -11,11 +11,12 @@ import pytest
 from botocore.exceptions import ClientError
 from rehearse import IMAGE, PRIVATE_IMAGE, REGION
 
+from dask_classifier.cli import options
 from dask_classifier.cluster import EC2Cluster
 from dask_classifier.ec2 import boot, placement, reasons, teardown
 from dask_classifier.ec2.launcher import Fleet
 from dask_classifier.ec2.placement import Offer, Placement
-from dask_classifier.ec2.spec import ClusterSpec, spec_of
+from dask_classifier.ec2.spec import ONLY_WITHOUT_IMAGE, ClusterSpec, spec_of
 from dask_classifier.engine.instances import InstanceCluster, OtherCluster
 from dask_classifier.errors import ClusterError, UsageError
 
@@ -357,6 +358,11 @@ def test_the_first_run_has_the_start_of_the_instances_however_long_its_workers_t
     workers = iter([{}, {"worker-0": None}])
     cluster.wait_for_first_workers(SimpleNamespace(scheduler_info=lambda n_workers: {"workers": next(workers)}))
     assert cluster.take_began() == began and cluster.take_began() is None
+
+
+def test_the_options_that_an_image_makes_useless_are_the_same_in_both_places():
+    """The command knows them without importing anything of AWS."""
+    assert sorted(options.ONLY_WITHOUT_IMAGE) == sorted(ONLY_WITHOUT_IMAGE)
 
 
 def test_options_are_words_as_people_type_them():
