@@ -38,10 +38,7 @@ def classify_block(site: Site, report: Report, job: Job, files: Sequence[InputFi
 
     Raise TooManyBadRows as soon as the block alone has more bad rows than the run may have.
     """
-    try:
-        classify = _classifier(job.entry, site.folder, job.slowness)
-    except UsageError as error:  # the trial could load it: another process may, too
-        raise ProcessDied(f"could not load the classifier: {error.message}") from error
+    classify = _loaded_again(job, site)
     parsed = parse(read(files, block.spans, job.layout), files[0].layout_of_rows(job.layout), block.spans)
     part = PartWriter(job, block.index, parsed, site.worker)
     origin = functools.partial(_origin, places=list(zip(files, block.spans, strict=True)))
@@ -53,6 +50,14 @@ def classify_block(site: Site, report: Report, job: Job, files: Sequence[InputFi
     part.check_rows(block.rows)
     with answering(f"block {block.index}"):
         return part.commit()
+
+
+def _loaded_again(job: Job, site: Site) -> Classify:
+    """Load the classifier, which the trial could load. Raise ProcessDied where it fails: another process may do it."""
+    try:
+        return _classifier(job.entry, site.folder, job.slowness)
+    except UsageError as error:
+        raise ProcessDied(f"could not load the classifier: {error.message}") from error
 
 
 def _classify_chunks(
@@ -67,7 +72,7 @@ def _classify_chunks(
     """Classify numbered chunks of a part. `origin` returns the file and the row (from 0) of a place in the part."""
     for number, chunk in chunks:
         with answering(f"chunk {number:,}", chunk):
-            answers, failed = classify_chunk(classify, chunk.frame, site.folder)
+            answers, failed = classify_chunk(classify, chunk.frame, site.folder, deep=part.parsed.has_values)
             for answer in answers:
                 part.write(answer)
         for place, raised in chunk.bad_rows(failed):

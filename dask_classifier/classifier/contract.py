@@ -51,7 +51,7 @@ class Answer:
 
 
 def classify_chunk(
-    classify: Classify, chunk: pd.DataFrame, folder: str = ""
+    classify: Classify, chunk: pd.DataFrame, folder: str = "", *, deep: bool = False
 ) -> tuple[list[Answer], list[tuple[int, Raised]]]:
     """Classify a chunk, halving it where the classifier raises.
 
@@ -66,6 +66,10 @@ def classify_chunk(
         The rows.
     folder : str
         Where the classifier's files are.
+    deep : bool
+        Whether the classifier gets a copy of the values. It must where they are not text: what it writes to an array
+        would change the chunk, since copy-on-write covers only some types. Text is in Arrow's arrays, which cannot be
+        written to.
 
     Returns
     -------
@@ -84,7 +88,7 @@ def classify_chunk(
     if not len(chunk):
         return [], []
     try:
-        answer = classify(chunk.copy(deep=_is_writable(chunk)))
+        answer = classify(chunk.copy(deep=deep))
     except WrongAnswer:
         raise
     except BaseException as error:
@@ -97,17 +101,9 @@ def classify_chunk(
     else:
         return [check_answer(chunk, answer)], []
     half = len(chunk) // 2
-    left, left_bad = classify_chunk(classify, chunk.iloc[:half], folder)
-    right, right_bad = classify_chunk(classify, chunk.iloc[half:], folder)
+    left, left_bad = classify_chunk(classify, chunk.iloc[:half], folder, deep=deep)
+    right, right_bad = classify_chunk(classify, chunk.iloc[half:], folder, deep=deep)
     return left + right, left_bad + [(place + half, raised) for place, raised in right_bad]
-
-
-def _is_writable(chunk: pd.DataFrame) -> bool:
-    """Return whether a classifier can write to the values of a shallow copy: copy-on-write covers only some types.
-
-    Text is in Arrow's arrays, which cannot be written to.
-    """
-    return any(dtype != "str" for dtype in (chunk.index.dtype, *chunk.dtypes))
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def try_out(classify: Classify, parsed: Parsed, job: Job, source: str, folder: s
             break
         started = time.perf_counter()
         with answering(_rows_of(piece), piece):
-            _, failed = classify_chunk(classify, piece.frame, folder)
+            _, failed = classify_chunk(classify, piece.frame, folder, deep=parsed.has_values)
         measurement.add(len(piece.frame), time.perf_counter() - started)
         tried, good = tried + len(piece.frame) + len(piece.malformed), good + len(piece.frame) - len(failed)
         bad += [(piece, failed)] if failed or piece.malformed else []

@@ -219,7 +219,11 @@ def _confirm(choice: Choice, *, yes: bool) -> None:
         raise UsageError(
             "This run needs a confirmation, but standard input is not a terminal.", "Add --yes to start it."
         )
-    if not click.confirm(f"Start this run ({choice.label}) {_cost_of(choice)}?", err=True):
+    try:
+        is_wanted = click.confirm(f"Start this run ({choice.label}) {_cost_of(choice)}?", err=True)
+    except click.Abort:  # Ctrl-C, or the end of the input
+        is_wanted = False
+    if not is_wanted:
         raise Interrupted("The run was not started.", "Give --workers to choose the size yourself.")
 
 

@@ -16,7 +16,7 @@ from distributed.scheduler import KilledWorker
 from ..classifier.job import CLASSIFY_BLOCK
 from ..errors import ClusterError, DaskClassifyError, ProcessDied
 from .connection import KEPT, LOST, Over, lost
-from .worker_plugin import Died, run_task
+from .worker_plugin import Died, Forgotten, run_task
 
 if TYPE_CHECKING:
     from .executors import DaskExecutor
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TRIES = 3  # processes that a task may kill before it is given up
 _TASKS_A_PROCESS = 3  # in flight: more than two, so that Dask keeps the rest on the scheduler and not on one worker
 _WINDOW_SECONDS = 5  # between two looks at the cluster's size
+_REMINDER_SECONDS = 0.5  # in which a worker hears that a run goes on
 _LOOK_SECONDS = 0.05  # between two looks at whether the time is over, or the connection lost
 
 
@@ -130,6 +131,8 @@ class Flight:
             return Outcome(number, error=_cluster_failure(result))
         if isinstance(result, DaskClassifyError):
             return Outcome(number, error=result)
+        if isinstance(result, Forgotten):
+            return self._remind(number, args, tries)
         if not isinstance(result, Died):
             return Outcome(number, result)
         if self.task == CLASSIFY_BLOCK:
@@ -140,6 +143,14 @@ class Flight:
             self.submit([(number, args)], tries + 1)
             return None
         return Outcome(number, error=ProcessDied(f"{result.manner}, {TRIES} times"))
+
+    def _remind(self, number: int, args: tuple, tries: int) -> Outcome | None:
+        """Start a task again whose worker has been told that the run is over, but not yet that it goes on."""
+        if tries >= TRIES:
+            return Outcome(number, error=lost("the worker was told that the run has ended"))
+        time.sleep(_REMINDER_SECONDS)
+        self.submit([(number, args)], tries + 1)
+        return None
 
     def cancel(self) -> None:
         """Cancel the tasks that are still running."""

@@ -8,6 +8,7 @@ from ..classifier.job import WRITE_PIECE, Report, Site
 from ..parts import assembly
 from ..parts.assembly import Assembly
 from ..parts.formats import format_of_file
+from ..runs.fetching import line_before_parts
 from ..runs.result import Result, open_run
 from .executors import Executor
 from .prepare import values
@@ -27,7 +28,7 @@ def write_single_file(result: Result, url: str, executor: Executor, *, header: b
     if target is not result.part_format or not target.joins or begins > header:
         ((_, size),) = values(executor.each(CONVERT, [(result.output, url, header)]))
         return size
-    before = result.line_before_parts(header=header)
+    before = line_before_parts(result, header=header)
     size = len(before) + result.manifest["bytes"]
     with _aborted_if_it_fails(assembly.begin(url, size)) as file:
         pieces = assembly.pieces_of(result.folder, target.name, result.receipts, file.least_bytes, before)

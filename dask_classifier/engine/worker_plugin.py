@@ -26,7 +26,6 @@ from ..runs.planning import versions
 from ..runs.progress import Finished
 from ..units import Renewal
 from . import spot
-from .connection import lost
 from .printed import Printed
 from .processes import ClassifierProcesses, start_forkserver
 
@@ -41,6 +40,11 @@ class Died:
     manner: str
 
 
+@dataclass(frozen=True)
+class Forgotten:
+    """The result of a Dask task on a worker that does not know the run: the connection to the scheduler was lost."""
+
+
 class UnderWay(NamedTuple):
     """A block in flight."""
 
@@ -53,7 +57,7 @@ class UnderWay(NamedTuple):
 def run_task(number: int, args: tuple, *, plugin: str, task: str, timeout: float | None) -> object:
     """Wait for a classifier process in a thread of the worker. This is the Dask task; it returns failures as values."""
     if not (here := get_worker().plugins.get(plugin)):
-        return lost("the worker was told that the run has ended")  # of a client that has lost its connection
+        return Forgotten()  # of a client that has lost its connection
     try:
         return here.call(number, task, args, timeout)
     except ProcessDied as death:

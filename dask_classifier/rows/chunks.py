@@ -72,6 +72,12 @@ class Parsed:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def has_values(self) -> bool:
+        """Whether the frame has more than text."""
+        layout = self.layout
+        return isinstance(self.rows, pd.DataFrame) or bool(layout.types) or layout.typed or layout.index == NO_INDEX
+
     def bad_row(self, place: int, raised: Raised, first_row: int) -> BadRow:
         """Return the bad row at a place in a block whose first row is number `first_row` (from 0) of its source."""
         return BadRow(first_row + place + 1, raised.reason, self._text(place), raised.traceback, raised.kind)

@@ -34,6 +34,12 @@ def fetch(result: "Result", file: str, *, header: bool) -> int:
         return _Download(result, Path(url), header=header).complete()
 
 
+def line_before_parts(result: "Result", *, header: bool) -> bytes:
+    """Return the columns' names, as a part, if they are to stand before all parts, and the first part lacks them."""
+    begins = any(map(result.begins_with_names, result.receipts[:1]))
+    return result.part_format.header(result.columns) if header and not begins and result.columns else b""
+
+
 class _Download:
     """A local file, header and parts one after the other, of which a beginning may be there."""
 
@@ -42,7 +48,7 @@ class _Download:
         of = f"{[receipt.sha256 for receipt in result.receipts]} {header}"
         digest = hashlib.sha256(of.encode()).hexdigest()[:12]
         self.unfinished = path.with_name(f".{path.name}.unfinished-{digest}")
-        self.names = result.line_before_parts(header=header)
+        self.names = line_before_parts(result, header=header)
 
     def complete(self) -> int:
         """Write what is missing, give the file its name, and return its size."""

@@ -242,11 +242,6 @@ class Result:
         """Whether a part begins with a line of the columns' names."""
         return bool(self.manifest["header"] and receipt.index == 0 and receipt.rows)
 
-    def line_before_parts(self, *, header: bool) -> bytes:
-        """The columns' names, as a part, if they are to stand before all parts, and the first part lacks them."""
-        begins = any(map(self.begins_with_names, self.receipts[:1]))
-        return self.part_format.header(self.columns) if header and not begins and self.columns else b""
-
     @property
     def _columns(self) -> Columns:
         return Columns(tuple(self.columns), self.manifest["kinds"])

@@ -10,6 +10,7 @@ from ..parts.formats import CSV_GZ
 from ..parts.receipts import Receipt
 from ..parts.run_folder import MISSING, PLAN, part_name, quarantine_name, receipt_name
 from ..units import count_of, format_bytes
+from .fetching import line_before_parts
 from .holes import holes_of_plan
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _check_names(result: "Result", holes: set[int]) -> None:
 
 def _is_line_before_parts(data: bytes, result: "Result") -> bool:
     """Return whether this is the line of names before the parts, if one is needed, however it was compressed."""
-    wanted = result.line_before_parts(header=result.manifest["header"])
+    wanted = line_before_parts(result, header=result.manifest["header"])
     content = result.part_format.content
     return content(data) == content(wanted) if data and wanted else data == wanted
 

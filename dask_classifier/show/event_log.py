@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-import click
-
 from .. import __version__
 from ..errors import DaskClassifyError, Interrupted, StorageError
 from ..parts.receipts import Receipt
@@ -36,7 +34,7 @@ def event_log(file: str | None, run: str | None) -> "Iterator[EventLog | None]":
         log = EventLog(stream, run or "")
         try:
             yield log
-        except (KeyboardInterrupt, click.Abort):
+        except KeyboardInterrupt:
             log.write("end", outcome="interrupted", exit_code=Interrupted.exit_code)
             raise
         except DaskClassifyError as error:

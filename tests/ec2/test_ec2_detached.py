@@ -158,7 +158,14 @@ def test_the_folder_is_locked_until_the_workers_have_terminated(ec2):
 def test_ec2_that_cannot_be_asked_is_no_success(ec2):
     """Of `cancel`; `wait` has the run's exit code, and says it."""
     ec2.command(*words("unknown", "300"), "--cluster", "inline", check=0)
-    told = {"output": "s3://bucket/unknown", "cluster": "c", "region": "us-east-1", "scheduler": "i-1", "instances": 2}
+    told = {
+        "format": 1,
+        "output": "s3://bucket/unknown",
+        "cluster": "c",
+        "region": "us-east-1",
+        "scheduler": "i-1",
+        "instances": 2,
+    }
     told |= {"dashboard": "", "started": 0.0, "deadline": 0.0, "version": "", "ended": 1.0, "exit_code": 0}
     ec2.client("s3").put_object(Bucket="bucket", Key="unknown/detached.json", Body=json.dumps(told).encode())
     ec2.settings(faults=[{"call": "DescribeInstances", "code": "UnauthorizedOperation"}])
@@ -166,6 +173,7 @@ def test_ec2_that_cannot_be_asked_is_no_success(ec2):
         done = ec2.command(command, "s3://bucket/unknown", check=code)
         assert "Cannot check that all instances of the run have terminated" in done.stderr_text
     assert ec2.events("fault", call="DescribeInstances")
+    ec2.settings()
 
 
 @pytest.mark.slow

@@ -329,7 +329,7 @@ def test_a_run_without_workers_ends_and_can_be_resumed(ec2):
     ec2.pull("lose", ec2.running(role="worker")[0])
     done = finish(process, 4)
     assert ec2.events("fault", call="RunInstances")
-    assert "All workers were lost, and are not replaced." in told(done) and "--resume" in told(done)
+    assert "All workers were lost, and are not replaced." in told(done) and "--resume" in done.stderr_text
     assert "Continuing with" not in told(done) and not ec2.remains()
     done = ec2.command(*job("emptied", 1, "24k"), "--resume", "--cluster", "inline", "--max-time", "1s", check=6)
     assert "blocks are already done" in told(done)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from dask_classifier.ec2 import owners, teardown
+from dask_classifier.ec2 import owners, retries, teardown
 from dask_classifier.ec2.aws import Aws
 from dask_classifier.errors import ClusterError, InstancesLeft
 
@@ -216,7 +216,7 @@ def test_a_command_that_was_stopped_in_teardown_looks_once_more(ec2, aws, monkey
     """As a laptop that sleeps: the time is over when it wakes, and all may have ended in the meantime."""
     group, moments = a_group(ec2, "asleep"), iter([0.0, 0.0, 999.0])
     ec2.settings(faults=[{"call": "DeleteSecurityGroup", "code": "DependencyViolation", "to": 1}])
-    monkeypatch.setattr(teardown.time, "monotonic", lambda: next(moments, 999.0))
+    monkeypatch.setattr(retries.time, "monotonic", lambda: next(moments, 999.0))
     ending = teardown.end(aws, "asleep", group_ids=[group], sure=True, limit=30)
     assert len(ec2.events("fault", call="DeleteSecurityGroup")) == 1
     assert ending.left == () and ec2.remains() == []

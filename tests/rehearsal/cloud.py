@@ -304,6 +304,9 @@ class Control(BaseHTTPRequestHandler):
         if self.path == "/settings":
             self.cloud.reset(told)
         else:
+            until = time.monotonic() + 10
+            while told["id"] not in self.cloud.instances and time.monotonic() < until:
+                time.sleep(0.05)  # moto lists it before it is a machine
             lever = getattr(self.cloud.instances[told["id"]], self.path.removeprefix("/"))
             lever(**told.get("with", {}))
         self.answer("{}")
