@@ -107,7 +107,9 @@ class Cutting(Progress):
             self.after.pop(0)
             self.link.cut(up=not self.outage)
             if self.outage:
-                threading.Timer(self.outage, setattr, (self.link, "up", True)).start()
+                timer = threading.Timer(self.outage, setattr, (self.link, "up", True))
+                timer.daemon = True  # an outage may be longer than the tests
+                timer.start()
 
     def note(self, text):
         self.notes.append(text)
