@@ -40,8 +40,10 @@ def write_index(folder: Path, wheels):
             text.write(f'<a href="{file.name}#sha256={digest}">{file.name}</a><br>\n')
 
 
-if __name__ == "__main__":  # an index of what is installed here, in a folder
+if __name__ == "__main__":  # an index, in a folder, of what is installed here and of the wheels in other folders
     from dask_classifier.environment.archive import packed
 
     with packed((), python="{}.{}".format(*sys.version_info), architecture="x86_64", wheels=True) as (_, made):
-        write_index(Path(sys.argv[1]), (made / "wheels").iterdir())
+        folders = [made / "wheels", *map(Path, sys.argv[2:])]
+        wheels = {file.name: file for folder in folders for file in folder.iterdir()}
+        write_index(Path(sys.argv[1]), wheels.values())

@@ -4,10 +4,12 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
-from rehearse import finish, wait_for
+from rehearse import HERE, finish, wait_for
 from rehearse_virtual import INDEX_PORT, REGISTRY
 
 pytestmark = pytest.mark.virtual
@@ -40,7 +42,8 @@ def test_end_to_end(ec2, profile):
     """Two workers of two vCPUs: a local run's bytes; credentials of the profile; dashboard for the caller only."""
     ec2.settings(vcpus={"c7i.large": 2})
     slowness = 30 if ec2.slow == 1 else 1  # time enough to look at the dashboard
-    process = ec2.start(*words("whole", 500, 2, "--instance-profile", profile), "--slowness", slowness)
+    both = ["--min-workers", 2]  # so that each of them classifies something
+    process = ec2.start(*words("whole", 500, 2, "--instance-profile", profile), *both, "--slowness", slowness)
     scheduler = wait_for(lambda: ec2.instances("running", role="scheduler"))[0]
     page = f"http://{scheduler['PublicIpAddress']}:8787/health"
     wait_for(lambda: answers(page))
@@ -74,14 +77,57 @@ def test_a_detached_run(ec2):
     assert sha256(ec2, "detached") == reference(ec2, 2000)
 
 
+PYTHON_IMAGE = f"{REGISTRY}/dask-classify:python"
+INDEX = {
+    "PIP_INDEX_URL": f"http://172.31.0.2:{INDEX_PORT}/simple",
+    "PIP_TRUSTED_HOST": "172.31.0.2",
+    "PIP_CONFIG_FILE": os.devnull,
+}
+
+
+@pytest.mark.slow
+def test_the_first_screen_of_the_documentation(ec2, tmp_path):
+    """The first commands of docs/ec2.md, word for word, with the installed package and AWS's command line alone."""
+    install(tmp_path / "product", "dask-classify")
+    install(tmp_path / "aws", "awscli")
+    commands = re.search(r"(?m)(^    .+\n)+", (HERE.parent / "docs" / "ec2.md").read_text())[0]
+    ec2.settings(disks={"t3.small": "base", "c7i.large": "base"}, vcpus={"c7i.large": 2})
+    done = subprocess.run(
+        ["bash", "-eux", "-c", commands],
+        input="testing\ntesting\nus-east-1\n\n",  # what `aws configure` asks for
+        env={
+            "HOME": str(tmp_path),
+            "PATH": f"{tmp_path}/product/bin:{tmp_path}/aws/bin:{os.environ['PATH']}",
+            "PYTHONPATH": str(ec2.network),
+            "AWS_ENDPOINT_URL": ec2.api,
+            "DASK_CLASSIFIER__BASE_IMAGE": PYTHON_IMAGE,
+            **INDEX,
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=3000,
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert "Started 2 instances, 2 terminated" in done.stderr
+    ec2.command("--rows", "10k", "--cluster", "inline", "--output", "s3://bucket/first", check=0)
+    stored = json.loads(ec2.command("verify", "s3://my-bucket/runs/1", "--json", check=0).stdout_text)
+    assert stored["rows"] == 10_000 and stored["sha256"] == sha256(ec2, "first")
+
+
+def install(environment, package):
+    """A new virtual environment with one package from the region's index, and what that needs."""
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    subprocess.run([environment / "bin" / "pip", "install", "--quiet", package], env=os.environ | INDEX, check=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["index", "wheels"])
 def test_without_an_image(way, ec2):
-    """Credentials, a bucket, one command: instances of Python alone install the packages; a local run's bytes."""
-    python = ["--base-image", f"{REGISTRY}/dask-classify:python", *(["--wheels"] if way == "wheels" else [])]
-    index = {"PIP_INDEX_URL": f"http://172.31.0.2:{INDEX_PORT}/simple", "PIP_TRUSTED_HOST": "172.31.0.2"}
+    """Instances of Python alone install the packages, from an index or from the run's folder; a local run's bytes."""
+    python = ["--base-image", PYTHON_IMAGE, *(["--wheels"] if way == "wheels" else [])]
     ec2.settings(disks={"t3.small": "base", "c7i.large": "base"})
-    process = ec2.start(*words(f"bare-{way}"), *python, DASK_CLASSIFIER__IMAGE="", **index)
+    process = ec2.start(*words(f"bare-{way}"), *python, DASK_CLASSIFIER__IMAGE="", **INDEX)
     scheduler = wait_for(lambda: ec2.running(role="scheduler"))[0]
     done = finish(process, 0)
     assert "Started 2 instances, 2 terminated" in done.stderr_text

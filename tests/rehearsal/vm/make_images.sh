@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make_images.sh FOLDER: the project's image and faulty variants of it, and Python's, in FOLDER/registry, the files of a registry;
-# in FOLDER/index the packages that instances without the project's image install.
+# in FOLDER/index the packages that instances without the project's image install, and AWS's command line for the user.
 set -Eeuo pipefail
 folder=$(realpath "$1")
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
@@ -73,7 +73,8 @@ END
     variant python "docker.io/library/python:$("$BIN/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-slim"
     step "the index"
     mkdir "$folder/index.new"
-    PYTHONPATH=tests "$BIN/python" tests/wheel_index.py "$folder/index.new"
+    "$BIN/python" -m pip wheel --quiet --wheel-dir "$work/aws" awscli
+    PYTHONPATH=tests "$BIN/python" tests/wheel_index.py "$folder/index.new" "$work/aws"
     mv "$folder/index.new" "$folder/index"
     mv "$folder/registry.new" "$folder/registry"
 }
