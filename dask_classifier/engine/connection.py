@@ -24,6 +24,7 @@ LOST = "scheduler-connection-lost"  # Dask's reason for cancelled futures
 KEPT = "Finished blocks are kept. Continue on another cluster with --resume."
 ATTEMPT_SECONDS = 10.0  # of one attempt to connect: Dask waits longer and longer within one
 _PAUSE_SECONDS = 1.0
+_NOTICE_SECONDS = 2.0  # in which a client hears that its connection is lost
 
 Over = Callable[[], bool]  # whether the time is over
 Answer = TypeVar("Answer")
@@ -73,6 +74,13 @@ class Connection:
     def is_joined(self) -> bool:
         """Whether the connection is still the one on which the run has registered."""
         return self.client.status == "running" and self.client.scheduler_comm is self._joined
+
+    def is_lost_soon(self) -> bool:
+        """Return whether the connection is lost; the client may hear of that some time after a call has failed."""
+        until = time.monotonic() + _NOTICE_SECONDS
+        while self.is_joined() and time.monotonic() < until:
+            time.sleep(0.1)
+        return not self.is_joined()
 
     def ensure(self, is_over: Over | None = None) -> bool:
         """Connect again if the connection was lost; return whether there is one before the time is over.

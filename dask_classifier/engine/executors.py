@@ -168,8 +168,8 @@ class DaskExecutor:
             environment = s3_environment() | self.instances.environment()
             expected = versions() | dict(map(version_of, package.requirements))
             self._worker_plugin = ClassifierPlugin(self.plugin, package, expected, environment, renewal)
-            self._join()
             connection.join = self._join_again
+            self._join_first()
         except BaseException as error:
             self.close()  # else every worker that joins the cluster later would load the plugin, and fail to start
             if not isinstance(error, OSError):
@@ -196,6 +196,15 @@ class DaskExecutor:
             raise
         except Exception as error:
             raise _unprepared(error) from error
+
+    def _join_first(self) -> None:
+        """Register on the first connection or, if that is lost meanwhile, on another one."""
+        try:
+            self._join()
+        except OSError:
+            if not self.connection.is_lost_soon():
+                raise
+            self.connection.ensure()
 
     def _join_again(self) -> None:
         """Register on a new connection: first whom the run belongs to, else the scheduler would clear the workers."""
