@@ -52,7 +52,7 @@ def test_time_chooses_the_cluster_and_the_account_says_what_it_cost(ec2):
         ),
         (["--workers", "2", "--budget", "0.001"], "no cluster on EC2 is certain to cost $0.001 or less"),
         (
-            ["--workers", "2", "--budget", "50", "--deadline", "4m", "--bring-up-limit", "3m"],
+            ["--rows", "5M", "--workers", "2", "--budget", "50", "--deadline", "4m", "--bring-up-limit", "3m"],
             "no choice is certain to finish before the --deadline of its instances",
         ),
         (["--budget", "5", "--instance-type", "c5.metal", "--workers", "1"], "The price of the instances is unknown"),
