@@ -227,10 +227,10 @@ def _together(files: dict[str, bytes], others: dict[str, bytes]) -> dict[str, by
 
 
 def _refuse_hidden(code: dict[str, bytes]) -> None:
-    """Raise UsageError for a file with the name of a standard module: classifier processes would use that one."""
+    """Raise UsageError for a file or package named like a standard module: classifier processes would use that one."""
     for name in code:
-        if name.removesuffix(".py") in sys.stdlib_module_names:
-            raise UsageError(f"{name} has the name of a module of Python itself.", "Rename the file.")
+        if name.partition("/")[0].removesuffix(".py") in sys.stdlib_module_names:
+            raise UsageError(f"{name} has the name of a module of Python itself.", "Rename it.")
 
 
 def _digest(files: dict[str, bytes]) -> str:

@@ -3,6 +3,7 @@
 What the commands do is in run_commands.py, cluster_commands.py and others, which are imported when needed.
 """
 
+import errno
 import os
 import sys
 
@@ -31,6 +32,7 @@ from .options import (
     target_options,
 )
 
+_OF_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what goes wrong when something is printed
 SETTINGS = {"context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100}}
 
 
@@ -334,6 +336,8 @@ def main() -> None:
         if error.hint:
             click.echo(f"Hint: {error.hint}", err=True)
         sys.exit(error.exit_code)
-    except OSError as error:  # of what is printed
+    except OSError as error:
+        if error.errno not in _OF_OUTPUT:  # a defect
+            raise
         click.secho(f"Error: Cannot write the output: {error.strerror or error}.", fg="red", err=True)
         sys.exit(1)

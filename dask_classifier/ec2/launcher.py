@@ -162,9 +162,10 @@ class Fleet:
             except BotoCoreError as error:
                 with explained(f"Cannot start {name}"):
                     raise error
-            self._say_if_other(offer, self.placement.offers[role][0])
-            self.started[instance["InstanceId"]] = name
-            self.launched[instance["InstanceId"]] = Launched(name, offer.type, offer.market, time.time())
+            self.started[instance["InstanceId"]] = name  # first of all, so that it is terminated whatever happens
+            launched = Launched(name, offer.type, offer.market, time.time())
+            self.launched[instance["InstanceId"]] = launched
+            self._say_if_other(launched, self.placement.offers[role][0])
             return instance
         what = f"EC2 has no capacity for {name}"
         if failure:
@@ -174,13 +175,12 @@ class Fleet:
             "Each type was refused in each zone: give more types (--instance-type a,b,c), or another --region.",
         )
 
-    def _say_if_other(self, offer: Offer, first: Offer) -> None:
+    def _say_if_other(self, launched: Launched, first: Offer) -> None:
         """Say once that EC2 gave another market or type than was announced, which has another price."""
-        kind, announced = (f"{one.market} {one.type}" for one in (offer, first))
+        kind, announced = (f"{one.market} {one.type}" for one in (launched, first))
         if kind not in {announced, *self._others}:
             self._others.add(kind)
-            price = self.prices.of(Launched("worker", offer.type, offer.market, time.time()))
-            self.say(f"EC2 has no {announced} now: {kind} instead, {price} each.")
+            self.say(f"EC2 has no {announced} now: {kind} instead, {self.prices.of(launched)} each.")
 
     def _run_instance(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
         """Call RunInstances, and repeat it while AWS is busy: the token prevents a second instance."""

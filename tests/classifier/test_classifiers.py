@@ -223,7 +223,10 @@ def test_a_file_named_like_a_module_of_python_is_refused(tmp_path):
     (tmp_path / "random.py").write_text("def choice(chunk):\n    return [0] * len(chunk)\n")
     (tmp_path / "mine.py").write_text("import calendar\n\ndef f(chunk):\n    return [0] * len(chunk)\n")
     (tmp_path / "calendar.py").write_text("x = 1\n")
-    for name in ("random.py:choice", "mine.py:f"):
+    (tmp_path / "email").mkdir()
+    (tmp_path / "email/__init__.py").write_text("x = 1\n")
+    (tmp_path / "other.py").write_text("import email\n\ndef f(chunk):\n    return [0] * len(chunk)\n")
+    for name in ("random.py:choice", "mine.py:f", "other.py:f"):
         with pytest.raises(UsageError, match=r"has the name of a module of Python itself"):
             dc.plan(rows=10, output=tmp_path / "run", classifier=f"{tmp_path}/{name}")
 

@@ -447,6 +447,9 @@ def test_zones_then_types_then_the_dearer_market(ec2):
     ]
     said, tried = fleets(ec2, faults, spot=True, instance_type="c7i.large,c6i.large")
     assert said == [HAD]
+    printed = ec2.python(FLEET).stdout_text
+    note = r"EC2 has no spot c7i\.large now: on-demand c6i\.large instead, about \$0\.\d+ per hour \(.*\) each\."
+    assert len(re.findall(note, printed)) == 1 and json.loads(printed.splitlines()[-1]) == HAD
     first = [offer for offer in tried if offer[1].startswith("c")][:-1]  # worker-1 does not try again what was refused
     assert [(market, kind) for market, kind, _ in first[::5]] == [
         ("spot", "c7i.large"), ("spot", "c6i.large"), ("on-demand", "c7i.large"), ("on-demand", "c6i.large"),

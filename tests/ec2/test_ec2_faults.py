@@ -360,6 +360,7 @@ def test_a_spot_machine_that_is_taken_back_leaves_in_time(ec2):
         done.stderr_text
     )
     assert {each["market"] for each in ec2.events("call", call="RunInstances")} == {"spot", "on-demand"}
+    assert "instead," not in done.stderr_text, "each has what was announced"
     (notice,), gone = ec2.events("notice", id=victim), ec2.events("gone", id=victim)
     assert gone[0]["at"] - notice["at"] < 30  # before EC2 took it, after 40 s
     assert proven(ec2, "s3://bucket/fault-spot") == reference(ec2, "24k")
