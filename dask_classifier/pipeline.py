@@ -28,6 +28,7 @@ from .runs.progress import CLASSIFYING, Beginning, Progress
 from .runs.result import Result, open_run
 from .runs.stages import Stages
 from .show import notebook, report
+from .units import format_dollars
 
 
 def run(
@@ -102,7 +103,7 @@ def run(
         if not earlier.complete:
             return _run(plan, earlier, cluster, progress, worker_timeout, limits or Limits(), lock)
         if lacks_single_file(plan):
-            return _complete_single_file(plan, cluster, progress, worker_timeout)
+            return _complete_single_file(plan, cluster, progress, worker_timeout, lock)
         return open_run(plan.output)
 
 
@@ -205,24 +206,27 @@ def _run(
             save_manifest(plan, cut, receipts, stages=stages.spent, resumed=resumed, partial=bool(partial), lock=lock)
             if plan.single_file and not partial:
                 stages.enter("joining parts")
-                _write_single_file(open_run(plan.output), executor)
+                _write_single_file(open_run(plan.output), executor, lock)
     result = open_run(plan.output)
     _report(result, progress)
     _record_the_end(executor, result, progress)
     return result
 
 
-def _complete_single_file(plan: Plan, cluster, progress: Progress, worker_timeout: str | float | None) -> Result:
+def _complete_single_file(
+    plan: Plan, cluster, progress: Progress, worker_timeout: str | float | None, lock: Lock
+) -> Result:
     """Write all rows of a complete run to one file, too."""
     with connect(cluster, new_run_id(), plan.package, progress, plan.renew_after, worker_timeout) as executor:
         progress.stage("joining parts")
-        _write_single_file(open_run(plan.output), executor)
+        _write_single_file(open_run(plan.output), executor, lock)
     return open_run(plan.output)
 
 
-def _write_single_file(result: Result, executor: Executor) -> None:
+def _write_single_file(result: Result, executor: Executor, lock: Lock) -> None:
     name = single_file_name(result.part_format.name)
     size = write_single_file(result, result.folder.path(name), executor)
+    lock.check()  # that took time, and the manifest may be another command's by now
     add_to_manifest(result.folder, single_file={"name": name, "bytes": size})
 
 
@@ -243,7 +247,7 @@ def _stop_unless_partial(growing: GrowingCut, receipts: tuple[Receipt, ...], wat
     """Raise LimitReached, unless what is there at this time is to be published."""
     if watch.publishes:
         return
-    spent = f", after about ${watch.dollars:.2f}" if watch.dollars else ""
+    spent = f", after about ${format_dollars(watch.dollars)}" if watch.dollars else ""
     about = "" if growing.cut.complete else "about "
     raise LimitReached(
         f"Stopped by {watch.stopped_by}{spent}: {len(receipts):,} of {about}{growing.blocks:,} blocks are finished.",

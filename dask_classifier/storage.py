@@ -188,7 +188,8 @@ def listed(name: str) -> list[tuple[str, Identity]]:
 
 
 def _is_note(name: str) -> bool:
-    return any(part.startswith((".", "_")) for part in name.split("/"))
+    """Whether a name below a folder is that of a note, or of the object that S3's console makes for a folder."""
+    return not name.strip("/") or name.endswith("/") or any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def identity(url: str) -> Identity:

@@ -41,6 +41,7 @@ class Bundle:
     files: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)  # relative path to content
     home: str = ""  # the folder on the client from which the files were read
     requirements: tuple[str, ...] = ()  # packages that it needs, as "name==version"
+    contents: tuple[tuple[str, str], ...] = ()  # digests of those of them that no index has, by name
 
     @property
     def modules(self) -> list[str]:

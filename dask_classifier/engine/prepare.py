@@ -37,6 +37,7 @@ def prepare(plan: Plan, earlier: Earlier, executor: Executor, stages: Stages) ->
     _restore_copies(plan, earlier, executor, stages)
     if earlier.cut.complete:
         return GrowingCut(plan, earlier.cut, executor)
+    earlier.cut.forget_others(plan)
     stages.enter("finding rows")
     source, surveyed = survey(earlier.cut.source, executor, plan.limit)
     row_bytes = _row_bytes(plan.source.first_rows(plan.chunk_rows)[2])

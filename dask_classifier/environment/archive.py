@@ -80,7 +80,7 @@ def packed(
     """
     with tempfile.TemporaryDirectory(prefix="dask-classify-") as name:
         folder, options = Path(name), pip.options_for(python, architecture, index_url)
-        locked = lock(pinned(requirements, everything=everything), folder, options, architecture)
+        locked = lock(pinned(requirements, everything=everything), folder, options, architecture, index_url)
         file = folder / REQUIREMENTS
         if sent := locked.lines if wheels else () if index_url else locked.private:
             file.write_text(requirements_of(sent))

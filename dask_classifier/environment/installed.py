@@ -1,15 +1,14 @@
 """Which installed packages an environment needs, and which of them no index has."""
 
 import importlib.metadata
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution
-from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ..classifier.local_packages import is_local
 from ..classifier.requirements import LINUX, OURSELVES
 from ..errors import UsageError
 from .pip import MACHINES
@@ -67,19 +66,3 @@ def _dependencies(distribution: Distribution, markers: dict[str, str]) -> list[R
     """Return what a package requires on the machines, with the extra that the markers name."""
     requirements = map(Requirement, distribution.requires or [])
     return [one for one in requirements if not one.marker or one.marker.evaluate(markers)]
-
-
-def is_local(distribution: Distribution) -> bool:
-    """Return whether a package was installed from a folder, a file or a repository, and not from an index (PEP 610).
-
-    conda's packages name the folder in which they were built: they are taken from the index. No others are, even if
-    their folder is gone: on an index, somebody else's package may have that name.
-    """
-    origin = distribution.read_text("direct_url.json")
-    return bool(origin) and (distribution.read_text("INSTALLER") or "").strip() != "conda"
-
-
-def folder_of_editable(distribution: Distribution) -> str | None:
-    """Return the folder of a package of which only a reference is installed; None for others."""
-    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-    return unquote(urlsplit(origin["url"]).path) if origin.get("dir_info", {}).get("editable") else None

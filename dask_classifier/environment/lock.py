@@ -43,7 +43,9 @@ def requirements_of(lines: Iterable[str], *options: str) -> str:
     return "".join(f"{line}\n" for line in [*head, *lines])
 
 
-def lock(requirements: Iterable[str], folder: Path, options: list[str], architecture: str) -> Lock:
+def lock(
+    requirements: Iterable[str], folder: Path, options: list[str], architecture: str, index_url: str | None = None
+) -> Lock:
     """Choose the wheels, and write those of local packages to the folder `wheels` in `folder`.
 
     Parameters
@@ -56,6 +58,8 @@ def lock(requirements: Iterable[str], folder: Path, options: list[str], architec
         Of pip, for the machines: see `pip.options_for`.
     architecture
         Of the machines: "x86_64" or "arm64".
+    index_url
+        Where the builds of local packages find what they need. Default: as pip is configured.
 
     Raises
     ------
@@ -66,7 +70,7 @@ def lock(requirements: Iterable[str], folder: Path, options: list[str], architec
     """
     packages, wheels = needed(requirements, architecture), folder / WHEELS
     wheels.mkdir()
-    local = [wheel_of(one, wheels) for one in packages.local]
+    local = [wheel_of(one, wheels, index_url) for one in packages.local]
 
     def pack(name: str) -> Path | None:
         """Pack what an index has only as source, if it runs on any machine."""

@@ -65,10 +65,14 @@ def download(requirements: Path, wheels: Path, options: list[str]) -> None:
     _check(_call([*words, *_PATIENCE]))
 
 
-def build(name: str, source: str, folder: Path) -> Path:
-    """Build the wheel of a package from its folder, into another one, and return its path. Raises ClusterError."""
+def build(name: str, source: str, folder: Path, index_url: str | None = None) -> Path:
+    """Build the wheel of a package from its folder, into another one, and return its path. Raises ClusterError.
+
+    What the build needs comes from this index. Default: that of pip's configuration.
+    """
     before = set(folder.glob("*.whl"))
-    done = _call(["wheel", "--no-deps", "--wheel-dir", str(folder), source])
+    index = ["--index-url", index_url] if index_url else []
+    done = _call(["wheel", "--no-deps", "--wheel-dir", str(folder), *index, source])
     built = set(folder.glob("*.whl")) - before
     if done.returncode or len(built) != 1:
         raise ClusterError(

@@ -11,21 +11,24 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from ..classifier.local_packages import folder_of_editable
 from ..classifier.requirements import OURSELVES
 from ..errors import ClusterError
 from . import pip
-from .installed import folder_of_editable
 
 _NOT_PACKED = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}  # pip writes these when it installs
 EPOCH = (1980, 1, 1, 0, 0, 0)  # so that equal files make equal archives
 
 
-def wheel_of(distribution: Distribution, folder: Path) -> Path:
-    """Write the wheel of an installed package to a folder, and return its path. Raises ClusterError."""
+def wheel_of(distribution: Distribution, folder: Path, index_url: str | None = None) -> Path:
+    """Write the wheel of an installed package to a folder, and return its path. Raises ClusterError.
+
+    `index_url` is where a build finds what it needs.
+    """
     if canonicalize_name(distribution.metadata["Name"]) == OURSELVES:
         return _pack(distribution, folder, _files_of_ours)
     if source := folder_of_editable(distribution):
-        return pip.build(distribution.metadata["Name"], source, folder)
+        return pip.build(distribution.metadata["Name"], source, folder, index_url)
     return _pack(distribution, folder, _files)
 
 

@@ -105,7 +105,7 @@ def _frame(rows: Rows, layout: Layout) -> tuple[pd.DataFrame | None, bool]:
         return None, False
     if layout.format == CSV and _is_plain(rows, layout.encoding):
         try:
-            return _parse_plain(rows.text, layout), not (layout.wanted or layout.types or layout.index)
+            return _parse_plain(rows.text, layout), not (layout.wanted or layout.types or layout.index != "")
         except (pa.ArrowInvalid, ValueError):  # a row of another width, invalid bytes or values: let pandas decide
             pass
     try:
@@ -175,7 +175,8 @@ def _indexed(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
 
 def indexed(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     """Return the frame indexed by the column of the layout; rows are numbered later if there is none."""
-    return frame if layout.index == NO_INDEX else frame.set_index(layout.index or frame.columns[0])
+    index = layout.index_of(frame.columns)
+    return frame if index is None else frame.set_index(index)
 
 
 def text_frame(rows: Rows, layout: Layout) -> pd.DataFrame:

@@ -178,6 +178,41 @@ class _Zstd:
         self.read1, self.close = self.stream.read, self.stream.close
 
 
+class _Streams:
+    """The text of bz2 or xz streams that follow each other, as several processes write them.
+
+    Python's own files end without an error at whatever cannot be read behind a stream, and would lose its rows.
+    """
+
+    def __init__(self, stored: io.BufferedReader, kind: str):
+        self._stored, self._kind = stored, kind
+        self._stream = self._new()
+
+    def _new(self):
+        return bz2.BZ2Decompressor() if self._kind == "bz2" else lzma.LZMADecompressor()
+
+    def read1(self, size: int) -> bytes:
+        """Return up to `size` bytes of text; b"" at the end."""
+        while True:
+            data = b""
+            if self._stream.eof:
+                if not (data := self._next()):
+                    return b""
+                self._stream = self._new()
+            elif self._stream.needs_input and not (data := self._stored.read1(_BUFFER_BYTES)):
+                raise EOFError("the end is missing")
+            if text := self._stream.decompress(data, size):
+                return text
+
+    def _next(self) -> bytes:
+        """Return the beginning of the next stream; b"" if there is none. Streams of xz may be followed by zeros."""
+        padding = b"\0" if self._kind == "xz" else b""
+        data = self._stream.unused_data.lstrip(padding)
+        while not data and (more := self._stored.read1(_BUFFER_BYTES)):
+            data = more.lstrip(padding)
+        return data
+
+
 def _decompressing_slowly(stored: io.BufferedReader, kind: str | None):
     """Return the same, with the standard library where that differs."""
     return gzip.GzipFile(fileobj=stored) if kind == "gzip" else _decompressing(stored, kind)
@@ -191,4 +226,4 @@ def _decompressing(stored: io.BufferedReader, kind: str | None):
         return igzip.IGzipFile(fileobj=stored)
     if kind is None:
         return stored
-    return bz2.BZ2File(stored) if kind == "bz2" else lzma.LZMAFile(stored)
+    return contextlib.nullcontext(_Streams(stored, kind))

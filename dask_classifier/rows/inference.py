@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DaskClassifyError
 from .borders import Rows
-from .layouts import NO_INDEX, Layout
+from .layouts import Layout
 from .source import Source
 from .types import WRITTEN, converted, is_missing
 
@@ -28,18 +28,13 @@ def infer_types(source: Source) -> Layout:
     The index remains text. Numbers and booleans are nullable, since values may be missing where the sample has none.
     """
     layout, guessed = source.layout, {}
-    given = dict(layout.types)
+    columns = layout.wanted or layout.columns
+    others = {layout.index_of(columns), *dict(layout.types)}
     frames = list(_samples(source))
-    for name in layout.wanted or layout.columns:
-        if name not in given and name != _index(layout) and (kind := _kind(name, frames, layout)):
-            guessed[str(name)] = kind
+    for name in columns:
+        if name not in others and (kind := _kind(name, frames, layout)):
+            guessed[name] = kind
     return replace(layout, types=(*layout.types, *guessed.items()), guessed=tuple(guessed))
-
-
-def _index(layout: Layout) -> str | int | None:
-    """Return the column that becomes the index."""
-    first = (*layout.wanted, *layout.columns)[:1]
-    return None if layout.index == NO_INDEX else layout.index or (first[0] if first else None)
 
 
 def _samples(source: Source) -> "Iterator[pd.DataFrame]":

@@ -60,7 +60,7 @@ def look(names: Iterable[str], layout: Layout, copies: str) -> Source:
             inspected = list(pool.map(lambda file: file.inspect(layout), files[first : first + _INSPECTED]))
         files[first : first + _INSPECTED] = [file for file, _ in inspected]
         for file, others in inspected:
-            check_columns(files[0], columns, file, others)
+            check_columns(files, columns, file, others)
             columns = columns or others
         if columns:
             break

@@ -4,7 +4,7 @@ import codecs
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import SourceError, UsageError
 from .borders import scan
@@ -26,13 +26,33 @@ class Layout:
     encoding: str = "utf-8"
     header_row: bool = True
     columns: tuple[str | int, ...] = ()  # () if all files are empty
-    wanted: tuple[str, ...] = ()  # the columns that a classifier gets; () for all
+    wanted: tuple[str | int, ...] = ()  # the columns that a classifier gets; () for all
     typed: bool = False  # whether it gets the types of the file, if that has types, and not text
-    types: tuple[tuple[str, str], ...] = ()  # columns of text that it gets as values of a type
-    guessed: tuple[str, ...] = ()  # those of them whose type was guessed, so that values must be written like it
+    types: tuple[tuple[str | int, str], ...] = ()  # columns of text that it gets as values of a type
+    guessed: tuple[str | int, ...] = ()  # those of them whose type was guessed, so that values must be written like it
     na_values: tuple[str, ...] = ()  # texts that are missing values in these columns, in addition to those of pandas
-    index: str = ""  # the column that becomes the index of a chunk, "" for the first one, or NO_INDEX
+    index: str | int = ""  # the column that becomes the index of a chunk, "" for the first one, or NO_INDEX
     format: str = CSV  # of the rows that blocks read: CSV or JSON_LINES
+
+    def index_of(self, columns: Sequence[str | int]) -> str | int | None:
+        """Return which of these columns becomes the index; None if none does."""
+        if self.index == NO_INDEX or not len(columns):
+            return None
+        return columns[0] if self.index == "" else self.index
+
+
+def by_number(layout: Layout) -> Layout:
+    """Return the layout of files without a header, whose columns have numbers instead of names."""
+
+    def number(name: str | int) -> str | int:
+        return int(name) if str(name).isdecimal() else name
+
+    return replace(
+        layout,
+        wanted=tuple(map(number, layout.wanted)),
+        types=tuple((number(name), kind) for name, kind in layout.types),
+        index=number(layout.index),
+    )
 
 
 def check_layout(layout: Layout) -> None:

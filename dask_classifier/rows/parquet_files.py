@@ -177,13 +177,18 @@ def _marks(parquet: "pq.ParquetFile", wanted: tuple[str, ...]) -> Marks:
     for number in range(parquet.metadata.num_row_groups):
         group = parquet.metadata.row_group(number)
         columns = [group.column(place) for place in range(group.num_columns)]
-        chosen = [column for column in columns if not wanted or column.path_in_schema.split(".")[0] in wanted]
+        chosen = [column for column in columns if not wanted or _is_of(column.path_in_schema, wanted)]
         group_bytes = sum(column.total_uncompressed_size for column in chosen)
         steps = max(1, min(group.num_rows, group_bytes // _MARK_BYTES))
         offsets += [size + group_bytes * step // steps for step in range(steps)]
         rows += [count + group.num_rows * step // steps for step in range(steps)]
         size, count = size + group_bytes, count + group.num_rows
     return Marks((*offsets, size), (*rows, count))
+
+
+def _is_of(path: str, wanted: tuple[str, ...]) -> bool:
+    """Whether a stored column belongs to one of these; both may have dots in their names."""
+    return any(path == name or path.startswith(f"{name}.") for name in wanted)
 
 
 def _rows(parquet: "pq.ParquetFile", span: Span, columns: tuple) -> "pa.Table":

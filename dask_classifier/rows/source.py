@@ -6,7 +6,7 @@ and add it to `inputs.KINDS`, before CsvFile, which accepts every name.
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -347,7 +347,7 @@ class Source:
             pieces_of[number].append(surveyed.piece)
             if surveyed.file is not None:
                 files[number] = surveyed.file
-                check_columns(self.files[0], self.layout.columns, surveyed.file, surveyed.columns)
+                check_columns(files, self.layout.columns, surveyed.file, surveyed.columns)
         return replace(self, files=tuple(files)), [file.marks(pieces_of[number]) for number, file in enumerate(files)]
 
     def joinable(self, one: int, other: int) -> bool:
@@ -357,11 +357,19 @@ class Source:
         return type(first) is type(second) and same_format
 
 
-def check_columns(one: InputFile, expected: tuple, other: InputFile, columns: tuple) -> None:
-    """Raise SourceError if two inputs have different columns; an empty input has none."""
-    if columns and expected and not other.fits(one, expected, columns):
-        raise SourceError(
-            f"{one.url} and {other.url} have different columns: {one.header(expected)} and {other.header(columns)}.",
-            "Classify files with different columns in separate runs. Of Parquet and JSON Lines, --columns can choose "
-            "those that all files have.",
-        )
+def check_columns(files: Sequence[InputFile], expected: tuple, other: InputFile, columns: tuple) -> None:
+    """Raise SourceError if an input has other columns than those before it; an empty input has none.
+
+    It is compared with the first one, and with the first one of its kind, which may have types.
+    """
+    if not columns or not expected:
+        return
+    like = next((file for file in files if type(file) is type(other)), other)
+    for one in (files[0], like):
+        if not other.fits(one, expected, columns):
+            headers = f"{one.header(expected)} and {other.header(columns)}"
+            raise SourceError(
+                f"{one.url} and {other.url} have different columns: {headers}.",
+                "Classify files with different columns in separate runs. Of Parquet and JSON Lines, --columns can "
+                "choose those that all files have.",
+            )

@@ -23,7 +23,8 @@ def _is_nested(column: "pd.Series") -> bool:
 
     if isinstance(column.dtype, pd.ArrowDtype):
         arrow = column.dtype.pyarrow_dtype
-        return pa.types.is_nested(arrow) or pa.types.is_binary(arrow) or pa.types.is_large_binary(arrow)
+        binary = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary
+        return pa.types.is_nested(arrow) or any(is_one(arrow) for is_one in binary)
     nested = (list, tuple, dict, set, bytes, np.ndarray)
     return column.dtype == object and any(isinstance(value, nested) for value in column)
 

@@ -57,7 +57,10 @@ def converted(frame: "pd.DataFrame", layout: Layout) -> "pd.DataFrame":
         values |= {name: _integers(frame[name], types[name], layout) for name in mixed}
     except (TypeError, OverflowError) as error:  # a fraction or a large number where whole ones are wanted
         raise ValueError(str(error)) from error
-    return frame.assign(**{name: values[name].set_axis(frame.index) for name in types})
+    frame = frame.copy(deep=False)
+    for name in types:  # `assign` takes names alone, and columns without a header have numbers
+        frame[name] = values[name].set_axis(frame.index)
+    return frame
 
 
 def is_missing(text: "pd.Series", layout: Layout) -> "pd.Series":

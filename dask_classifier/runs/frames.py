@@ -1,18 +1,23 @@
 """Read a run's rows and bad rows into DataFrames, and write them as one Parquet file."""
 
-from collections.abc import Iterable, Mapping
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .. import storage
 from ..errors import UsageError
 from ..parts.columns import read_csv
 from ..parts.receipts import QUARANTINE_COLUMNS
 from ..rows.layouts import Layout
 from ..rows.types import converted
 
+_AT_ONCE = 8  # footers read at the same time
 _NUMBER = r"([+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?)?"  # may be empty; 007 is an identifier, not a number
 
 
@@ -63,12 +68,58 @@ def write_parquet(stream: BinaryIO, frames: Iterable[pd.DataFrame]) -> None:
     tables = (frame.reset_index() for frame in frames)
     first = next(tables, None)
     if first is None:
-        raise UsageError("Cannot write Parquet: a run without rows has no column types.", "Fetch the run as CSV.")
+        raise _without_rows()
     table = pa.Table.from_pandas(first, preserve_index=False)
     with pq.ParquetWriter(stream, table.schema) as writer:
         writer.write_table(table)
         for frame in tables:
-            try:
+            with _same_types():
                 writer.write_table(pa.Table.from_pandas(frame, table.schema, preserve_index=False))
-            except (pa.ArrowException, ValueError, TypeError) as error:
-                raise UsageError(f"The column types of the parts differ: {error}.", "Fetch the run as CSV.") from error
+
+
+def join_parquet(stream: BinaryIO, urls: Sequence[str], parts: Iterable[bytes]) -> None:
+    """Write the rows of Parquet files, given by their URLs and their contents, to one file.
+
+    Types may differ as those of parts do: whole numbers of one where there are only missing values in another, or
+    decimals of several precisions. Raise UsageError if no type holds the values of all.
+    """
+    if not urls:
+        raise _without_rows()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        schemas = list(pool.map(_schema_of, urls))
+    with _same_types():
+        schema = _common(schemas)
+    with pq.ParquetWriter(stream, schema) as writer:
+        for data in parts:
+            with _same_types():
+                writer.write_table(pq.read_table(io.BytesIO(data)).select(schema.names).cast(schema))
+
+
+def _schema_of(url: str) -> pa.Schema:
+    with storage.open_ranged(url) as stream:
+        return pq.read_schema(stream)
+
+
+def _common(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    first = schemas[0]
+    if all(first.equals(other) for other in schemas):
+        return first
+    return pa.unify_schemas([_plain(schema) for schema in schemas], promote_options="permissive")
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with values in place of categories, whose numbers differ from part to part."""
+    types = [field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in schema]
+    return pa.schema(list(zip(schema.names, types, strict=True)))
+
+
+def _without_rows() -> UsageError:
+    return UsageError("Cannot write Parquet: a run without rows has no column types.", "Fetch the run as CSV.")
+
+
+@contextmanager
+def _same_types() -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise UsageError(f"The column types of the parts differ: {error}.", "Fetch the run as CSV.") from error

@@ -95,7 +95,7 @@ def is_held(folder: RunFolder) -> bool:
     """Return whether a command is at work in a folder, without disturbing it."""
     if s3.is_s3(folder.url):
         there = s3.version_and_age(folder.path(LOCK))
-        return there is not None and there[1] < STALE_SECONDS and folder.read(LOCK) != _FREE
+        return there is not None and there[1] < STALE_SECONDS and holder(folder) not in {b"", _FREE}
     try:
         with Path(folder.path(LOCK)).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

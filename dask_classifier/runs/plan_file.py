@@ -75,6 +75,12 @@ class Cut:
         plan.folder.write(blocks_name(blocks[0].index), json.dumps(lines).encode())
         return replace(self, blocks=self.blocks + tuple(blocks))
 
+    def forget_others(self, plan: Plan) -> None:
+        """Empty the files with blocks behind those of this cut: behind a file that was deleted, the cut may differ."""
+        for name in plan.folder.sizes():
+            if name.startswith(f"{BLOCKS}/") and name not in {blocks_name(block.index) for block in self.blocks}:
+                plan.folder.write(name, b"[]")
+
     def restore(self, plan: Plan) -> None:
         """Write plan.json again if the folder was deleted during the run: --resume needs it."""
         if not plan.folder.exists(PLAN):

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 from .. import storage, templating
 from ..classifier import bundle
 from ..classifier.job import Job
+from ..classifier.local_packages import contents
 from ..classifier.requirements import pinned, version_of
 from ..errors import UsageError
 from ..parts.formats import FORMATS
 from ..parts.run_folder import COPIES, RunFolder
 from ..rows import inputs
 from ..rows.frame_input import is_frame
-from ..rows.layouts import Layout
+from ..rows.layouts import Layout, by_number
 from ..rows.source import Source
 from ..rows.types import parse_types
 from ..units import Allowance, Renewal, parse_count, parse_seconds
@@ -103,7 +104,7 @@ class Plan:
             **({"types": dict(layout.types)} if layout.types else {}),
             **({"guessed types": list(layout.guessed)} if layout.guessed else {}),
             **({"missing values": list(layout.na_values)} if layout.na_values else {}),
-            **({"index": layout.index} if layout.index else {}),
+            **({"index": layout.index} if layout.index != "" else {}),
             "classifier": self.package.reference,
             CODE: self.package.digest,
             "slowness": self.package.slowness,
@@ -113,6 +114,7 @@ class Plan:
             "output format": self.part_format,
             "header": self.header,
             **{f"version of {name}": version for name, version in self.versions.items()},
+            **{f"content of {name}": digest for name, digest in self.package.contents},
         }
 
     @property
@@ -303,6 +305,7 @@ def plan(
         na_values=_split(na_values),
         index=index,
     )
+    layout = layout if header_row else by_number(layout)
     classifier = classifier or "blackbox"
     refuse_useless(
         input, classifier, layout, seed=seed, slowness=slowness, with_file=with_file, infer_types=infer_types
@@ -315,10 +318,11 @@ def plan(
         raise UsageError(f"{output_format!r} is not an output format.", f"Choose one of {', '.join(FORMATS)}.")
     chunk_rows = _positive(chunk_rows, "number of rows")
     package = bundle.create(classifier, tuple(map(str, with_file)), _positive(slowness, "slowness"))
+    pins = pinned(requirements, package, everything=with_env)
     folder = storage.absolute(str(output)) if output is not None else str(Path("runs", new_run_id()).absolute())
     return Plan(
         source=_source(rows, seed, input, layout, folder, infer_types=infer_types),
-        package=replace(package, requirements=pinned(requirements, package, everything=with_env)),
+        package=replace(package, requirements=pins, contents=tuple(contents(dict(map(version_of, pins))).items())),
         output=folder,
         chunk_rows=chunk_rows,
         block_rows=None if block_rows == "auto" else _whole_chunks(_positive(block_rows, "number of rows"), chunk_rows),

@@ -309,6 +309,16 @@ class Result:
         """
         return fetch(self, str(file), header=header)
 
+    def _write_parquet(self, stream: BinaryIO) -> None:
+        from .frames import join_parquet, write_parquet
+
+        with_rows = [receipt for receipt in self.receipts if receipt.rows]
+        if self.part_format.joins:
+            write_parquet(stream, map(self.part, with_rows))
+        else:
+            names = [part_name(receipt.index, self.part_format.name) for receipt in with_rows]
+            join_parquet(stream, list(map(self.folder.path, names)), map(self.stored, with_rows))
+
     def write_to(self, stream: BinaryIO, name: str = "", *, header: bool | None = None) -> None:
         """Write all rows, in order, to a binary stream.
 
@@ -323,9 +333,7 @@ class Result:
         """
         target = format_of_file(name)
         if not target.joins:
-            from .frames import write_parquet
-
-            write_parquet(stream, self._frames())
+            self._write_parquet(stream)
             return
         header = self.manifest["header"] if header is None else header
         if header and self.columns:  # a run without rows has none

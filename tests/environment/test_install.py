@@ -14,9 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from wheel_index import served, write_index
 
+import dask_classifier as dc
 from dask_classifier import environment
+from dask_classifier.classifier.local_packages import contents, is_local
 from dask_classifier.environment import archive, lock, pip
-from dask_classifier.environment.installed import Needed, is_local, needed
+from dask_classifier.environment.installed import Needed, needed
 from dask_classifier.environment.lock import Lock, requirements_of
 from dask_classifier.environment.wheels import wheel_of
 from dask_classifier.errors import ClusterError, UsageError
@@ -144,6 +146,53 @@ def test_what_is_not_from_an_index(tmp_path):
         (tmp_path / f"{name}-1.dist-info/INSTALLER").write_text("conda\n" if name == "conda" else "pip\n")
         folder.mkdir(exist_ok=True)
         assert is_local(importlib.metadata.PathDistribution(tmp_path / f"{name}-1.dist-info")) == expected
+
+
+def develop(folder):
+    """A package as `setup.py develop` installs it: its description beside its code, without a record."""
+    (folder / "mine.egg-info").mkdir(parents=True)
+    (folder / "mine.egg-info/PKG-INFO").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (folder / "setup.py").write_text(
+        "from setuptools import setup\nsetup(name='mine', version='1.0', py_modules=['mine'])\n"
+    )
+    (folder / "mine.py").write_text("VALUE = 1\n")
+    return importlib.metadata.PathDistribution(folder / "mine.egg-info")
+
+
+def test_a_package_in_development_is_not_looked_up_on_an_index(tmp_path, monkeypatch):
+    distribution = develop(tmp_path / "project")
+    assert is_local(distribution)
+    (tmp_path / "project/setup.py").unlink()
+    assert not is_local(distribution), "as packages of Debian, which have no record either"
+
+
+def test_the_code_of_local_packages_is_part_of_a_run(tmp_path, monkeypatch):
+    develop(tmp_path / "project")
+    monkeypatch.syspath_prepend(tmp_path / "project")
+    assert set(before := contents(["mine", "click"])) == {"mine"}, "and none of an index"
+    (tmp_path / "project/venv").mkdir()
+    (tmp_path / "project/venv/pyvenv.cfg").touch()
+    (tmp_path / "project/venv/other.py").touch()
+    assert contents(["mine"]) == before
+    plan = dc.plan(rows=10, output=tmp_path / "run", requirements=["mine"])
+    assert plan.identity["content of mine"] == before["mine"]
+    (tmp_path / "project/mine.py").write_text("VALUE = 2\n")
+    assert contents(["mine"]) != before, "its version is still 1.0"
+    assert dc.plan(rows=10, output=tmp_path / "run", requirements=["mine"]).fingerprint != plan.fingerprint
+
+
+def test_a_package_in_development_is_built_with_the_index_that_is_named(tmp_path, monkeypatch):
+    """pip gets it for what the build needs; without one that answers, the error names the package."""
+    called = []
+    monkeypatch.setattr(
+        pip,
+        "_call",
+        lambda words: called.append(words) or subprocess.CompletedProcess(words, 1, "", "ERROR: no setuptools"),
+    )
+    distribution = develop(tmp_path / "project")
+    with pytest.raises(ClusterError, match=r"Cannot build a wheel of mine from .*project: no setuptools\."):
+        wheel_of(distribution, tmp_path, "http://index/simple")
+    assert called[0][-3:] == ["--index-url", "http://index/simple", str(tmp_path / "project")]
 
 
 def test_wheels_of_another_index_than_pypi_are_sent(web, tmp_path, monkeypatch):

@@ -308,6 +308,26 @@ def test_another_column_as_the_index(tmp_path, run_bytes, suffix, typed):
         assert run_bytes(output).decode() == expected
 
 
+def test_columns_without_names_have_numbers(tmp_path, run_bytes):
+    (tmp_path / "in.csv").write_text("a,1,2.5\nb,2,\n")
+
+    def classify(df):
+        return df.assign(
+            I=[f"{df.index.name}={value}" for value in df.index], T="+".join(f"{c}:{df[c].dtype}" for c in df)
+        )
+
+    def run(name, **options):
+        plan = dc.plan(tmp_path / "in.csv", classify, tmp_path / name, header_row=False, **options)
+        dc.run(plan, "inline")
+        return run_bytes(tmp_path / name).decode()
+
+    assert run("types", dtype="1=int64,2=float64").startswith("a,1,2.5,0=a,1:int64+2:float64")
+    assert run("chosen", columns="2,1", index="1", dtype="2=float64") == "1,2.5,1=1,2:float64\n2,,1=2,2:float64\n"
+    assert run("first", index="0", columns="1,0").startswith("a,1,0=a,1:str")
+    with pytest.raises(UsageError, match="does not have the column 7"):
+        run("none", columns="0,7")
+
+
 def test_an_index_that_is_not_there(tmp_path):
     (tmp_path / "in.csv").write_text("id,n\n1,2\n")
     with pytest.raises(UsageError, match="does not have the column 'other'"):

@@ -215,6 +215,28 @@ def test_resume_in_the_middle_of_a_file(cluster, tmp_path, run_bytes, classifier
         assert (tmp_path / "run/parts" / name).read_bytes() == before[name]
 
 
+def test_files_with_blocks_that_are_no_longer_those_of_the_run(cluster, tmp_path, run_bytes, classifiers):
+    """One in the middle is deleted; what is cut behind it, in other sizes, is never mixed with the later files."""
+    text = csv_of(9000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("lengths"), "block_rows": 300}
+    with pytest.raises(Interrupted):
+        dc.run(
+            dc.plan(**options, output=tmp_path / "run"), cluster, progress=Watcher(tmp_path / "run", interrupt_after(9))
+        )
+    files = sorted((tmp_path / "run/blocks").glob("*"))
+    assert len(files) >= 4, "so there are some behind the one that is deleted"
+    files[1].unlink()
+    for file in files[2:]:  # as if they had been cut in another size
+        lines = json.loads(file.read_text())
+        file.write_text(json.dumps([[*line[:-1], line[-1] + 100] for line in lines]))
+    again = dc.plan(**options, output=tmp_path / "run", resume=True)
+    with pytest.raises(Interrupted):
+        dc.run(again, cluster, progress=Watcher(tmp_path / "run", interrupt_after(2)))
+    result = dc.run(again, cluster)
+    assert result.verify().rows == 9000 and run_bytes(tmp_path / "run") == reference(text, known.lengths)
+
+
 def test_a_block_of_a_complete_run_is_classified_again(cluster, tmp_path, run_bytes, classifiers):
     text = csv_of(3000)
     (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
@@ -274,6 +296,32 @@ def test_no_row_before_a_cut_is_lost(tmp_path, classifiers, run_bytes, suffix):
     assert f"{number:,} rows before it are classified" in raised.value.hint
     assert run_bytes(tmp_path / "run") == reference(rows, known.lengths)
     assert not (tmp_path / "run/manifest.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["zeros", "text", "cut"])
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zst"])
+def test_damage_behind_the_first_stream_of_a_file(tmp_path, classifiers, run_bytes, suffix, damage):
+    """Several processes write several streams. Python's own classes take a bad beginning of one for the end."""
+    texts = [csv_of(2000), *(csv_of(2000).partition(b"\n")[2] for _ in range(2))]
+    first, second, third = map(PACK[suffix], texts)
+    begun = {"zeros": second[:2] + bytes(6) + second[8:], "text": b"no stream" + second[9:], "cut": second[:-30]}
+    (tmp_path / f"whole.csv.{suffix}").write_bytes(first + second + third)
+    (tmp_path / f"in.csv.{suffix}").write_bytes(first + begun[damage] + (b"" if damage == "cut" else third))
+    options = {"classifier": classifiers("lengths"), "block_rows": 500}
+    with pytest.raises(StorageError, match=r"Cannot decompress .* after byte [\d,]+ of its text"):
+        dc.run(dc.plan(tmp_path / f"in.csv.{suffix}", output=tmp_path / "run", **options), "inline")
+    assert not (tmp_path / "run/manifest.json").exists()
+    dc.run(dc.plan(tmp_path / f"whole.csv.{suffix}", output=tmp_path / "whole", **options), "inline")
+    assert run_bytes(tmp_path / "whole") == reference(b"".join(texts), known.lengths)
+
+
+def test_zeros_between_streams_of_xz_are_padding(tmp_path, classifiers, run_bytes):
+    text = csv_of(2000)
+    half = text.index(b"\n", len(text) // 2) + 1
+    packed = lzma.compress(text[:half]) + bytes(400_000) + lzma.compress(text[half:]) + bytes(8)
+    (tmp_path / "in.csv.xz").write_bytes(packed)
+    dc.run(dc.plan(tmp_path / "in.csv.xz", classifiers("lengths"), tmp_path / "run", block_rows=500), "inline")
+    assert run_bytes(tmp_path / "run") == reference(text, known.lengths)
 
 
 def decompressed(suffix, data):

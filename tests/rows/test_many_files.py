@@ -71,6 +71,17 @@ def test_a_folder_without_the_notes_of_other_tools(tmp_path):
     assert [file.url for file in plan.source.files] == [*map(str, files), str(tmp_path / "in/below/a.csv")]
 
 
+def test_objects_that_stand_for_folders(s3, tmp_path):
+    """As S3's console makes them; their names end with a slash, and they sort first."""
+    s3.put_object(Bucket="bucket", Key="many/", Body=b"")
+    s3.put_object(Bucket="bucket", Key="many/below/", Body=b"")
+    for name in ("a.csv", "below/b.csv"):
+        s3.put_object(Bucket="bucket", Key=f"many/{name}", Body=b"id,text\n1,2\n")
+    for named in ("s3://bucket/many/", "s3://bucket/many"):
+        plan = dc.plan(named, known.lengths, tmp_path / "run")
+        assert [file.url for file in plan.source.files] == ["s3://bucket/many/a.csv", "s3://bucket/many/below/b.csv"]
+
+
 def test_an_empty_folder(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(dc.errors.StorageError, match="has no files"):

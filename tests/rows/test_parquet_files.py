@@ -12,6 +12,7 @@ import pytest
 
 import dask_classifier as dc
 from dask_classifier.errors import SourceError, UsageError
+from dask_classifier.rows.layouts import Layout
 
 ROWS = 2345
 
@@ -172,6 +173,55 @@ def test_other_types_in_another_file(file):
     with pytest.raises(SourceError, match=r"have different columns: .*number int64.* and .*number string"):
         dc.plan(both, typed, file.parent / "run", typed=True)
     dc.run(dc.plan(both, known.lengths, file.parent / "run"), "inline")
+
+
+@pytest.mark.parametrize("others", [0, 20])
+def test_other_types_behind_files_of_another_kind(file, others):
+    """Types are compared with those of the first Parquet file, also by the survey, which inspects most files."""
+    frame = table(5).to_pandas()
+    for number in range(others + 1):
+        frame.to_csv(file.parent / f"{number}.csv", index=False)
+    csv = [file.parent / f"{number}.csv" for number in range(others + 1)]
+    pq.write_table(table(50).set_column(1, "number", pa.array(["x"] * 50)), file.parent / "other.parquet")
+    with pytest.raises(SourceError, match=r"in\.parquet and .*other\.parquet have different columns: .*number int64"):
+        plan = dc.plan([*csv, file, file.parent / "other.parquet"], known.lengths, file.parent / "run", typed=True)
+        dc.run(plan, "inline")
+
+
+def test_bytes_of_a_fixed_size_have_no_text(file):
+    pq.write_table(table(50).append_column("uuid", pa.array([bytes(16)] * 50, pa.binary(16))), file)
+    with pytest.raises(UsageError, match=r"The column 'uuid' of .* contains lists, bytes"):
+        dc.run(planned(file), "inline")
+
+
+def test_columns_with_dots_in_their_names_have_a_size(file):
+    pq.write_table(pa.table({"id": list(range(50_000)), "a.b": ["x" * 99 + str(n) for n in range(50_000)]}), file)
+    marks = planned(file, columns="id,a.b").source.files[0].survey(0, Layout(wanted=("id", "a.b"))).piece
+    assert marks.offsets[-1] > 5_000_000 and len(marks.rows) > 10
+
+
+def test_one_parquet_file_of_parts_whose_types_differ(file):
+    """Pandas finds other types in other parts: no value in the first one, or decimals with fewer digits."""
+    rows, money = 400, decimal.Decimal("12345.67")
+    columns = {
+        "id": pa.array(range(rows)),
+        "money": pa.array([decimal.Decimal("1.00")] * 200 + [money] * 200, pa.decimal128(10, 2)),
+        "late": pa.array([None] * 200 + list(range(200)), pa.int64()),
+        "small": pa.array([1, None] * 200, pa.int32()),
+        "kind": pa.array([f"{n // 100}" for n in range(rows)]).dictionary_encode(),
+    }
+    pq.write_table(pa.table(columns), file)
+    options = {"typed": True, "output_format": "parquet", "chunk_rows": 100, "block_rows": 100, "single_file": True}
+    plan = dc.plan(file, lambda df: df.assign(found=df["money"].astype(object)), file.parent / "run", **options)
+    result = dc.run(plan, "inline")
+    parts = [pq.read_schema(url) for url in map(str, sorted((file.parent / "run/parts").glob("*.parquet")))]
+    assert len(parts) == 4 and parts[0] != parts[-1], "else there is nothing to unify"
+    joined = pq.read_table(file.parent / "run/result.parquet")
+    for name, column in columns.items():
+        assert joined[name].to_pylist() == column.to_pylist(), name
+    assert joined["found"].to_pylist() == columns["money"].to_pylist()
+    assert joined.schema.field("late").type == pa.int64() and joined.schema.field("small").type == pa.int32()
+    assert result.verify().rows == rows
 
 
 def test_options_of_csv(file):
