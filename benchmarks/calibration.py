@@ -180,7 +180,8 @@ def _simulated(kind, processes, spent, generator):
     counts = np.array([block.rows for block in blocks])
     work = spent[first + counts] - spent[first] + overhead * np.ceil(counts / 100)
     work = work * generator.normal(1, 0.03) * generator.normal(1, 0.02, len(work))
-    truth = simulate(work, processes, first_seconds=loading, block_seconds=LOCAL_BLOCK_SECONDS).seconds + 1.3
+    truth = simulate(work, processes, first_seconds=loading, block_seconds=LOCAL_BLOCK_SECONDS).seconds
+    truth += sample.start_seconds  # a prediction ends with the published results, and so does this
     predicted = choice.prediction["seconds"]
     return Outcome(
         kind.name, processes, False, False, predicted["low"], predicted["mid"], predicted["high"], truth, 2.0, 2.0

@@ -69,7 +69,7 @@ class Pace:
     def _grow(self, workers: int) -> None:
         """Let the cluster grow, once."""
         self.has_grown = True
-        before = self.executor.instances.cost()
-        if self.executor.instances.grow(workers):
-            price = f"; until now, it costs about ${format_dollars(before[1])} per hour" if before else ""
-            self.progress.note(f"the cluster grows to {count_of(workers, 'worker')}{price}")
+        more, price = self.executor.instances.grow(workers)
+        if more:
+            costs = f", which cost about ${format_dollars(more * price)} more per hour" if price else ""
+            self.progress.note(f"the cluster grows by {count_of(more, 'worker')}{costs}")

@@ -47,7 +47,7 @@ def parse_seconds(text: str | float, what: str = "time") -> float:
     """Parse a time and return it in seconds: 90, "90s", "10m", "2h". Raise UsageError if it is not a positive time."""
     try:
         seconds = parse_timedelta(text, default="s")
-    except (ValueError, KeyError, OverflowError):
+    except (ValueError, LookupError, OverflowError):
         seconds = None
     if not seconds or not 0 < seconds < math.inf:
         raise UsageError(f"{text!r} is not a {what}.", "Write a number with a unit: 90s, 10m, 2h.")

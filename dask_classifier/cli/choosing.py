@@ -11,21 +11,22 @@ from dask.system import CPU_COUNT
 from .. import storage
 from ..config import configured
 from ..ec2.spec import NO_STAGING, ClusterSpec, spec_of
+from ..engine.connect import INLINE
 from ..engine.local import LocalCluster
 from ..errors import ClusterError, DaskClassifyError, Interrupted, StorageError, UsageError
 from ..parts.run_folder import PACKAGES
 from ..planner import records
-from ..planner.estimate import EC2, LOCAL, Choice, Estimate
+from ..planner.estimate import EC2, LOCAL, Choice, Estimate, tomorrows_note
 from ..planner.places import Fleet, asked, unasked
 from ..planner.planner import Planner, sample_of
 from ..planner.recommendation import recommend
 from ..planner.target import Target
 from ..runs.earlier import Earlier, look
 from ..runs.limits import Limits
-from ..runs.outline import Outline
+from ..runs.outline import EXACT, Outline
 from ..runs.planning import Plan
 from ..show.terminal import Display
-from ..units import format_bytes, parse_count, parse_seconds
+from ..units import format_bytes, format_dollars, parse_count, parse_seconds
 
 _MOST_BYTES = 20 * 2**30  # of remote input that an estimate reads
 
@@ -44,7 +45,7 @@ class Wishes:
 
     def check(self, cluster: str, *, free: bool = False) -> None:
         """Raise UsageError for an option that has no effect; `free` says that no cluster was named."""
-        timed = self.finish_by or self.finish_in
+        timed = self.finish_by is not None or self.finish_in is not None
         if self.partial and not timed:
             raise UsageError("--partial has no effect without a time.", "Give --finish-by 15:50 or --finish-in 45m.")
         if self.scale_up_to and not (timed and cluster == EC2):
@@ -124,11 +125,16 @@ def choose(
     target = Target.of(wishes.finish_by, wishes.finish_in, wishes.budget)
     is_open = bool(target.finish_by) and workers is None and cluster in {LOCAL, EC2}
     limits = _limits(wishes, target, cluster)
+    if cluster == EC2 and is_empty(plan):
+        display.say("The source has no rows, so no instances are launched.")
+        return Chosen(INLINE, None, replace(limits, budget=None))
     if not is_open and not (target.budget and cluster == EC2):
+        if note := tomorrows_note(target):
+            display.say(note)
         return Chosen(cluster, workers, limits)
     earlier = looked(plan, cluster)
-    if earlier.complete or not Outline.of(plan, 1).rows:
-        return Chosen(cluster, workers, limits)
+    if earlier.complete or is_empty(plan):  # at most parts have to be joined
+        return Chosen(LOCAL if is_open else cluster, workers, limits)
     fleet, places = None, {cluster}
     if cluster == EC2:
         fleet = asked(spec_of(workers or options.get("min_workers"), options))
@@ -144,6 +150,12 @@ def choose(
         _confirm(choice, yes=wishes.yes)
     number = choice.instances if choice.where == EC2 else choice.processes
     return Chosen(choice.where, number, _limits(wishes, target, choice.where), choice)
+
+
+def is_empty(plan: Plan) -> bool:
+    """Whether the source surely has no rows."""
+    outline = Outline.of(plan, 1)
+    return not outline.rows and outline.rows_precision == EXACT
 
 
 def looked(plan: Plan, cluster: str) -> Earlier:
@@ -230,14 +242,14 @@ def _confirm(choice: Choice, *, yes: bool) -> None:
 def _cost_of(choice: Choice) -> str:
     if choice.dollars is None:
         return "at an unknown price"
-    return f"for about ${choice.dollars:.2f}" if choice.dollars else "at no cost"
+    return f"for about ${format_dollars(choice.dollars)}" if choice.dollars else "at no cost"
 
 
 def _limits(wishes: Wishes, target: Target, cluster: str) -> Limits:
     return Limits(
         finish_by=target.finish_by,
         partial=wishes.partial,
-        max_time=parse_seconds(wishes.max_time) if wishes.max_time else None,
+        max_time=None if wishes.max_time is None else parse_seconds(wishes.max_time),
         budget=target.budget if cluster == EC2 else None,
         scale_up_to=wishes.scale_up_to,
     )

@@ -102,7 +102,7 @@ def _run(
     }
     if complete:
         cluster_options["cluster"] = INLINE
-    elif detach:
+    elif detach and cluster_options["cluster"] == EC2:
         from . import detached_commands
 
         detached_commands.start(plan, cluster_options, display, as_json=as_json, **how)
@@ -176,7 +176,10 @@ def plan(
         replay = replay_of(open_run(replayed))
         click.echo(json.dumps(replay.as_json()) if as_json else "\n".join(replay.lines()))
         return
-    made, wanted, rows = planning.plan(**options), Target.of(**target), sampled_rows(sample)
+    wanted, rows = Target.of(**target), sampled_rows(sample)
+    if rows == 0 and wanted.is_given:
+        raise UsageError("A time or a budget cannot be checked without a sample.", "Leave out --sample 0.")
+    made = planning.plan(**options)
     cluster_options |= packages_of(made, cluster_options)
     cluster, workers = cluster_options["cluster"], cluster_options["workers"]
     instance_options = {name: value for name, value in cluster_options.items() if name not in {"cluster", "workers"}}

@@ -80,6 +80,7 @@ class Choice:
     sampled_ms_per_row: float = math.nan
     first_call: float = 0.0
     deadline: float | None = None  # seconds after which the instances shut themselves down
+    instance_type: str = ""  # of the workers on EC2
 
     @property
     def is_too_long(self) -> bool:
@@ -90,7 +91,16 @@ class Choice:
     def prediction(self) -> dict[str, Any]:
         """What plan.json keeps of it, for the record: give it to `run`. Its seconds end with the published results."""
         seconds = {name: value - self.ending for name, value in asdict(self.seconds).items()}
-        names = ("where", "instances", "processes", "dollars", "dollars_per_hour", "starting", "ms_per_row")
+        names = (
+            "where",
+            "instance_type",
+            "instances",
+            "processes",
+            "dollars",
+            "dollars_per_hour",
+            "starting",
+            "ms_per_row",
+        )
         names += ("sampled_ms_per_row", "first_call")
         return {"made_at": time.time(), "seconds": seconds} | {name: getattr(self, name) for name in names}
 
@@ -213,6 +223,11 @@ def clock(moment: float) -> str:
     """Return a time of day here, with the date unless it is today."""
     then, now = datetime.datetime.fromtimestamp(moment), datetime.datetime.now()
     return then.strftime("%H:%M" if then.date() == now.date() else "%d %b %H:%M")
+
+
+def tomorrows_note(target: Target) -> str:
+    """Return what is said of a clock time that has passed today; "" of any other."""
+    return f"{clock(target.finish_by)} is tomorrow: that time has passed today" if target.tomorrow else ""
 
 
 def _minutes(seconds: float) -> str:

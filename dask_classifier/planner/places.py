@@ -26,6 +26,7 @@ class Place:
     processes: int
     cores: int  # vCPUs on EC2
     label: str
+    instance_type: str = ""  # on EC2
     price: Hourly | None = None
     deadline: float | None = None  # seconds after which its instances shut themselves down
 
@@ -41,6 +42,7 @@ class Fleet:
     """Clusters on EC2 of any number of instances."""
 
     processes: int  # of one instance
+    instance_type: str
     vcpus: int  # of one instance
     price_of: Callable[[int], Hourly]
     note: str
@@ -51,7 +53,8 @@ class Fleet:
         """Return the cluster of this number of workers."""
         label = f"{instances} x {self.processes}"
         processes, cores = instances * self.processes, instances * self.vcpus
-        return Place(EC2, instances, processes, cores, label, self.price_of(instances), self.deadline)
+        price = self.price_of(instances)
+        return Place(EC2, instances, processes, cores, label, self.instance_type, price, self.deadline)
 
 
 def asked(spec: ClusterSpec) -> Fleet:
@@ -63,7 +66,7 @@ def asked(spec: ClusterSpec) -> Fleet:
     offer = placement.offers["worker"][0]
     note = f"instances: {offer.market} {offer.type} in {aws.region}, {price_of(1).source}"
     vcpus = placement.vcpus[offer.type]
-    return Fleet(placement.processes(spec), vcpus, price_of, note, spec.deadline, spec.min_workers)
+    return Fleet(placement.processes(spec), offer.type, vcpus, price_of, note, spec.deadline, spec.min_workers)
 
 
 def unasked(spec: ClusterSpec) -> Fleet:
@@ -72,4 +75,5 @@ def unasked(spec: ClusterSpec) -> Fleet:
     price_of = functools.cache(lambda workers: prices.from_table(spec, workers))
     note = f"instances: {kind}, {price_of(1).source}; AWS was not asked: --cluster ec2 does that"
     vcpus = prices.vcpus(kind)
-    return Fleet(spec.processes_per_worker or vcpus, vcpus, price_of, note, spec.deadline, spec.min_workers)
+    processes = spec.processes_per_worker or vcpus
+    return Fleet(processes, kind, vcpus, price_of, note, spec.deadline, spec.min_workers)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from distributed import Client
 from distributed.deploy.cluster import Cluster
 
@@ -16,7 +17,7 @@ from ..runs.planning import Plan, new_run_id
 from ..runs.progress import Progress
 from ..units import count_of, format_seconds
 from . import records
-from .estimate import EC2, LOCAL, Choice, Estimate, Range, clock
+from .estimate import EC2, LOCAL, Choice, Estimate, Range, tomorrows_note
 from .places import EC2_END_SECONDS, EC2_START_SECONDS, SIZES, Fleet, Place, here, unasked
 from .recommendation import recommend
 from .records import Record
@@ -58,7 +59,7 @@ def estimate(
     cluster : Dask cluster, Client or str, optional
         Where to measure; as of `run`. Default: all cores of this computer.
     sample : int, optional
-        Rows to measure. Default: 500 or more, for at most two seconds or 1 % of the work, whichever is more.
+        Rows to measure. Default: up to 500 in each round, for two seconds or 1 % of the work, whichever is more.
     processes : int, optional
         Classifier processes of a run here. Default: those of the cluster.
     instances : int, optional
@@ -189,6 +190,7 @@ class Planner:
         dollars = place.price.cost(total) if place.price else 0.0
         return Choice(
             where=place.where,
+            instance_type=place.instance_type,
             instances=place.instances,
             processes=place.processes,
             seconds=seconds,
@@ -213,10 +215,16 @@ class Planner:
         if cut:
             missing = {block.index for block in cut.missing(self.earlier.receipts)}
             work = work[[block.index in missing for block in blocks]]
+        elif done := self._rows_done():  # of the first blocks, more or less
+            work = work[np.cumsum([block.rows for block in blocks]) > done]
         block_seconds = S3_BLOCK_SECONDS if "://" in self.plan.output else LOCAL_BLOCK_SECONDS
         return simulate(
             work, place.processes, first_seconds=self.sample.loading * slowdown, block_seconds=block_seconds
         )
+
+    def _rows_done(self) -> int:
+        """Return the rows that an earlier attempt has classified."""
+        return sum(receipt.rows + receipt.bad_rows for receipt in self.earlier.receipts) if self.earlier else 0
 
     def _earlier_cut(self) -> Cut | None:
         """Return the cut of the run that is to be resumed, if all of its blocks are known."""
@@ -224,7 +232,8 @@ class Planner:
         return cut if cut and cut.complete else None
 
     def _correction(self, place: Place) -> tuple[float, int]:
-        return records.correction(self.past, self.plan, place.where, place.processes, self._sampled_ms(place))
+        where = place.where, place.instance_type
+        return records.correction(self.past, self.plan, where, place.processes, self._sampled_ms(place))
 
     def _sampled_ms(self, place: Place) -> float:
         """Milliseconds per row in a place, as the sample alone predicts it."""
@@ -258,15 +267,14 @@ class Planner:
         notes = []
         if any(choice.where == EC2 for choice in choices):
             notes += self._notes_of_ec2(fleet)
-        if cut := self._earlier_cut():
-            done = len(self.earlier.receipts)
-            notes.append(f"{done:,} of {len(cut.blocks):,} blocks are finished already")
+        if done := self._rows_done():
+            notes.append(f"{done:,} of {self.sample.rows:,} rows are done already")
         if runs := self._correction(self._this(choices[0].processes))[1]:
             notes.append(f"time per row here corrected by {count_of(runs, 'earlier run')} of this classifier")
         if past := records.calibration(self.past):
             notes.append(str(past))
-        if target.tomorrow:
-            notes.append(f"{clock(target.finish_by)} is tomorrow: that time has passed today")
+        if note := tomorrows_note(target):
+            notes.append(note)
         return notes
 
     def _notes_of_ec2(self, fleet: Fleet) -> list[str]:

@@ -24,8 +24,9 @@ def recommend(
     if met:
         best = min(met, key=cheapest)
         return best, _reason(choices[best], target)
-    fastest = min(possible, key=lambda number: choices[number].seconds.high)
-    if not target.is_given:
+    lasting = [number for number in possible if not choices[number].is_too_long]
+    if lasting and not target.is_given:
+        fastest = min(lasting, key=lambda number: choices[number].seconds.high)
         return fastest, f"no choice is certain to finish within an hour; the fastest is {_named(choices[fastest])}"
     return None, _what_it_takes([choices[number] for number in possible], target)
 
@@ -63,9 +64,11 @@ def _what_it_takes(choices: Sequence[Choice], target: Target) -> str:
     in_budget = [choice for choice in choices if replace(target, finish_by=None).is_met(choice)]
     if in_time and in_budget:
         earliest = _minute_after(min(choice.late for choice in in_budget))
+        priced = any(choice.most for choice in in_time)
+        costs = f"costs at least ${_least(in_time)}" if priced else "needs instances whose price is unknown"
         return (
-            f"finishing by {clock(target.finish_by)} costs at least ${_least(in_time)}; within "
-            f"${format_dollars(target.budget)}, it finishes by {earliest}"
+            f"finishing by {clock(target.finish_by)} {costs}; within ${format_dollars(target.budget)}, "
+            f"it finishes by {earliest}"
         )
     parts = []
     if target.finish_by and not in_time:

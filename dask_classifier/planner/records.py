@@ -26,7 +26,7 @@ class Record:
     identity : dict
         Of its plan: classifier, code, slowness.
     prediction : dict or None
-        What was predicted, from plan.json; None if nothing was.
+        What was predicted for its last attempt, from the manifest; None if nothing was.
     seconds : float
         What it took, from the manifest.
     ms_per_row : float
@@ -82,15 +82,15 @@ def _record(folder: RunFolder) -> Record | None:
         plan, manifest = folder.read_json(PLAN), folder.read_json(MANIFEST)
         if manifest.get("resumed") or manifest.get("partial"):
             return None
-        parts = manifest["parts"]
+        parts, prediction = manifest["parts"], _prediction(manifest)
         rows = sum(part["rows"] + part["bad_rows"] for part in parts)
-        seconds = sum(part["seconds"] for part in parts) - _first_calls(plan, parts)
+        seconds = sum(part["seconds"] for part in parts) - _first_calls(prediction, parts)
         if not rows or seconds <= 0:
             return None
         starting = [seconds for name, _, seconds in manifest.get("stages", ()) if name == STARTING]
         return Record(
             identity=plan["identity"],
-            prediction=_prediction(plan),
+            prediction=prediction,
             seconds=manifest["seconds"],
             ms_per_row=1000 * seconds / rows,
             starting=starting[0] if starting else None,
@@ -99,9 +99,12 @@ def _record(folder: RunFolder) -> Record | None:
         return None
 
 
-def _prediction(plan: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the prediction of a plan.json, or None where there is none, or one of another version."""
-    prediction = plan.get("prediction")
+def _prediction(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the prediction of a manifest, or None where there is none, or one of another version.
+
+    That of plan.json is the first attempt's, which may have been elsewhere.
+    """
+    prediction = manifest.get("prediction")
     try:
         known = [prediction["seconds"][name] for name in ("low", "mid", "high")]
         known += [prediction[name] for name in ("processes", "sampled_ms_per_row", "first_call")]
@@ -111,10 +114,10 @@ def _prediction(plan: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
 
 
-def _first_calls(plan: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> float:
+def _first_calls(prediction: Mapping[str, Any] | None, parts: Sequence[Mapping[str, Any]]) -> float:
     """Return the seconds of the first calls, which the prediction counts apart; the trial has done one of them."""
     processes = {(part["worker"], part["host"], part["pid"]) for part in parts}
-    return (_prediction(plan) or {"first_call": 0.0})["first_call"] * (len(processes) - 1)
+    return prediction["first_call"] * (len(processes) - 1) if prediction else 0.0
 
 
 def calibration(past: Sequence[Record]) -> Calibration | None:
@@ -126,19 +129,22 @@ def calibration(past: Sequence[Record]) -> Calibration | None:
     return Calibration(len(predicted), inside, statistics.median(record.error for record in predicted))
 
 
-def correction(past: Sequence[Record], plan: Plan, where: str, processes: int, sampled_ms: float) -> tuple[float, int]:
+def correction(
+    past: Sequence[Record], plan: Plan, place: tuple[str, str], processes: int, sampled_ms: float
+) -> tuple[float, int]:
     """Return by what factor blocks are slower than a sample, from runs of this classifier, and the number of runs.
 
-    Those with as many processes count or, if there are none, all in the same place; without any, the factor is 1. A run
-    whose sample was like this one had the same kind of rows: then its own speed is expected, which a long run knows
-    better than a sample. Otherwise it is the ratio of its speed to that of its sample.
+    `place` is where, and the instance type there. Runs with as many processes count or, if there are none, all in the
+    same place; without any, the factor is 1. A run whose sample was like this one had the same kind of rows: then its
+    own speed is expected, which a long run knows better than a sample. Otherwise it is the ratio of its speed to that
+    of its sample.
     """
     mine = {name: plan.identity[name] for name in ("classifier", CODE, "slowness", "chunk rows")}
     same = [
         record
         for record in past
         if record.prediction
-        and record.prediction["where"] == where
+        and (record.prediction["where"], record.prediction.get("instance_type", "")) == place
         and {name: record.identity.get(name) for name in mine} == mine
     ]
     chosen = [record for record in same if record.prediction["processes"] == processes] or same

@@ -3,6 +3,7 @@
 The blocks take as long as they took, in their order, as in Sparklens for Spark (https://github.com/qubole/sparklens).
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -120,12 +121,14 @@ def replay_of(result: Result, processes: Sequence[int] | None = None) -> Replay:
     if not receipts:
         raise UsageError(f"The last attempt of {result.output} has classified nothing.", "Name another run.")
     manifest = result.manifest
-    had = len({place_of(receipt) for receipt in receipts})
+    slots = _slots(receipts)
+    had = len(slots)
     first = min(receipt.started for receipt in receipts)
-    ends = _last_ends(receipts)
+    ends = [slot[-1].started + slot[-1].seconds for slot in slots]
     work = np.array([receipt.seconds for receipt in receipts])
     around = manifest["seconds"] - (max(ends) - first)
-    gap = _typical_gap(receipts)
+    gaps = [gap for slot in slots for gap in _gaps(slot)]
+    gap = float(np.median(gaps or [0.0]))
     counts = processes or sorted({max(1, round(had * factor)) for factor in _FACTORS})
     schedules = [(count, simulate(work, count, block_seconds=gap)) for count in counts]
     return Replay(
@@ -135,33 +138,35 @@ def replay_of(result: Result, processes: Sequence[int] | None = None) -> Replay:
         starting=first - manifest["started"],
         tail=max(ends) - min(ends),
         idle=1 - work.sum() / (had * (max(ends) - first) or 1),
-        lost=sum(_gaps(receipts)),
+        lost=sum(gaps),
         rows=sum(receipt.rows + receipt.bad_rows for receipt in receipts),
         blocks=len(receipts),
         choices=tuple(Replayed(count, around + each.seconds, each.busy) for count, each in schedules),
     )
 
 
-def _last_ends(receipts: Sequence[Receipt]) -> list[float]:
-    """Return when each process ended its last block."""
-    ends: dict[tuple, float] = {}
+def _slots(receipts: Sequence[Receipt]) -> list[list[Receipt]]:
+    """Return the blocks of each process, in order, together with those of the processes that replaced it."""
+    last_start = {}
     for receipt in receipts:
         place = place_of(receipt)
-        ends[place] = max(ends.get(place, 0.0), receipt.started + receipt.seconds)
-    return list(ends.values())
-
-
-def _gaps(receipts: Sequence[Receipt]) -> list[float]:
-    """Return the seconds between consecutive blocks of each process."""
-    last: dict[tuple, float] = {}
-    gaps = []
+        last_start[place] = max(last_start.get(place, 0.0), receipt.started)
+    slots: list[list[Receipt]] = []
     for receipt in sorted(receipts, key=lambda each: each.started):
-        place = place_of(receipt)
-        if place in last:
-            gaps.append(max(0.0, receipt.started - last[place]))
-        last[place] = receipt.started + receipt.seconds
-    return gaps
+        own = next((slot for slot in slots if place_of(slot[-1]) == place_of(receipt)), None)
+        slot = own if own is not None else next((s for s in slots if _is_left(s[-1], receipt, last_start)), None)
+        if slot is None:
+            slots.append([receipt])
+        else:
+            slot.append(receipt)
+    return slots
 
 
-def _typical_gap(receipts: Sequence[Receipt]) -> float:
-    return float(np.median(_gaps(receipts) or [0.0]))
+def _is_left(last: Receipt, receipt: Receipt, last_start: dict) -> bool:
+    """Whether a process has done its last block before another one begins."""
+    return last.started == last_start[place_of(last)] and last.started + last.seconds <= receipt.started
+
+
+def _gaps(slot: Sequence[Receipt]) -> list[float]:
+    """Return the seconds between consecutive blocks."""
+    return [max(0.0, after.started - before.started - before.seconds) for before, after in itertools.pairwise(slot)]

@@ -28,12 +28,12 @@ class Target:
         cls, finish_by: str | None = None, finish_in: str | float | None = None, budget: str | float | None = None
     ) -> Self:
         """Parse "15:50", "45m" and "3". Raise UsageError for anything else, or for both times."""
-        if finish_by and finish_in:
+        if finish_by is not None and finish_in is not None:
             raise UsageError("Two times are given.", "Use --finish-by 15:50 or --finish-in 45m, not both.")
         dollars = None if budget is None else parse_dollars(budget, "budget", "--budget 3")
-        if finish_in:
+        if finish_in is not None:
             return cls(time.time() + parse_seconds(finish_in), dollars)
-        if not finish_by:
+        if finish_by is None:
             return cls(None, dollars)
         moment, tomorrow = _next(finish_by)
         return cls(moment, dollars, tomorrow)

@@ -9,7 +9,7 @@ from ..units import format_dollars, format_seconds
 FINISH_BY, MAX_TIME, BUDGET = "--finish-by", "--max-time", "--budget"
 _TERMINATE_SECONDS = 60.0  # in which instances still cost something
 _PUBLISH_SECONDS = 2.0  # for manifest and report
-_WARN_SHARE = 0.9  # of the budget
+_WARN_SHARE, _WARN_SECONDS = 0.9, 30.0  # of the budget, and before the stop, whichever is earlier
 _LATE_LOOKS = 3  # in a row, before a run is called late: its first speed is not its last
 
 
@@ -58,6 +58,7 @@ class Watch:
     is_late: bool = False  # whether it was reported that the run will be late
     _late_looks: int = 0
     _has_warned: bool = False
+    _is_unenforced: bool = False  # whether it was reported that the price is unknown
 
     @property
     def dollars(self) -> float | None:
@@ -116,11 +117,21 @@ class Watch:
                 texts.append(f"all rows would take until about {_clock(ends_at)}; at {_clock(finish_by)}, the run ends")
             else:
                 texts.append(f"the run will finish about {_clock(ends_at)}, {over} after {_clock(finish_by)}")
-        spent = self.dollars if budget and not self._has_warned else None
-        if spent is not None and spent >= _WARN_SHARE * budget:
-            self._has_warned = True
-            texts.append(f"about ${format_dollars(spent)} of the budget of ${format_dollars(budget)} is spent")
+        if budget and not self._has_warned:
+            texts += self._about_the_budget(budget)
         return texts
+
+    def _about_the_budget(self, budget: float) -> list[str]:
+        known = self._cost()
+        if known is None:
+            is_new, self._is_unenforced = not self._is_unenforced, True
+            return ["the budget has no effect as long as the price is unknown: dollars_per_hour gives it"] * is_new
+        spent, rate = known
+        before_the_stop = budget - (_TERMINATE_SECONDS + _WARN_SECONDS) * rate / 3600
+        if spent < min(_WARN_SHARE * budget, before_the_stop):
+            return []
+        self._has_warned = True
+        return [f"about ${format_dollars(spent)} of the budget of ${format_dollars(budget)} is spent"]
 
 
 def _clock(moment: float) -> str:

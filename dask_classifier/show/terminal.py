@@ -141,15 +141,12 @@ def describe(now: Snapshot, width: int | None = None) -> str:
     if not now.rows:
         return f"{now.stage} ..."
     rows, blocks = (f"~{roughly(n):,}" if now.is_estimate else f"{n:,}" for n in (now.rows, now.blocks))
-    items = [
-        f"{100 * now.done // now.rows}%",
-        f"{now.done:,}/{rows} rows",
-        f"{now.rows_a_second:,.0f} rows/s",
-    ]
-    if now.seconds_left and now.done < now.rows:
-        items.append(f"{format_seconds(now.seconds_left)} left")
+    items = [f"{100 * now.done // now.rows}%", f"{now.done:,}/{rows} rows"]
     if now.pace:
         items.append(now.pace)
+    items.append(f"{now.rows_a_second:,.0f} rows/s")
+    if now.seconds_left and now.done < now.rows:
+        items.append(f"{format_seconds(now.seconds_left)} left")
     if now.bad_rows:
         items.append(f"{now.bad_rows:,} bad")
     items.append(f"{now.blocks_done:,}/{blocks} blocks")

@@ -10,7 +10,7 @@ from dask_classifier.classifier.job import Measured
 from dask_classifier.cli.choosing import _cost_of
 from dask_classifier.ec2.prices import Hourly
 from dask_classifier.errors import UsageError
-from dask_classifier.planner.estimate import EC2, LOCAL, Choice, Range
+from dask_classifier.planner.estimate import EC2, LOCAL, Choice, Range, tomorrows_note
 from dask_classifier.planner.recommendation import recommend
 from dask_classifier.planner.sample import Measurements
 from dask_classifier.planner.simulation import simulate, work_of
@@ -28,6 +28,12 @@ def test_blocks_go_to_the_first_free_process():
 def test_each_process_but_one_loads_the_classifier_first():
     assert simulate(np.ones(4), 4, first_seconds=10).seconds == pytest.approx(4, abs=0.05), "one process does them all"
     assert simulate(np.ones(4), 4, block_seconds=0.5).seconds == pytest.approx(1.5, abs=0.05)
+
+
+def test_processes_that_load_take_fewer_blocks():
+    """A second of loading, and eight blocks of a second on two processes: one does five of them, the other three."""
+    schedule = simulate(np.ones(8), 2, first_seconds=1)
+    assert schedule.seconds == pytest.approx(5, abs=0.05) and schedule.busy == pytest.approx(0.8, abs=0.01)
 
 
 def test_the_time_per_row_along_a_sorted_source():
@@ -125,10 +131,31 @@ def test_instances_that_would_shut_themselves_down_before_the_end_are_not_recomm
     assert recommend([first], target) == (None, "no choice is certain to finish before the --deadline of its instances")
 
 
+def test_without_a_target_the_fastest_that_lasts():
+    """Hours here; a cluster of which the deadline comes first is faster, and is not recommended."""
+    here, cluster = choice(LOCAL, 0, 600, 0.0), replace(choice(EC2, 8, 200, 9.0), deadline=2 * 3600)
+    number, why = recommend([here, cluster], Target())
+    assert number == 0 and why.startswith("no choice is certain to finish within an hour; the fastest is here")
+    assert recommend([here, cluster], Target(), places={EC2})[0] is None
+
+
+def test_an_unknown_price_is_no_zero():
+    number, why = recommend([choices()[0], choice(EC2, 8, 12, None)], Target.of(finish_in="20m", budget=3))
+    assert number is None and "needs instances whose price is unknown; within $3.00, it finishes by" in why
+    assert "$0.00" not in why
+
+
+def test_it_says_to_run_it_here():
+    assert recommend(choices(), Target.of(finish_in="3h"))[1] == "run it here: it finishes in time, at no cost"
+    assert recommend(choices(), Target.of(budget=1))[1] == "run it here, which costs nothing"
+
+
 def test_a_clock_time_that_has_passed_is_tomorrows():
     now = time.localtime()
     passed = Target.of(finish_by=f"{now.tm_hour:02d}:{now.tm_min:02d}")
     assert passed.tomorrow and 86_000 < passed.finish_by - time.time() <= 90_000  # a day with an hour more
+    assert tomorrows_note(passed).endswith(" is tomorrow: that time has passed today")
+    assert tomorrows_note(Target.of(finish_in="5m")) == tomorrows_note(Target()) == ""
 
 
 @pytest.mark.parametrize(
@@ -139,6 +166,9 @@ def test_a_clock_time_that_has_passed_is_tomorrows():
         ({"finish_by": "15:50", "finish_in": "5m"}, "Two times are given"),
         ({"budget": "free"}, "is not a budget"),
         ({"budget": 0}, "is not a budget"),
+        ({"finish_by": ""}, "is not a time of day"),
+        ({"finish_in": ""}, "is not a time"),
+        ({"finish_in": 0}, "is not a time"),
     ],
 )
 def test_bad_targets(options, message):
@@ -151,7 +181,8 @@ def test_a_minute_is_paid_at_least():
 
 
 @pytest.mark.parametrize(
-    ("dollars", "words"), [(0.0, "at no cost"), (None, "at an unknown price"), (0.5, "about $0.50")]
+    ("dollars", "words"),
+    [(0.0, "at no cost"), (None, "at an unknown price"), (0.5, "about $0.50"), (0.004, "about $0.004")],
 )
 def test_the_question_before_a_run_says_what_it_costs(dollars, words):
     assert words in _cost_of(choice(EC2, 1, 20, dollars))

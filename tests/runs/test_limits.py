@@ -181,6 +181,23 @@ def test_a_watch_asks_the_cluster_what_it_costs():
     assert watch.warnings(None) == [] and watch.is_over(), "warned once"
 
 
+def test_a_watch_warns_before_it_stops():
+    """Sixty dollars an hour, of two: nine tenths would come after the stop, which keeps a minute."""
+    spent = [0.4]
+    watch = Watch(Limits(budget=2), time.time(), lambda: (spent[0], 60.0))
+    assert watch.warnings(None) == []
+    spent[0] = 0.6
+    assert watch.warnings(None) == ["about $0.60 of the budget of $2.00 is spent"] and not watch.is_over()
+
+
+def test_a_budget_without_a_price_is_said_to_have_no_effect():
+    watch = Watch(Limits(budget=2), time.time())
+    assert watch.ends() is None
+    (text,) = watch.warnings(None)
+    assert text == "the budget has no effect as long as the price is unknown: dollars_per_hour gives it"
+    assert watch.warnings(None) == []
+
+
 def test_a_run_is_late_after_three_looks():
     watch = Watch(Limits(finish_by=time.time() + 60), time.time())
     soon, late = time.time() + 30, time.time() + 300
@@ -212,6 +229,8 @@ def test_the_command(command, tmp_path):
         (["--finish-by", "7 o'clock", "--yes"], "is not a time of day"),
         (["--budget", "1", "--cluster", "inline"], "--budget has no effect"),
         (["--max-time", "soon"], "is not a time"),
+        (["--max-time", ""], "is not a time"),
+        (["--finish-by", "", "--workers", 2], "is not a time of day"),
     ],
 )
 def test_bad_limits(options, message, command, tmp_path):
@@ -227,8 +246,25 @@ def test_the_rest_of_a_run_is_estimated_not_the_whole(command, tmp_path):
         (tmp_path / "run" / file).unlink()
     words = [*words[:-2], "--resume", "--finish-in", "1h", "--yes"]
     done = command(*words, check=0)
-    assert "29 of 30 blocks are finished already" in done.stderr
+    assert "2,900 of 3,000 rows are done already" in done.stderr
     assert command(*words, check=0).stderr.count("ms per row") == 0, "complete"
+
+
+def test_a_target_needs_a_sample(command):
+    done = command("plan", "--rows", 10, "--sample", 0, "--finish-in", "1s", check=2)
+    assert "cannot be checked without a sample" in done.stderr
+
+
+def test_a_plan_that_nothing_meets(command):
+    done = command("plan", "--rows", "1M", "--slowness", 1, "--sample", 100, "--finish-in", "1s", "--json", check=2)
+    assert json.loads(done.stdout)["recommended"] is None
+    assert "cannot meet its time or its budget: no choice is certain to finish by" in done.stderr
+
+
+def test_tomorrow_is_said_without_an_estimate(command):
+    passed = time.strftime("%H:%M", time.localtime(time.time() - 60))
+    done = command("--rows", 10, "--workers", 1, "--output", "run", "--finish-by", passed, check=0)
+    assert "is tomorrow: that time has passed today" in done.stderr
 
 
 def test_confirmations_and_limits_cannot_be_configured(command):
