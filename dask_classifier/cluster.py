@@ -289,15 +289,11 @@ class EC2Cluster(ReplacingCluster):
         """How long a client that has lost the scheduler tries again: a scheduler without work exits after this time."""
         return self.spec.idle_timeout
 
-    def is_gone(self) -> bool:
-        """Return whether the scheduler's instance has terminated, as far as is known here."""
-        return self._is_gone
-
-    def grow(self, workers: int) -> bool:
-        """Launch instances until there is this number of workers, without waiting; return whether there were fewer."""
-        is_larger = workers > len(self.worker_spec)
-        self.scale(max(workers, len(self.worker_spec)))
-        return is_larger
+    def grow(self, workers: int) -> tuple[int, float | None]:
+        """Launch instances until there are so many workers; return how many are new, and $ per hour of one."""
+        more = max(0, workers - len(self.worker_spec))
+        self.scale(len(self.worker_spec) + more)
+        return more, self.fleet.worker_price()
 
     def cost(self) -> tuple[float, float] | None:
         """Return what the instances have cost so far, and cost per hour, in $; None without a price."""

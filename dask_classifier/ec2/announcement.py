@@ -15,8 +15,17 @@ def announcement(fleet: Fleet) -> Iterator[str]:
     event, latest = "with `down`" if spec.name else "after this run", clock(fleet.deadline)
     yield f"Cluster {fleet.cluster} is terminated {event}, and shuts itself down by {latest} at the latest."
     yield f"Its dashboard can be reached {_dashboard_access(fleet)}."
-    if not spec.instance_profile and fleet.aws.credentials().token:
+    if not spec.instance_profile:
+        yield from _credentials_end(fleet)
+
+
+def _credentials_end(fleet: Fleet) -> Iterator[str]:
+    """Yield a line if the credentials that the instances get may expire before the deadline."""
+    ends = fleet.aws.credentials_end()
+    if ends is None:
         yield "The instances use your session's credentials, which may expire in a long run: see --instance-profile."
+    elif ends < fleet.deadline:
+        yield f"The instances use your credentials, which expire at {clock(ends)}: for more, --instance-profile."
 
 
 def _dashboard_access(fleet: Fleet) -> str:

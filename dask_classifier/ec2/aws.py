@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from botocore.exceptions import (
 from ..config import of_bucket
 from ..errors import ClusterError, UsageError
 
+_LONGEST_SESSION = 129_600  # seconds, of GetSessionToken for a user
 _BUSY = {"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "SlowDown"}
 _RETRY = {"mode": "standard", "total_max_attempts": 8}
 _NO_CREDENTIALS = "Run `aws configure` or `aws sso login`, or set AWS_PROFILE; then `dask-classify doctor`."
@@ -125,6 +127,16 @@ class Aws:
                 raise NoCredentialsError
             return credentials.get_frozen_credentials()
 
+    def credentials_end(self) -> float | None:
+        """Return when what `temporary_credentials` returns now expires, in seconds since 1970; None if that is unknown.
+
+        Raises ClusterError.
+        """
+        if not self.credentials().token:
+            return time.time() + _LONGEST_SESSION
+        expiry = getattr(self._session.get_credentials(), "_expiry_time", None)  # of a role or an SSO session
+        return expiry and expiry.timestamp()
+
     def temporary_credentials(self, seconds: float) -> dict[str, str]:
         """Return environment variables with credentials that expire.
 
@@ -135,7 +147,7 @@ class Aws:
         key, secret, token = credentials.access_key, credentials.secret_key, credentials.token
         if not token:
             with explained("Cannot get temporary credentials for the instances"):
-                duration = int(min(max(seconds, 900), 129_600))
+                duration = int(min(max(seconds, 900), _LONGEST_SESSION))
                 session = self.client("sts").get_session_token(DurationSeconds=duration)["Credentials"]
                 key, secret, token = session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"]
         return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}

@@ -73,7 +73,7 @@ def cost(known: Prices, launched: Mapping[str, Launched]) -> tuple[float, float]
     An instance without a price, such as a worker of a second type, counts at the highest price of a worker: a budget
     must not leave it out. If no worker has a price, nothing is known.
     """
-    highest = _highest(known, launched)
+    highest = highest_price(known, launched)
     spent = rate = 0.0
     for instance in launched.values():
         price = known.of(instance)
@@ -85,7 +85,7 @@ def cost(known: Prices, launched: Mapping[str, Launched]) -> tuple[float, float]
     return spent, rate
 
 
-def _highest(known: Prices, launched: Mapping[str, Launched]) -> prices.Hourly | None:
+def highest_price(known: Prices, launched: Mapping[str, Launched]) -> prices.Hourly | None:
     """Return the highest known price of a worker."""
     of_workers = [known.of(instance) for instance in launched.values() if instance.name != "scheduler"]
     priced = [price for price in of_workers if price.dollars is not None]

@@ -13,9 +13,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ClusterError, Stopped
-from . import owners, reasons, teardown
+from . import ingress, owners, reasons, teardown
 from .aws import Aws, code_of, explain, explained, has_unknown_outcome, is_transient
-from .bill import Launched, Prices, bill, cost
+from .bill import Launched, Prices, bill, cost, highest_price
 from .placement import Offer, Placement
 from .retries import Retries
 from .spec import ClusterSpec
@@ -63,6 +63,7 @@ class Fleet:
         self._exhausted: set[Offer] = set()  # for which EC2 has no capacity
         self._others: set[str] = set()  # markets and types that were not announced, and are used
         self._own_groups: list[str] = []
+        self._callers: set[str] = set()  # networks to which the group is open
         self._seen: set[str] = set()  # ids that EC2 has listed
         self._states: Counter[str] = Counter()  # when EC2 was last asked
         self._unsure = False  # whether a security group with an unknown id may exist
@@ -81,6 +82,9 @@ class Fleet:
         for one in instances:
             ended = None if one.up else time.time()
             self.launched[one.id] = Launched(one.worker, one.type, one.market, one.launched, ended)
+        if not spared:
+            with contextlib.suppress(ClusterError):  # then the scheduler answers, or does not
+                self.let_in(self.placement.caller)
         return instances
 
     # --- launching -----------------------------------------------------------------------------
@@ -128,20 +132,21 @@ class Fleet:
         return Retries(_BUSY_SECONDS, self._stopping)
 
     def _open_ports(self, group_id: str) -> None:
-        ports = [(8786, 8787), *([(22, 22)] if self.spec.key_name else [])]
-        caller = [{"CidrIp": self.placement.caller, "Description": "where the cluster was started"}]
-        rules = [{"IpProtocol": "tcp", "FromPort": first, "ToPort": last, "IpRanges": caller} for first, last in ports]
-        itself = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group_id}]}
-        retries = self._retries()
-        while True:
-            try:
-                self.aws.ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[*rules, itself])
-                return
-            except ClientError as error:
-                if code_of(error) == "InvalidPermission.Duplicate":  # the first response was lost
-                    return
-                if code_of(error) != "InvalidGroup.NotFound" or not retries.pause():  # EC2 may not know it yet
-                    raise
+        self._callers.add(self.placement.caller)
+        rules = [*ingress.of_caller(self.placement.caller, ssh=bool(self.spec.key_name)), ingress.of_itself(group_id)]
+        ingress.authorize(self.aws, group_id, rules, self._retries())
+
+    def let_in(self, caller: str | None) -> None:
+        """Open the cluster's own group to a computer that may have another address than before.
+
+        Raises ClusterError. A group that the user gave is left alone.
+        """
+        if caller is None or caller in self._callers or not self.group_ids:
+            return
+        with explained("Cannot open the security group"):
+            rules = ingress.of_caller(caller, ssh=bool(self.spec.key_name))
+            ingress.authorize(self.aws, self.group_ids[0], rules, self._retries())
+        self._callers.add(caller)
 
     def launch(self, role: str, name: str, script: str) -> Future[dict[str, Any]]:
         """Launch an instance in a thread. The Future returns EC2's description, or raises ClusterError."""
@@ -380,3 +385,8 @@ class Fleet:
     def cost(self) -> tuple[float, float] | None:
         """Return what the instances have cost until now, and cost per hour, in $; None without a price."""
         return cost(self.prices, dict(self.launched))
+
+    def worker_price(self) -> float | None:
+        """Return what a worker costs per hour, in $; None without a price."""
+        price = highest_price(self.prices, dict(self.launched))
+        return price and price.dollars

@@ -75,7 +75,7 @@ def find_placement(aws: Aws, spec: ClusterSpec) -> Placement:
     ami = spec.ami or _newest_ami(aws, architecture)
     vpc = next(iter(subnets.values()))["VpcId"]
     device, size = _root_disk(aws, ami)
-    return Placement(vpc, ami, device, architecture, vcpus, offers, _caller(spec), max(DISK_GIB, size))
+    return Placement(vpc, ami, device, architecture, vcpus, offers, caller_of(spec), max(DISK_GIB, size))
 
 
 def _subnets(aws: Aws, spec: ClusterSpec) -> dict[str, dict]:
@@ -172,8 +172,11 @@ def _root_disk(aws: Aws, ami: str) -> tuple[str, int]:
     return device, volumes.get(device, {}).get("VolumeSize") or 0
 
 
-def _caller(spec: ClusterSpec) -> str | None:
-    """Return the network that contains only this computer, as the instances see it."""
+def caller_of(spec: ClusterSpec) -> str | None:
+    """Return the network that contains only this computer, as the instances see it; None if the user gave groups.
+
+    Raises ClusterError where that cannot be found out.
+    """
     if spec.security_group:
         return None
     if spec.private_ip:

@@ -11,7 +11,7 @@ from .aws import Aws, hint_for
 _LINES = 3
 _ERROR = re.compile(
     r"docker: |\w*(Error|Exception)\b|\berror:|\bERROR\b|denied|not found|No such|Killed|Out of memory|no space left|"
-    r"[Ee]xec format|Cannot connect|Unable to"
+    r"[Ee]xec format|Cannot connect|Unable to|^\S+==\S+ from "  # of pip, the package that was altered
 )
 _NO_REASON = ("Client.InstanceInitiatedShutdown", "Client.UserInitiatedShutdown")  # for these, see the console output
 _IMAGE_HINT = (
@@ -19,8 +19,10 @@ _IMAGE_HINT = (
     "instance's log: "
     "aws ec2 get-console-output --latest --output text --instance-id "
 )
-_PACKAGES = re.compile(r"ERROR: the packages (?:could not be installed|cannot be fetched|in the bucket were altered)")
+_PACKAGES = re.compile(r"ERROR: the packages (?:could not be installed|cannot be fetched)")
+_ALTERED = "ERROR: the packages in the bucket were altered"
 _PACKAGES_HINT = "Check --requirements and --index-url, send all packages with --wheels, or give an --image."
+_ALTERED_HINT = "Delete environment-*.zip there: in --staging or, by default, in the folder environment of the output."
 _REASON_HINT = "See the code in AWS's documentation, 'Troubleshoot instance launch issues'."
 _DEADLINE_HINT = "Give the run more time with --deadline."
 
@@ -42,6 +44,8 @@ def _why_one_ended(aws: Aws, id: str) -> tuple[str, str]:
     reason = last_errors(teardown.console(aws, id))
     if reason == boot.DEADLINE_PASSED:
         return reason, _DEADLINE_HINT
+    if _ALTERED in reason:
+        return reason, _ALTERED_HINT
     return reason, _PACKAGES_HINT if _PACKAGES.search(reason) else f"{_IMAGE_HINT}{id}"
 
 

@@ -1,4 +1,4 @@
-"""`ReplacingCluster`: launches an instance for each one that is lost."""
+"""`ReplacingCluster`: launches an instance for each one that is lost, and lets a computer in whose address changes."""
 
 import asyncio
 import contextlib
@@ -15,6 +15,7 @@ from distributed.objects import SchedulerInfo
 from ..errors import ClusterError
 from ..units import count_of
 from .launcher import Fleet
+from .placement import caller_of
 from .spec import ClusterSpec
 
 _WATCH_SECONDS, _LISTEN_SECONDS, _NEWS_SECONDS = 5.0, 1.0, 10.0
@@ -100,6 +101,15 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
         if self._is_gone:
             reason, hint = self.fleet.why_ended([self.scheduler.instance["InstanceId"]])
             raise ClusterError(f"The scheduler's instance has terminated{reason}.", hint)
+
+    def is_gone(self) -> bool:
+        """Return whether the scheduler's instance has terminated, as far as is known here."""
+        return self._is_gone
+
+    def let_in(self) -> None:
+        """Open the cluster's own security group to this computer if its address has changed."""
+        with contextlib.suppress(ClusterError):
+            self.fleet.let_in(caller_of(self.spec))
 
     def is_abandoned(self) -> bool:
         """Return whether there is no worker, and none will come."""

@@ -24,6 +24,7 @@ LOST = "scheduler-connection-lost"  # Dask's reason for cancelled futures
 KEPT = "Finished blocks are kept. Continue on another cluster with --resume."
 ATTEMPT_SECONDS = 10.0  # of one attempt to connect: Dask waits longer and longer within one
 _PAUSE_SECONDS = 1.0
+_ASK_AGAIN_SECONDS = 30.0  # for this computer's address
 _NOTICE_SECONDS = 2.0  # in which a client hears that its connection is lost
 
 Over = Callable[[], bool]  # whether the time is over
@@ -93,8 +94,11 @@ class Connection:
             self._refuse_if_closed()
             limit = format_seconds(self.instances.reconnect_seconds)
             self.progress.note(f"lost the connection to the scheduler; trying again for up to {limit}")
-            until = time.monotonic() + self.instances.reconnect_seconds
+            until, ask_again = time.monotonic() + self.instances.reconnect_seconds, 0.0
             while not self._is_connected_again():
+                if time.monotonic() > ask_again:
+                    self.instances.let_in()  # a laptop may be in another network
+                    ask_again = time.monotonic() + _ASK_AGAIN_SECONDS
                 if is_over and is_over():
                     return False
                 if self.instances.is_gone():

@@ -52,8 +52,15 @@ class InstanceCluster(Protocol):
         """Return whether there is no worker, and none will come, so that no block will ever be done."""
         ...
 
-    def grow(self, workers: int) -> bool:
-        """Launch instances until there is this number of workers, without waiting; return whether there were fewer."""
+    def let_in(self) -> None:
+        """Let this computer reach the scheduler if its address has changed."""
+        ...
+
+    def grow(self, workers: int) -> tuple[int, float | None]:
+        """Launch instances until there are so many workers, without waiting.
+
+        Return how many are new, and what one of them costs per hour in $; None if that is not known.
+        """
         ...
 
     def cost(self) -> tuple[float, float] | None:
@@ -106,9 +113,12 @@ class OtherCluster:
         """Return False: workers may join that nobody here knows of."""
         return False
 
-    def grow(self, workers: int) -> bool:
-        """Return False: how the cluster grows is not known."""
-        return False
+    def let_in(self) -> None:
+        """Do nothing: who may reach its scheduler is not known."""
+
+    def grow(self, workers: int) -> tuple[int, float | None]:
+        """Return 0: how the cluster grows is not known."""
+        return 0, None
 
     def cost(self) -> tuple[float, float] | None:
         """Return None: the cluster was there before the run."""

@@ -14,6 +14,8 @@ from rehearse import IMAGE, PRIVATE_IMAGE, REGION
 from dask_classifier.cli import options
 from dask_classifier.cluster import EC2Cluster
 from dask_classifier.ec2 import boot, placement, reasons, teardown
+from dask_classifier.ec2.announcement import _credentials_end
+from dask_classifier.ec2.aws import Aws
 from dask_classifier.ec2.launcher import Fleet
 from dask_classifier.ec2.placement import Offer, Placement
 from dask_classifier.ec2.spec import ONLY_WITHOUT_IMAGE, ClusterSpec, spec_of
@@ -335,7 +337,7 @@ def test_an_option_that_an_image_makes_useless(option):
 def test_an_ec2_cluster_has_what_a_run_asks_of_its_instances():
     """The members of the Protocol, with the same parameters."""
     members = {name: member for name, member in vars(InstanceCluster).items() if name[0] != "_"}
-    assert len(members) == 11
+    assert len(members) == 12
     for kind in (EC2Cluster, OtherCluster):
         for name, member in members.items():
             if inspect.isfunction(member):
@@ -380,6 +382,8 @@ import dask_classifier.ec2.launcher
 from dask_classifier.ec2.placement import find_placement
 from dask_classifier.ec2.aws import Aws
 from dask_classifier.errors import ClusterError
+from dask_classifier.ec2.announcement import _credentials_end
+from dask_classifier.ec2.aws import Aws
 from dask_classifier.ec2.launcher import Fleet
 from dask_classifier.ec2.spec import ClusterSpec
 
@@ -515,6 +519,43 @@ def test_the_reason_on_a_console_is_that_of_our_own_lines():
     assert reasons.last_errors(console) == "the container exited with code 3"
     aws = FakeAws("\n".join([f"{ours}the deadline has passed", f"{ours}docker: unexpected EOF."]))
     assert reasons.why_ended(aws, ["i-1"]) == (": the deadline has passed", "Give the run more time with --deadline.")
+
+
+@pytest.mark.parametrize(
+    ("ends", "hours", "words"),
+    [(36, 48, "expire at"), (36, 30, None), (1, 2, "expire at"), (3, 2, None), (None, 2, "may expire in a long run")],
+)
+def test_credentials_that_expire_before_the_deadline_are_announced(ends, hours, words):
+    """Of a user, for 36 hours; of a role, or SSO; of a session whose end nobody knows."""
+    now = time.time()
+    aws = SimpleNamespace(credentials_end=lambda: ends and now + 3600 * ends)
+    told = list(_credentials_end(SimpleNamespace(aws=aws, deadline=now + 3600 * hours)))
+    assert len(told) == bool(words) and all(words in line and "--instance-profile" in line for line in told)
+
+
+def test_when_credentials_end(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    assert Aws("us-east-1").credentials_end() - time.time() == pytest.approx(36 * 3600, abs=60)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "c")
+    assert Aws("us-east-1").credentials_end() is None
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", "2099-01-01T00:00:00Z")
+    assert Aws("us-east-1").credentials_end() == pytest.approx(4070908800)
+
+
+def test_the_package_that_was_altered_is_named():
+    ours = "[   47.869516] dask-classify[456]: "
+    lines = ["ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If you have updated them, ...",
+             "    six==1.16.0 from http://host/six.whl (from -r requirements.txt (line 5)):",
+             "        Expected sha256 aa", "             Got        bb",
+             "ERROR: the packages could not be installed, with exit code 1"]  # fmt: skip
+    reason, hint = reasons.why_ended(FakeAws("\n".join(f"{ours}{line}" for line in lines)), ["i-1"])
+    assert "six==1.16.0 from http://host/six.whl" in reason and "could not be installed" in reason
+    assert hint.startswith("Check --requirements")
+    altered = FakeAws(f"{ours}ERROR: the packages in the bucket were altered: their SHA-256 is x")
+    reason, hint = reasons.why_ended(altered, ["i-1"])
+    assert "were altered" in reason and hint.startswith("Delete environment-*.zip there")
 
 
 class FakeAws:

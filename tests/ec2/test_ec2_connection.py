@@ -97,6 +97,52 @@ def test_a_cluster_is_locked_by_name(tmp_path, monkeypatch):
         assert not said
 
 
+# --- a computer that moves -----------------------------------------------------------------------------
+
+MOVED = """
+import dask_classifier as dc
+from dask_classifier.ec2 import replacing
+
+with dc.EC2Cluster(workers=1, say=print) as machines:
+    def rules():
+        (group,) = machines.aws.ec2.describe_security_groups(GroupIds=machines.fleet.group_ids)["SecurityGroups"]
+        return sorted((r["CidrIp"], p["FromPort"]) for p in group["IpPermissions"] for r in p["IpRanges"])
+    print("before", rules())
+    machines.let_in()
+    print("same", rules())
+    replacing.caller_of = lambda spec: "198.51.100.77/32"
+    machines.let_in()
+    machines.let_in()
+    print("moved", rules())
+    def offline(spec):
+        raise dc.errors.ClusterError("no network")
+    replacing.caller_of = offline
+    machines.let_in()
+"""
+
+
+def test_a_computer_in_another_network_is_let_in(ec2):
+    done = ec2.python(MOVED)
+    told = dict(line.split(" ", 1) for line in done.stdout_text.splitlines() if line.split(" ")[0] in MOVED_STATES)
+    assert told["before"] == told["same"] == "[('127.0.0.1/32', 8786)]", done.stdout_text
+    assert told["moved"] == "[('127.0.0.1/32', 8786), ('198.51.100.77/32', 8786)]", done.stdout_text
+    assert len(ec2.events("call", call="AuthorizeSecurityGroupIngress")) == 2, "once for each address"
+
+
+MOVED_STATES = ("before", "same", "moved")
+
+
+def test_a_named_cluster_lets_in_whoever_attaches_to_it(ec2):
+    ec2.command("up", "--name", "far", "--workers", "1", check=0)
+    group = ec2.client("ec2").describe_security_groups(
+        Filters=[{"Name": "tag-key", "Values": ["dask-classify:cluster"]}]
+    )["SecurityGroups"][0]
+    caller = [rule for rule in group["IpPermissions"] if rule["IpRanges"]]
+    ec2.client("ec2").revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=caller)
+    ec2.command("--rows", "300", "--slowness", "1", "--cluster", "far", "--output", "s3://bucket/far", check=0)
+    ec2.command("down", "--name", "far", check=0)
+
+
 # --- disks -------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from generated_csv import csv_of
 from reference import reference
 
 import dask_classifier as dc
+from dask_classifier.engine import connection as connection_module
 from dask_classifier.engine.connection import Connection, OnceClient
 from dask_classifier.engine.flight import Flight
 from dask_classifier.engine.instances import OtherCluster
@@ -193,6 +194,28 @@ def test_an_instance_that_has_terminated_is_not_waited_for(link):
             time.sleep(0.05)
         with pytest.raises(ClusterError, match="its scheduler's instance has terminated"):
             connection.ensure()
+
+
+def test_a_computer_with_another_address_is_let_in(link):
+    """The scheduler does not answer until its cluster has been asked to; it is asked, but not at every attempt."""
+    asked = []
+
+    class Guarded(OtherCluster):
+        def let_in(self):
+            asked.append(time.monotonic())
+            if len(asked) == 2:
+                link.up = True
+
+    with OnceClient(link.address, set_as_default=False) as client:
+        connection = Connection(client, Guarded(), Progress())
+        connection_module._ASK_AGAIN_SECONDS, before = 3.0, connection_module._ASK_AGAIN_SECONDS
+        try:
+            link.cut(up=False)
+            assert connection.is_lost_soon() and connection.ensure() and connection.is_joined()
+        finally:
+            connection_module._ASK_AGAIN_SECONDS = before
+        connection.close()
+    assert len(asked) == 2 and asked[1] - asked[0] >= 3
 
 
 def test_a_loss_that_another_call_notices_first(link, tmp_path, run_bytes):
