@@ -20,7 +20,7 @@ SIZES = {"t3.small": (1, 1024), "c7i.large": (1, 2048)}  # vCPUs, MiB; QEMU tran
 # An old processor is translated faster than one with wide vectors.
 PROCESSORS = {"tcg": "Nehalem", "kvm": "max,la57=off,arch-capabilities=off"}
 LAST_STAGES = "systemd.mask=cloud-config.service systemd.mask=cloud-final.service"
-KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 biosdevname=0 loglevel=6"
+KERNEL = "root=/dev/nvme0n1 rw console=ttyS0 net.ifnames=0 biosdevname=0 loglevel=6"
 KERNEL += " mitigations=off nowatchdog apparmor=0 audit=0"  # less to do in a boot
 PUBLIC = "198.51.100."
 
@@ -114,13 +114,15 @@ class VirtualInstance(Instance):
             "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64",
             "-nodefaults", "-accel", accelerator, "-cpu", PROCESSORS[accelerator.partition(",")[0]],
             "-smp", vcpus, "-m", memory,
-            "-kernel", self.cloud.images / "vmlinuz", "-initrd", self.cloud.images / "initrd.img",
+            "-kernel", self.cloud.images / "vmlinuz",
             "-append", f"{KERNEL}{'' if settings.get('all_stages') else f' {LAST_STAGES}'}"
                        f"{f' rehearsal={machine}' if machine else ''}",
             "-smbios", "type=0,vendor=Amazon EC2",
             "-smbios", f"type=1,manufacturer=Amazon EC2,product={self.moto.instance_type},"
                        f"uuid={self.uuid},serial={self.uuid}",
-            "-drive", f"file={self.disk},if=virtio,cache=unsafe,discard=unmap", "-device", "virtio-rng-pci",
+            # as on EC2, and without an initrd: the kernel has its driver
+            "-drive", f"file={self.disk},if=none,id=root,cache=unsafe,discard=unmap",
+            "-device", f"nvme,drive=root,serial={self.id}", "-device", "virtio-rng-pci",
             "-netdev", f"tap,id=n0,ifname={self.tap},script=no,downscript=no",
             "-device", f"virtio-net-pci,netdev=n0,mac={mac}", "-display", "none",
             "-chardev", f"file,id=console,append=on,path={self.folder / 'console.log'}", "-serial", "chardev:console",

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # prepare.sh: makes what virtual machines boot, unless it is there, and prints the folder as the last line:
 #
-#     vmlinuz, initrd.img    the kernel
+#     vmlinuz                the kernel
 #     base.qcow2             Debian with cloud-init and Docker
 #     loaded.qcow2           the same with the container image already pulled
 #     accelerator            of QEMU: kvm or tcg
@@ -95,7 +95,7 @@ main() {
     wait "$making_disk"
     local machine=$vm/machine-$(digest $HERE/prepare.sh $HERE/pull_into.sh)-${disk##*-}-${image##*-}
     build "$machine" load
-    ln -sf "$disk"/{vmlinuz,initrd.img,base.qcow2} "$image"/{registry,index} "$machine/"
+    ln -sf "$disk"/{vmlinuz,base.qcow2} "$image"/{registry,index} "$machine/"
     echo "$machine"
 }
 

@@ -7,7 +7,7 @@ mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/run"
 mount --rbind /sys "$root/sys"
-chroot "$root" dockerd --iptables=false --bridge=none &
+chroot "$root" dockerd &
 for _ in {1..60}; do
     chroot "$root" docker version >/dev/null 2>&1 && break
     sleep 0.5
