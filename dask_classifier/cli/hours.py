@@ -83,8 +83,20 @@ def backfill(since, until, inputs, yes, words):
         command = ["run", *words, "--at", entry.at, how]
         click.echo(f"dask-classify {shlex.join(command)}")
         if yes:
-            failed = failed or subprocess.run([sys.executable, "-m", "dask_classifier", *command]).returncode
+            code = _run(command)
+            failed = failed or code
     sys.exit(failed)
+
+
+def _run(command: list[str]) -> int:
+    """Run a command in a process of its own, and return its exit code. What interrupts this one interrupts it, too."""
+    process = subprocess.Popen([sys.executable, "-m", "dask_classifier", *command])
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()  # and not killed, as by `subprocess.run`: it may have instances
+        process.wait()
+        raise
 
 
 def _output_of(words: tuple[str, ...]) -> str:

@@ -141,6 +141,32 @@ def test_backfill_goes_on_after_a_failure_and_has_its_exit_code(prefix):
     command("backfill", *SPAN, "--yes", "--", *words, code=1)
 
 
+SLOW = """
+import time
+
+def classify(chunk):
+    time.sleep(0.5)
+    return chunk["SKU"].str.len()
+"""
+
+
+def test_a_backfill_that_is_stopped_stops_its_run(tmp_path):
+    """The run ends as after Ctrl-C, with its finished blocks and without its lock; the next hour does not begin."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    words = ["--rows", "10k", "--classifier", "slow.py:classify", "--block-rows", "100", "--workers", "1"]
+    words += ["--output", "runs/{hour}"]
+    call = [sys.executable, "-m", "dask_classifier", "backfill", *SPAN, "--yes", "--", *words]
+    process = subprocess.Popen(call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while len(list(tmp_path.glob("runs/00/parts/*.json"))) < 3 and time.monotonic() < until:
+        time.sleep(0.1)
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "finished blocks are kept" in err, err
+    assert out.count("dask-classify run") == 1 and not (tmp_path / "runs/01").exists()
+    assert not (tmp_path / "runs/00/run.lock").exists() and len(list(tmp_path.glob("runs/00/parts/*.json"))) >= 3
+
+
 def test_looking_does_not_disturb_a_lock(tmp_path):
     folder = RunFolder(str(tmp_path))
     assert not lock.is_held(folder)
