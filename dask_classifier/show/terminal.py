@@ -185,6 +185,8 @@ def summary(result: Result, seconds: float | None) -> RenderableType:
             "time": f"{format_seconds(seconds)}, of which {format_seconds(speed[0])} classifying",
             "speed": f"{speed[1]:,.0f} rows/s while classifying",
         }
+    if stages := result.manifest.get("stages"):
+        lines["stages"] = ", ".join(f"{name} {format_seconds(seconds)}" for name, _, seconds in stages)
     lines |= account_of(result.manifest)
     workers = sorted(rows_by_worker(result.receipts).items(), key=lambda item: -item[1])
     lines |= {f"rows of {name}": f"{rows:,}" for name, rows in workers[:_MAX_WORKERS]}

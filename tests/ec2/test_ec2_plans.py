@@ -36,8 +36,14 @@ def test_time_chooses_the_cluster_and_the_account_says_what_it_cost(ec2):
     assert machines["instance_seconds"] == pytest.approx(sum(one["seconds"] for one in machines["instances"]))
     assert 0 < machines["dollars"] < 0.05 and "a table of" in machines["price_source"]
     assert "per million rows; an estimate from" in done.stderr_text and "predicted" in done.stderr_text
+    ids = [one["id"] for one in machines["instances"]]
     report = ec2.command("report", "s3://bucket/chosen", check=0).stdout_text
-    assert "per million rows" in report and "digests" in report
+    for text in (report, done.stderr_text):
+        assert "per million rows" in text and "digests" in text and "pandas " in text and machines["image"] in text
+        assert all(id in text for id in ids) and "1 c7i.large" in text
+    assert "starting machines" in done.stderr_text and "classifying" in done.stderr_text, "seconds of each stage"
+    page = ec2.client("s3").get_object(Bucket="bucket", Key="chosen/report.html")["Body"].read().decode()
+    assert all(id in page for id in ids) and machines["image"] in page
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,7 @@ def test_a_run_that_would_be_late_lets_its_cluster_grow_once(ec2):
     words = [*rows, "--workers", "1", "--finish-in", "1s", "--scale-up-to", "2", "--output", "s3://bucket/grown"]
     done = ec2.command(*words, check=0)
     assert done.stderr_text.count("the run will finish about") == 1
-    grown = re.findall(r"the cluster grows by 1 worker, which cost about \$(\S+) more per hour", done.stderr_text)
+    grown = re.findall(r"the cluster grows by 1 worker, for about \$(\S+) more per hour", done.stderr_text)
     assert grown == ["0.10"], done.stderr_text  # of a c7i.large with its disk and its address
     assert "Started 3 instances, 3 terminated" in done.stderr_text
     workers = {part["worker"] for part in manifest_of(ec2, "grown")["parts"]}
