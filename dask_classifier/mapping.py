@@ -1,14 +1,17 @@
 """`classify_blocks`: map the blocks of a run over the cluster, and collect their receipts."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
+from . import storage
 from .classifier.job import CLASSIFY_BLOCK, Job
 from .engine.executors import Executor
 from .engine.growing import GrowingCut
 from .errors import BlocksFailed, DaskClassifyError, ProcessDied, StorageError, TooManyBadRows, WrongAnswer
 from .pace import Pace
 from .parts.receipts import Receipt
+from .parts.run_folder import RunFolder, receipt_name
 from .rows.blocks import Block
 from .rows.source import Source
 from .runs.limits import Watch
@@ -17,6 +20,7 @@ from .runs.plan_file import Cut
 from .runs.progress import Progress
 
 _LETHAL = 3  # the run stops if its first blocks, this many, all kill their processes
+_SEEN_SECONDS = 60.0  # after which a network folder surely shows what another computer has written
 
 
 def classify_blocks(
@@ -38,6 +42,7 @@ def classify_blocks(
     bad_rows = _Budget(growing, done)
     pace = Pace(growing.cut, executor, progress, watch)
     sizes = _Sizes(growing, executor, progress)
+    shared = _Shared(growing.plan.folder, executor)
     jobs = _jobs(growing, bad_rows)
     missing = growing.missing(done, watch.is_over)
     arguments = ((jobs(block), growing.cut.source.read_by(block), block) for block in pace.in_time(missing))
@@ -54,6 +59,7 @@ def classify_blocks(
             elif outcome.error:
                 raise outcome.error
             else:
+                shared.check(outcome.value)
                 columns = _same_columns(columns, outcome.value)
                 receipts[outcome.number] = outcome.value
                 growing.finished(outcome.value)
@@ -98,6 +104,28 @@ def _jobs(growing: GrowingCut, bad_rows: "_Budget") -> Callable[[Block], Job]:
     """Return a function from a block to its job."""
     plan, fingerprint_of = growing.plan, growing.cut.fingerprints(growing.plan)
     return lambda block: plan.job(bad_rows.allowed, fingerprint_of(block))
+
+
+class _Shared:
+    """Checks that an output folder on a disk is the same here and on all workers, by the first part of each host."""
+
+    def __init__(self, folder: RunFolder, executor: Executor):
+        self.folder, self.is_on_disk = folder, executor.is_remote and storage.is_local(folder.url)
+        self.hosts: set[str] = set()
+
+    def check(self, receipt: Receipt) -> None:
+        """Raise StorageError if a worker has written a part that is not here: it has another disk of the same name."""
+        if not self.is_on_disk or receipt.host in self.hosts:
+            return
+        self.hosts.add(receipt.host)
+        until = time.monotonic() + _SEEN_SECONDS
+        while not self.folder.exists(receipt_name(receipt.index)):
+            if time.monotonic() > until:
+                raise StorageError(
+                    f"The parts that {receipt.worker} on {receipt.host} writes to {self.folder} are not there.",
+                    "Give an output that this computer and all workers share: in S3, or in a network folder.",
+                )
+            time.sleep(_SEEN_SECONDS / 60)
 
 
 class _Sizes:

@@ -17,6 +17,7 @@ from generated_csv import csv_of
 from reference import reference
 
 import dask_classifier as dc
+from dask_classifier import mapping
 from dask_classifier.engine.executors import DaskExecutor
 from dask_classifier.errors import ClusterError, StorageError
 from dask_classifier.rows import csv_files
@@ -206,6 +207,32 @@ def test_an_output_that_a_worker_cannot_see_is_found_before_the_first_block(dask
         assert not list((tmp_path / "shared").iterdir())
         dc.publish(result, tmp_path / name, cluster=dask_cluster.address)
     assert not list((tmp_path / "run").glob(".dask*"))
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("unshare"), reason="needs root and util-linux")
+def test_a_worker_that_joins_later_and_writes_elsewhere_is_found_by_its_first_part(dask_cluster, tmp_path, monkeypatch):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "slow.py").write_text(
+        "import time\n\ndef f(chunk):\n    time.sleep(0.05)\n    return chunk['SKU'].str.len()\n"
+    )
+    monkeypatch.setattr(mapping, "_SEEN_SECONDS", 1.0)
+    dask_cluster.worker("here")
+    folder = tmp_path / "shared"
+    hide = f'hostname other && mount -t tmpfs none {folder} && mkdir -p {folder}/run/parts && exec "$@"'
+
+    class Joining(dc.Progress):
+        joined = False
+
+        def finished(self, receipt):
+            super().finished(receipt)
+            if not self.joined:
+                self.joined = True
+                dask_cluster.worker("elsewhere", within=["unshare", "--mount", "--uts", "sh", "-c", hide, "-"])
+
+    plan = dc.plan(rows="200k", classifier=f"{tmp_path}/slow.py:f", output=tmp_path / "shared/run", block_rows=100)
+    with pytest.raises(StorageError, match=r"The parts that elsewhere on other writes to .* are not there") as raised:
+        dc.run(plan, dask_cluster.address, progress=Joining())
+    assert "all workers share" in raised.value.hint and not (tmp_path / "shared/run/manifest.json").exists()
 
 
 def test_workers_with_other_versions_are_refused_before_work(cluster, tmp_path, monkeypatch):
