@@ -71,5 +71,5 @@ class Pace:
         self.has_grown = True
         more, price = self.executor.instances.grow(workers)
         if more:
-            costs = f", which cost about ${format_dollars(more * price)} more per hour" if price else ""
+            costs = f", for about ${format_dollars(more * price)} more per hour" if price else ""
             self.progress.note(f"the cluster grows by {count_of(more, 'worker')}{costs}")

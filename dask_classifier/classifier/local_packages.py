@@ -1,5 +1,6 @@
 """Packages that were installed from here, and not from an index: which these are, and what they contain."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -8,6 +9,8 @@ from collections.abc import Iterable
 from importlib.metadata import Distribution
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from ..errors import UsageError
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
 _NOT_CODE = {"build", "dist", "__pycache__", "node_modules"}  # folders
@@ -35,19 +38,44 @@ def folder_of_editable(distribution: Distribution) -> str | None:
 
 
 def contents(names: Iterable[str]) -> dict[str, str]:
-    """Return a digest of each of these packages that was installed from here: its version says little of its code."""
+    """Return a digest of each of these packages that was installed from here: its version says little of its code.
+
+    Raises UsageError if a file of one cannot be read.
+    """
     distributions = {name: importlib.metadata.distribution(name) for name in names}
-    return {name: _digest(one) for name, one in sorted(distributions.items()) if is_local(one)}
+    try:
+        return {name: _digest(one) for name, one in sorted(distributions.items()) if is_local(one)}
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read {error.filename}, a file of a package that the classifier needs: {error.strerror}.",
+            "Check its permissions.",
+        ) from error
 
 
 def _digest(distribution: Distribution) -> str:
-    """SHA-256 in hex, 16 digits: of the Python files of an editable package, of the record of any other."""
+    """SHA-256 in hex, 16 digits: of the Python files of an editable package, of all recorded ones of any other."""
     folder = folder_of_editable(distribution)
-    record = distribution.read_text("RECORD") or ""  # which has the digests of all files
-    digest = hashlib.sha256(b"" if folder else record.encode())
-    for file in sorted(_code(Path(folder))) if folder else ():
-        digest.update(f"{file.relative_to(folder)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()[:16]
+    lines = _lines_of(Path(folder)) if folder else _lines_of_record(distribution.read_text("RECORD") or "")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+
+
+def _lines_of_record(record: str) -> Iterable[str]:
+    """Yield the lines of the package's own files, with their digests; scripts have the paths of an environment."""
+    for line in record.splitlines():
+        first = line.partition("/")[0]
+        if first != ".." and not first.endswith(".dist-info") and ".pyc," not in line:
+            yield line
+
+
+def _lines_of(folder: Path) -> Iterable[str]:
+    for file in _code(folder):
+        yield f"{file.relative_to(folder)},{hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def _is_environment(folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # of a folder that may not be entered
+        return (folder / "pyvenv.cfg").exists()
+    return False
 
 
 def _code(folder: Path) -> Iterable[Path]:
@@ -56,6 +84,6 @@ def _code(folder: Path) -> Iterable[Path]:
         folders[:] = [
             name
             for name in folders
-            if not name.startswith(".") and name not in _NOT_CODE and not Path(here, name, "pyvenv.cfg").exists()
+            if not name.startswith(".") and name not in _NOT_CODE and not _is_environment(Path(here, name))
         ]
-        yield from (Path(here, name) for name in files if name.endswith(".py"))
+        yield from (Path(here, name) for name in files if name.endswith(".py") and name[0] != ".")

@@ -133,7 +133,7 @@ def choose(
             display.say(note)
         return Chosen(cluster, workers, limits)
     earlier = looked(plan, cluster)
-    if earlier.complete or is_empty(plan):  # at most parts have to be joined
+    if earlier.complete or not Outline.of(plan, 1).rows:  # at most parts have to be joined
         return Chosen(LOCAL if is_open else cluster, workers, limits)
     fleet, places = None, {cluster}
     if cluster == EC2:

@@ -1,6 +1,8 @@
 """Where instances can be launched: subnets, zones, instance types, an AMI, and the address to admit."""
 
+import contextlib
 import ipaddress
+import socket
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
@@ -172,6 +174,14 @@ def _root_disk(aws: Aws, ami: str) -> tuple[str, int]:
     return device, volumes.get(device, {}).get("VolumeSize") or 0
 
 
+def _own_address() -> str:
+    """Return this computer's address in its network, as it is now: Dask's `get_ip` keeps its first answer."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect(("8.8.8.8", 80))  # sends nothing
+        return sender.getsockname()[0]
+    return get_ip()
+
+
 def caller_of(spec: ClusterSpec) -> str | None:
     """Return the network that contains only this computer, as the instances see it; None if the user gave groups.
 
@@ -180,7 +190,7 @@ def caller_of(spec: ClusterSpec) -> str | None:
     if spec.security_group:
         return None
     if spec.private_ip:
-        return f"{ipaddress.ip_address(get_ip())}/32"
+        return f"{ipaddress.ip_address(_own_address())}/32"
     try:
         with urllib.request.urlopen(_CHECKIP, timeout=10) as response:
             return f"{ipaddress.IPv4Address(response.read().decode().strip())}/32"

@@ -27,6 +27,7 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
     fleet: Fleet
     spec: ClusterSpec
     say: Callable[[str], None]
+    own_instance: str  # id of the scheduler's instance if this process runs there
     _replacements: int  # that may still be launched
     _why_no_replacement: str
     _refused: ClusterError | None  # why the first worker that could not be launched was not
@@ -109,7 +110,8 @@ class ReplacingCluster(dask_cloudprovider.aws.EC2Cluster):
     def let_in(self) -> None:
         """Open the cluster's own security group to this computer if its address has changed."""
         with contextlib.suppress(ClusterError):
-            self.fleet.let_in(caller_of(self.spec))
+            if not self.own_instance:
+                self.fleet.let_in(caller_of(self.spec))
 
     def is_abandoned(self) -> bool:
         """Return whether there is no worker, and none will come."""

@@ -94,10 +94,12 @@ class Connection:
             self._refuse_if_closed()
             limit = format_seconds(self.instances.reconnect_seconds)
             self.progress.note(f"lost the connection to the scheduler; trying again for up to {limit}")
-            until, ask_again = time.monotonic() + self.instances.reconnect_seconds, 0.0
+            until, ask_again, asking = time.monotonic() + self.instances.reconnect_seconds, 0.0, None
             while not self._is_connected_again():
-                if time.monotonic() > ask_again:
-                    self.instances.let_in()  # a laptop may be in another network
+                if time.monotonic() > ask_again and not (asking and asking.is_alive()):
+                    # a laptop may be in another network; in a thread, since AWS may not be reached there either
+                    asking = threading.Thread(target=self.instances.let_in, daemon=True)
+                    asking.start()
                     ask_again = time.monotonic() + _ASK_AGAIN_SECONDS
                 if is_over and is_over():
                     return False

@@ -151,15 +151,14 @@ def _slots(receipts: Sequence[Receipt]) -> list[list[Receipt]]:
     for receipt in receipts:
         place = place_of(receipt)
         last_start[place] = max(last_start.get(place, 0.0), receipt.started)
-    slots: list[list[Receipt]] = []
+    slots: dict[tuple, list[Receipt]] = {}  # by the process that has it now
     for receipt in sorted(receipts, key=lambda each: each.started):
-        own = next((slot for slot in slots if place_of(slot[-1]) == place_of(receipt)), None)
-        slot = own if own is not None else next((s for s in slots if _is_left(s[-1], receipt, last_start)), None)
-        if slot is None:
-            slots.append([receipt])
-        else:
-            slot.append(receipt)
-    return slots
+        place = place_of(receipt)
+        if place not in slots:
+            left = next((old for old, slot in slots.items() if _is_left(slot[-1], receipt, last_start)), None)
+            slots[place] = slots.pop(left) if left else []
+        slots[place].append(receipt)
+    return list(slots.values())
 
 
 def _is_left(last: Receipt, receipt: Receipt, last_start: dict) -> bool:

@@ -64,7 +64,7 @@ def check_layout(layout: Layout) -> None:
     if len(set(layout.wanted)) < len(layout.wanted):
         raise UsageError("A column is named twice in --columns.", "Name each column once.")
     if layout.wanted and (useless := set(dict(layout.types)) - set(layout.wanted)):
-        name = repr(min(useless))
+        name = repr(min(useless, key=str))
         raise UsageError(f"The column {name} is in --dtype, but not in --columns.", "Name it in both, or in none.")
     if layout.wanted and layout.index not in {"", NO_INDEX, *layout.wanted}:
         raise UsageError(

@@ -174,11 +174,11 @@ def _name(name: str, stored: list[str]) -> str:
 def _marks(parquet: "pq.ParquetFile", wanted: tuple[str, ...]) -> Marks:
     """Return marks as in a file in which rows have the mean length of their row group."""
     offsets, rows, size, count = [], [], 0, 0
+    paths = [parquet.schema.column(place).path for place in range(len(parquet.schema))]
+    places = [place for place, path in enumerate(paths) if not wanted or _is_of(path, wanted)]
     for number in range(parquet.metadata.num_row_groups):
         group = parquet.metadata.row_group(number)
-        columns = [group.column(place) for place in range(group.num_columns)]
-        chosen = [column for column in columns if not wanted or _is_of(column.path_in_schema, wanted)]
-        group_bytes = sum(column.total_uncompressed_size for column in chosen)
+        group_bytes = sum(group.column(place).total_uncompressed_size for place in places)
         steps = max(1, min(group.num_rows, group_bytes // _MARK_BYTES))
         offsets += [size + group_bytes * step // steps for step in range(steps)]
         rows += [count + group.num_rows * step // steps for step in range(steps)]

@@ -1,7 +1,7 @@
 """Read a run's rows and bad rows into DataFrames, and write them as one Parquet file."""
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import storage
-from ..errors import UsageError
+from ..errors import StorageError, UsageError
 from ..parts.columns import read_csv
 from ..parts.receipts import QUARANTINE_COLUMNS
 from ..rows.layouts import Layout
@@ -77,27 +77,33 @@ def write_parquet(stream: BinaryIO, frames: Iterable[pd.DataFrame]) -> None:
                 writer.write_table(pa.Table.from_pandas(frame, table.schema, preserve_index=False))
 
 
-def join_parquet(stream: BinaryIO, urls: Sequence[str], parts: Iterable[bytes]) -> None:
-    """Write the rows of Parquet files, given by their URLs and their contents, to one file.
+def join_parquet(stream: BinaryIO, parts: Sequence[tuple[str, Callable[[], bytes]]]) -> None:
+    """Write the rows of Parquet files, each given by its URL and a function that reads it, to one file.
 
     Types may differ as those of parts do: whole numbers of one where there are only missing values in another, or
     decimals of several precisions. Raise UsageError if no type holds the values of all.
     """
-    if not urls:
+    if not parts:
         raise _without_rows()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        schemas = list(pool.map(_schema_of, urls))
+        schemas = list(pool.map(_schema_of, parts))
     with _same_types():
         schema = _common(schemas)
     with pq.ParquetWriter(stream, schema) as writer:
-        for data in parts:
+        for _, read in parts:
+            table = pq.read_table(io.BytesIO(read()))
             with _same_types():
-                writer.write_table(pq.read_table(io.BytesIO(data)).select(schema.names).cast(schema))
+                writer.write_table(table.select(schema.names).cast(schema))
 
 
-def _schema_of(url: str) -> pa.Schema:
-    with storage.open_ranged(url) as stream:
-        return pq.read_schema(stream)
+def _schema_of(part: tuple[str, Callable[[], bytes]]) -> pa.Schema:
+    """Return the schema in a footer. Of a file without one, reading it says what is wrong."""
+    url, read = part
+    try:
+        with storage.open_ranged(url) as stream:
+            return pq.read_schema(stream)
+    except (pa.ArrowException, StorageError):
+        return pq.read_schema(io.BytesIO(read()))
 
 
 def _common(schemas: Sequence[pa.Schema]) -> pa.Schema:

@@ -98,7 +98,7 @@ def estimated_rows(plan: Plan) -> tuple[int, str]:
     _, _, sample = source.first_rows(_SAMPLE_ROWS)
     packed = any(file.is_packed for file in source.files)
     if not len(sample):
-        return 0, precision if packed else EXACT
+        return 0, precision if packed or source.rows_size else EXACT  # a first row may be longer than what was read
     text = sample.text
     if packed and precision == ABOUT:  # the sample is UTF-8, and the files are not
         text = text.decode("utf-8", "replace").encode(source.layout.encoding, "replace")

@@ -77,8 +77,9 @@ class Cut:
 
     def forget_others(self, plan: Plan) -> None:
         """Empty the files with blocks behind those of this cut: behind a file that was deleted, the cut may differ."""
+        ours = {blocks_name(block.index) for block in self.blocks}
         for name in plan.folder.sizes():
-            if name.startswith(f"{BLOCKS}/") and name not in {blocks_name(block.index) for block in self.blocks}:
+            if name.startswith(f"{BLOCKS}/") and name not in ours:
                 plan.folder.write(name, b"[]")
 
     def restore(self, plan: Plan) -> None:

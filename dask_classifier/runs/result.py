@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -317,7 +318,8 @@ class Result:
             write_parquet(stream, map(self.part, with_rows))
         else:
             names = [part_name(receipt.index, self.part_format.name) for receipt in with_rows]
-            join_parquet(stream, list(map(self.folder.path, names)), map(self.stored, with_rows))
+            reads = [partial(self.stored, receipt) for receipt in with_rows]
+            join_parquet(stream, list(zip(map(self.folder.path, names), reads, strict=True)))
 
     def write_to(self, stream: BinaryIO, name: str = "", *, header: bool | None = None) -> None:
         """Write all rows, in order, to a binary stream.

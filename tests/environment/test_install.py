@@ -181,6 +181,40 @@ def test_the_code_of_local_packages_is_part_of_a_run(tmp_path, monkeypatch):
     assert dc.plan(rows=10, output=tmp_path / "run", requirements=["mine"]).fingerprint != plan.fingerprint
 
 
+def test_files_that_are_no_code_of_a_package_do_not_matter(tmp_path, monkeypatch):
+    """A lock of an editor, which is a link to nowhere, and a folder of somebody else's."""
+    develop(tmp_path / "project")
+    monkeypatch.syspath_prepend(tmp_path / "project")
+    before = contents(["mine"])
+    (tmp_path / "project/.#mine.py").symlink_to("me@here.1")
+    (tmp_path / "project/notes.txt").write_text("new")
+    (tmp_path / "project/data").mkdir(mode=0)
+    assert contents(["mine"]) == before
+    (tmp_path / "project/gone.py").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"Cannot read .*gone\.py, a file of a package that the classifier needs"):
+        contents(["mine"])
+
+
+def test_an_installed_package_is_the_same_in_another_environment(tmp_path, monkeypatch):
+    """Its record differs in what depends on the environment: scripts, and where it came from."""
+    found = []
+    for name, script in (("a", "1"), ("b", "2")):
+        info = tmp_path / name / "mine-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+        (info / "direct_url.json").write_text(json.dumps({"url": f"file:///{name}", "dir_info": {}}))
+        record = f"../../bin/mine,sha256={script},9\nmine-1.0.dist-info/direct_url.json,sha256={script},9\n"
+        record += f"mine/__pycache__/a.cpython-311.pyc,,{script}\nmine/a.py,sha256=x,9\n"
+        (info / "RECORD").write_text(record)
+        with monkeypatch.context() as patched:
+            patched.syspath_prepend(tmp_path / name)
+            found.append(contents(["mine"]))
+    assert found[0] == found[1] and set(found[0]) == {"mine"}
+    (tmp_path / "b/mine-1.0.dist-info/RECORD").write_text(record.replace("sha256=x", "sha256=y"))
+    monkeypatch.syspath_prepend(tmp_path / "b")
+    assert contents(["mine"]) != found[0]
+
+
 def test_a_package_in_development_is_built_with_the_index_that_is_named(tmp_path, monkeypatch):
     """pip gets it for what the build needs; without one that answers, the error names the package."""
     called = []

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from dask_classifier.parts.receipts import Receipt
-from dask_classifier.planner.records import Record, calibration, correction, usual_start
+from dask_classifier.parts.run_folder import RunFolder
+from dask_classifier.planner.records import Record, calibration, correction, records, usual_start
 from dask_classifier.planner.replay import replay_of
 from dask_classifier.runs.planning import CODE
 
@@ -74,6 +75,28 @@ def test_how_good_predictions_were():
 def test_the_usual_start_of_instances():
     assert usual_start([record(), record(starting=100.0), record(starting=300.0), record(starting=120.0)]) == 120.0
     assert usual_start([record()]) is None
+
+
+def stored(folder, *, prediction, **more):
+    """A run of three blocks of 100 rows, on two processes: nine seconds, of which a first call took one and a half."""
+    part = {"rows": 90, "bad_rows": 10, "seconds": 3.0, "worker": "w", "host": "h"}
+    manifest = {"seconds": 20.0, "parts": [part | {"pid": pid} for pid in (1, 2, 2)], "prediction": prediction} | more
+    manifest["stages"] = [["starting machines", 0.0, 7.0]]
+    RunFolder(str(folder)).write_json("manifest.json", manifest)
+    RunFolder(str(folder)).write_json("plan.json", {"identity": IDENTITY, "prediction": {"where": "elsewhere"}})
+
+
+def test_what_is_read_of_a_run(tmp_path):
+    """The manifest has the prediction of the last attempt; that of plan.json may be of another one, elsewhere."""
+    prediction = record().prediction | {"first_call": 1.5}
+    stored(tmp_path / "1", prediction=prediction)
+    stored(tmp_path / "2", prediction=None)
+    stored(tmp_path / "3", prediction=prediction, resumed=[0])
+    stored(tmp_path / "4", prediction=prediction, partial=True)
+    first, second = records(str(tmp_path))
+    assert first.prediction == prediction and second.prediction is None
+    assert first.ms_per_row == pytest.approx(1000 * 7.5 / 300) and second.ms_per_row == pytest.approx(1000 * 9 / 300)
+    assert (first.seconds, first.starting) == (20.0, 7.0)
 
 
 def receipt(index, pid, started, seconds):

@@ -139,6 +139,28 @@ def test_without_a_target_the_fastest_that_lasts():
     assert recommend([here, cluster], Target(), places={EC2})[0] is None
 
 
+def test_without_a_target_an_hour_is_one():
+    """Not the free choice that takes longer; and of those that all take longer, the fastest."""
+    assert recommend([choice(LOCAL, 0, 70, 0.0), choice(EC2, 1, 50, 0.66)], Target())[0] == 1
+    assert recommend([choice(LOCAL, 0, 200, 0.0), choice(EC2, 1, 150, 3.0), choice(EC2, 2, 90, 3.0)], Target())[0] == 2
+
+
+def test_what_misses_the_time_says_how_surely():
+    target = Target(finish_by=time.time() + 52 * 60)
+    said = [target.verdict(choice(EC2, 1, minutes, 1.0)) for minutes in (40, 50, 60)]
+    assert said == ["", "may be too late", "too late"]
+
+
+def test_the_earliest_end_within_the_budget_is_named():
+    number, why = recommend(choices(), Target.of(finish_in="20m", budget=0.8))
+    soon = time.strftime("%H:%M", time.localtime(choices()[2].late + 59))
+    assert (number is None and why.endswith(f"within $0.80, it finishes by {soon}")) or soon[3:] == "00", why
+
+
+def test_a_scheduler_starts_so_many_tasks_a_second():
+    assert simulate(np.zeros(3000), 256).seconds == pytest.approx(10, abs=0.1)
+
+
 def test_an_unknown_price_is_no_zero():
     number, why = recommend([choices()[0], choice(EC2, 8, 12, None)], Target.of(finish_in="20m", budget=3))
     assert number is None and "needs instances whose price is unknown; within $3.00, it finishes by" in why

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import dask_classifier as dc
-from dask_classifier.errors import SourceError, UsageError
+from dask_classifier.errors import DamagedRun, SourceError, UsageError
 from dask_classifier.rows.layouts import Layout
 
 ROWS = 2345
@@ -222,6 +222,18 @@ def test_one_parquet_file_of_parts_whose_types_differ(file):
     assert joined["found"].to_pylist() == columns["money"].to_pylist()
     assert joined.schema.field("late").type == pa.int64() and joined.schema.field("small").type == pa.int32()
     assert result.verify().rows == rows
+
+
+def test_a_damaged_part_is_named_by_what_joins_the_parts(file):
+    options = {"typed": True, "output_format": "parquet", "chunk_rows": 10, "block_rows": 10}
+    result = dc.run(dc.plan(file, lambda df: df, file.parent / "run", **options), "inline")
+    part = file.parent / "run/parts/part-00002.parquet"
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(DamagedRun, match=r"part-00002\.parquet"):
+        result.fetch(file.parent / "all.parquet")
+    part.unlink()
+    with pytest.raises(DamagedRun, match=r"part-00002\.parquet"):
+        result.fetch(file.parent / "all.parquet")
 
 
 def test_options_of_csv(file):

@@ -181,6 +181,30 @@ def test_a_watch_asks_the_cluster_what_it_costs():
     assert watch.warnings(None) == [] and watch.is_over(), "warned once"
 
 
+def test_the_first_limit_counts():
+    now = time.time()
+    watch = Watch(Limits(finish_by=now + 50, partial=True, max_time=100, budget=10), now, lambda: (9.0, 3600.0))
+    assert watch.ends() == (pytest.approx(now - 59, abs=1), "--budget"), "a dollar is a second, and a minute is kept"
+    watch = Watch(Limits(finish_by=now + 50, partial=True, max_time=100), now)
+    assert watch.ends() == (now + 48, "--finish-by"), "two seconds are kept to publish"
+    assert Watch(Limits(finish_by=now + 50, max_time=100), now).ends() == (now + 100, "--max-time")
+    assert Watch(Limits(finish_by=now + 50), now).ends() is None
+
+
+def test_what_is_published_is_what_the_time_has_ended():
+    now = time.time()
+    watch = Watch(Limits(finish_by=now, partial=True, max_time=1000), now)
+    assert not watch.publishes and watch.is_over() and watch.publishes
+    watch = Watch(Limits(finish_by=now + 1000, partial=True, max_time=0.001), now - 1)
+    assert watch.is_over() and watch.stopped_by == "--max-time" and not watch.publishes
+
+
+def test_a_price_per_hour_counts_from_the_beginning():
+    watch = Watch(Limits(budget=10, dollars_per_hour=2), time.time() - 3600)
+    assert watch.dollars == pytest.approx(2, abs=0.01)
+    assert watch.ends()[0] - time.time() == pytest.approx(4 * 3600 - 60, abs=2)
+
+
 def test_a_watch_warns_before_it_stops():
     """Sixty dollars an hour, of two: nine tenths would come after the stop, which keeps a minute."""
     spent = [0.4]

@@ -80,5 +80,5 @@ def test_a_late_run_lets_its_cluster_grow_once_and_says_what_that_costs():
         one.finished(receipt(index))
         seen.append(len(asked))
     assert asked == [4] and seen[3] == 0, seen
-    assert one.progress.notes[-1] == "the cluster grows by 3 workers, which cost about $1.50 more per hour"
+    assert one.progress.notes[-1] == "the cluster grows by 3 workers, for about $1.50 more per hour"
     assert sum("the run will finish about" in note for note in one.progress.notes) == 1
