@@ -107,10 +107,10 @@ class Rehearsal:
         return [each["InstanceId"] for each in self.instances("pending", "running", role=role)]
 
     def remains(self):
-        """Instances and security groups that cost or clutter; and processes of instances."""
-        left = [
-            each["InstanceId"] for each in self.instances("pending", "running", "stopping", "stopped", "shutting-down")
-        ]
+        """Instances and security groups that cost or clutter, whoever has tagged them."""
+        pages = self.client("ec2").get_paginator("describe_instances").paginate()
+        every = [each for page in pages for held in page["Reservations"] for each in held["Instances"]]
+        left = [each["InstanceId"] for each in every if each["State"]["Name"] != "terminated"]
         groups = self.client("ec2").describe_security_groups()["SecurityGroups"]
         return left + [each["GroupId"] for each in groups if each["GroupName"] != "default"]
 

@@ -13,7 +13,7 @@ from rehearse import IMAGE, PRIVATE_IMAGE, REGION
 
 from dask_classifier.cli import options
 from dask_classifier.cluster import EC2Cluster
-from dask_classifier.ec2 import boot, placement, reasons, teardown
+from dask_classifier.ec2 import boot, doctor, placement, reasons, teardown
 from dask_classifier.ec2.announcement import _credentials_end
 from dask_classifier.ec2.aws import Aws
 from dask_classifier.ec2.launcher import Fleet
@@ -585,6 +585,17 @@ def test_instances_whose_launch_was_never_answered_are_found_by_their_tag(ec2):
     [[told, ending]] = said
     assert "InternalError" in told[0] and ending == "started 3 instances, 3 terminated"
     assert not ec2.remains()
+
+
+@pytest.mark.parametrize(("limit", "ok"), [(34.0, True), (33.0, False)])
+def test_the_quota_is_compared_with_what_a_run_needs(limit, ok):
+    """Sixteen workers of two vCPUs, and a scheduler of two."""
+    client = SimpleNamespace(get_service_quota=lambda **asked: {"Quota": {"Value": limit}})
+    kinds = {"worker": "c7i.large", "scheduler": "t3.small"}
+    offers = {role: [Offer("on-demand", kind, "subnet-1", "us-east-1a")] for role, kind in kinds.items()}
+    here = Placement("vpc-1", "ami-1", "/dev/xvda", "x86_64", {"c7i.large": 2, "t3.small": 2}, offers, "192.0.2.1/32")
+    found = doctor._quota(SimpleNamespace(client=lambda name: client), spec(workers=16), here)
+    assert found.good == ok and "34" in found.text and f"{limit:.0f}" in found.text
 
 
 # --- doctor ----------------------------------------------------------------------------------------------

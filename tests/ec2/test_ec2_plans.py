@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from rehearse import finish
 
 ROWS = ["--rows", "600", "--slowness", "1", "--block-rows", "100"]
 SLEEPY = """
@@ -69,6 +70,20 @@ def test_what_cannot_be_met_launches_nothing(options, message, ec2):
     assert message in done.stderr_text and "Hint: " in done.stderr_text, done.stderr_text
     assert nothing_was_launched(ec2)
     assert not ec2.client("s3").list_objects_v2(Bucket="bucket", Prefix="refused").get("Contents")
+
+
+def test_price_and_deadline_are_said_before_anything_is_made(ec2):
+    """While the first request that makes something takes its time, the announcement is there."""
+    ec2.settings(group_seconds=10)
+    process = ec2.start(*ROWS, "--workers", "1", "--output", "s3://bucket/announced")
+    said = []
+    while not said or "shuts itself down by" not in said[-1]:
+        said.append(process.stderr.readline())
+        assert said[-1], "it ended without an announcement"
+    assert re.search(r"Starting 1 on-demand c7i.large .*: about \$0\.13 per hour", "".join(said)), said
+    assert nothing_was_launched(ec2) and not ec2.events("boot")
+    finish(process, 0)
+    assert len(ec2.events("boot")) == 2
 
 
 def test_nothing_is_launched_for_a_file_without_rows(ec2):

@@ -19,6 +19,7 @@ from dask_classifier.engine.connection import Connection, OnceClient
 from dask_classifier.engine.flight import Flight
 from dask_classifier.engine.instances import OtherCluster
 from dask_classifier.errors import ClusterError, LimitReached
+from dask_classifier.runs import limits
 from dask_classifier.runs.limits import Limits
 from dask_classifier.runs.progress import Progress
 
@@ -154,9 +155,11 @@ def test_a_file_that_flows_goes_on_too(link, tmp_path, run_bytes):
     assert run_bytes(result.output) == expected(60_000)
 
 
-def test_the_dashboard_shows_the_run_as_running_again(link, dask_cluster, tmp_path):
+def test_the_dashboard_shows_the_run_as_running_again(link, dask_cluster, tmp_path, monkeypatch):
     """Its page has taken the client for dead."""
-    states = []
+    states, gone, plugin = [], [], dask_cluster.scheduler.plugins["dask-classify"]
+    remove = plugin.remove_client
+    monkeypatch.setattr(plugin, "remove_client", lambda *args, **options: gone.append(1) or remove(*args, **options))
 
     class Looking(Cutting):
         def finished(self, receipt):
@@ -165,7 +168,7 @@ def test_the_dashboard_shows_the_run_as_running_again(link, dask_cluster, tmp_pa
             states.append((run.ended is not None, run.progress.snapshot().stage))
 
     dc.run(plan(tmp_path), link.address, progress=Looking(link, 10))
-    assert link.cuts and states[-1] == (False, "classifying"), states[-1]
+    assert link.cuts and gone and states[-1] == (False, "classifying"), states[-1]
     (run,) = [run for run in _runs(dask_cluster) if run.title == str(tmp_path / "run")]
     assert run.complete
 
@@ -297,16 +300,29 @@ def test_a_client_that_was_closed_is_not_connected_again(dask_cluster, link, tmp
 def test_the_time_is_looked_at_while_there_is_no_connection(link, tmp_path, monkeypatch):
     """It would be tried for longer than a test may take."""
     monkeypatch.setattr(OtherCluster, "reconnect_seconds", 1e4)
+    clock = Clock()
+    monkeypatch.setattr(limits, "time", clock)
+    progress = Cutting(link, 3, outage=1e4)
+    progress.note = lambda text: setattr(clock, "late", 3600.0)  # the time is over once the loss is noticed
     with pytest.raises(LimitReached):
-        dc.run(plan(tmp_path), link.address, progress=Cutting(link, 3, outage=1e4), limits=Limits(max_time=5))
+        dc.run(plan(tmp_path), link.address, progress=progress, limits=Limits(max_time=1800))
+    assert link.cuts and clock.late, "the limit came before the outage"
+
+
+class Clock:
+    """Stands in for the module `time` in limits.py."""
+
+    late = 0.0
+
+    def time(self):
+        return time.time() + self.late
 
 
 def test_a_loss_leaves_no_thread(link, tmp_path):
-    before = {thread.name for thread in threading.enumerate()}
+    before = set(threading.enumerate())
     dc.run(plan(tmp_path, 1000), link.address, progress=Cutting(link, 3))
     assert link.cuts
-    left = {thread.name for thread in threading.enumerate()} - before
-    assert not [name for name in left if "IO loop" in name], left
+    wait_until(lambda: not [each for each in set(threading.enumerate()) - before if "IO loop" in each.name])
 
 
 def test_a_result_that_cannot_be_fetched_on_a_good_connection(link, tmp_path, run_bytes, monkeypatch):

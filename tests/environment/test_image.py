@@ -20,8 +20,8 @@ cp -r "$last" context
 def image(tmp_path):
     """Call `dask-classify image` with a tool that keeps what it is given."""
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/podman").write_text(TOOL)
-    (tmp_path / "bin/podman").chmod(0o755)
+    (tmp_path / "bin/docker").write_text(TOOL)  # the first that is looked for
+    (tmp_path / "bin/docker").chmod(0o755)
 
     def call(*words, **environment):
         path = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}

@@ -188,7 +188,7 @@ def test_files_that_are_no_code_of_a_package_do_not_matter(tmp_path, monkeypatch
     before = contents(["mine"])
     (tmp_path / "project/.#mine.py").symlink_to("me@here.1")
     (tmp_path / "project/notes.txt").write_text("new")
-    (tmp_path / "project/data").mkdir(mode=0)
+    (tmp_path / "project/data").mkdir(mode=0)  # which root may enter all the same
     assert contents(["mine"]) == before
     (tmp_path / "project/gone.py").symlink_to("nowhere")
     with pytest.raises(UsageError, match=r"Cannot read .*gone\.py, a file of a package that the classifier needs"):

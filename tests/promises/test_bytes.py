@@ -33,6 +33,42 @@ def test_generated_rows_on_1_2_and_3_processes(tmp_path, run_bytes, black_box_of
     assert len({receipt.pid for receipt in result.receipts}) == workers
 
 
+WAITS = """
+import os
+import pathlib
+import time
+
+def classify(chunk):
+    here = pathlib.Path({folder!r})
+    (here / str(os.getpid())).touch()
+    until = time.monotonic() + 60
+    while len(list(here.iterdir())) < {processes}:
+        if time.monotonic() > until:
+            raise TimeoutError("the others do not come")
+        time.sleep(0.01)
+    return chunk["SKU"].str.len()
+"""
+
+
+def test_all_processes_work_at_the_same_time(tmp_path):
+    """Each one waits until all of them are at work; the trial, which comes first, has a single one."""
+    (tmp_path / "at work").mkdir()
+    (tmp_path / "waits.py").write_text(WAITS.format(folder=str(tmp_path / "at work"), processes=4))
+    for number in range(3):
+        (tmp_path / f"at work/{number}").touch()  # for the trial
+    plan = dc.plan(rows=800, output=tmp_path / "run", classifier=f"{tmp_path}/waits.py:classify", block_rows=100)
+
+    class Beginning(dc.Progress):
+        def begin(self, *args):
+            super().begin(*args)
+            for number in range(3):
+                (tmp_path / f"at work/{number}").unlink()
+
+    with dc.LocalCluster(4, dashboard_address="127.0.0.1:0") as cluster:
+        assert dc.run(plan, cluster, progress=Beginning()).rows == 800
+    assert len(list((tmp_path / "at work").iterdir())) == 4
+
+
 @pytest.mark.parametrize(
     ("block_rows", "chunk_rows"), [(100, 100), (1000, 7), (250, 100), (10_000, 100), (1, 1), (700, 333)]
 )

@@ -1,5 +1,7 @@
 """Processes that crash, hang or are killed, and commands that are interrupted."""
 
+import contextlib
+import gzip
 import json
 import os
 import signal
@@ -116,7 +118,7 @@ def test_killed_classifier_processes_change_nothing(tmp_path, run_bytes, classif
     """Whoever is at work is killed, five times, by SIGKILL; with so many blocks between that none is hit
     three times.
     """
-    deaths, killed = Deaths(), []
+    killed = []
 
     class Killer(Deaths):
         def finished(self, receipt):
@@ -144,8 +146,60 @@ def test_killed_classifier_processes_change_nothing(tmp_path, run_bytes, classif
         plan = dc.plan(rows=6000, output=tmp_path / "run", classifier=classifiers("slow"), block_rows=100)
         dc.run(plan, cluster, progress=killer)
     assert len(killed) == 5
-    assert not deaths.told and len(killer.told) >= 3, "most were in the middle of a block"
+    assert len(killer.told) >= 3, "most were in the middle of a block"
+    assert all(again for *_, again in killer.told), "and each of these blocks was tried again"
     assert run_bytes(tmp_path / "run") == reference(csv_of(6000), known.lengths)
+
+
+SLOW_WITH_BAD_ROWS = """
+import time
+
+def classify(chunk):
+    time.sleep(0.03)
+    if chunk["a"].eq("BAD").any():
+        raise ValueError("there is a BAD one")
+    return chunk["a"].str.len()
+"""
+
+
+def test_bad_rows_are_the_same_whatever_is_killed_and_resumed(tmp_path, run_bytes):
+    """Inline; and on three processes of which two are killed, in a run that is interrupted twice."""
+    rows = b"".join(b"%d,%s\n" % (i, b"BAD" if i % 97 == 50 else b"x" * (i % 7)) for i in range(6000))
+    bad = rows.count(b"BAD")
+    (tmp_path / "in.csv").write_bytes(b"id,a\n" + rows)
+    (tmp_path / "slow.py").write_text(SLOW_WITH_BAD_ROWS)
+    options = {"input": tmp_path / "in.csv", "classifier": f"{tmp_path}/slow.py:classify", "block_rows": 100}
+    options |= {"chunk_rows": 50, "max_bad": 100}
+    dc.run(dc.plan(**options, output=tmp_path / "inline"), "inline")
+    killed = []
+
+    class Disturber(Deaths):
+        def finished(self, receipt):
+            super().finished(receipt)
+            victims = [pid for pid in pids() if pid != receipt.pid]
+            if len(killed) < 2 and victims:
+                killed.append(victims[0])
+                os.kill(victims[0], signal.SIGKILL)
+            if self.snapshot().blocks_done in {20, 40}:
+                raise KeyboardInterrupt
+
+    def pids():
+        plugins = [plugin for worker in cluster.workers.values() for plugin in worker.plugins.values()]
+        return {pid for plugin in plugins if hasattr(plugin, "pool") for pid in plugin.pool.pids()}
+
+    for attempt in range(3):
+        with dc.LocalCluster(3, dashboard_address="127.0.0.1:0") as cluster:
+            plan = dc.plan(**options, output=tmp_path / "run", resume=attempt > 0)
+            with contextlib.suppress(KeyboardInterrupt):
+                result = dc.run(plan, cluster, progress=Disturber())
+    assert len(killed) == 2 and 40 <= len(result.manifest["resumed"]) < 60, "it was not disturbed enough"
+    assert run_bytes(tmp_path / "run") == run_bytes(tmp_path / "inline")
+    quarantined = [
+        b"".join(gzip.decompress(file.read_bytes()) for file in sorted((tmp_path / name / "quarantine").iterdir()))
+        for name in ("inline", "run")
+    ]
+    assert quarantined[0] == quarantined[1] and quarantined[0].count(b"BAD") >= bad > 60
+    assert result.bad_rows == bad and result.verify().rows == 6000 - bad
 
 
 def family(process):

@@ -33,9 +33,9 @@ def test_an_existing_run_is_never_overwritten_unasked(cluster, tmp_path, run_byt
     dc.run(dc.plan(**options | {"rows": 100}, overwrite=True, block_rows=100), cluster)
     assert run_bytes(tmp_path / "run") == reference(csv_of(100), known.lengths)
     assert (tmp_path / "run/notes.txt").read_text() == "mine"
-    assert dc.run(dc.plan(**options | {"rows": 100}, resume=True, block_rows=100), cluster).rows == 100, (
-        "complete: nothing to do"
-    )
+    complete = snapshot(tmp_path / "run")
+    assert dc.run(dc.plan(**options | {"rows": 100}, resume=True, block_rows=100), cluster).rows == 100
+    assert snapshot(tmp_path / "run") == complete, "nothing was to do"
 
 
 def test_a_folder_with_parts_that_is_no_run_is_left_alone(cluster, tmp_path, classifiers):
