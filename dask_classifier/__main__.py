@@ -16,7 +16,7 @@ def main() -> None:
         from .cli.app import main as command
     except UsageError as error:
         _refuse(error)
-    except ValueError as error:  # of Dask, which reads its configuration when it is imported
+    except (ValueError, TypeError) as error:  # of Dask, which reads its configuration when it is imported
         _refuse_configuration(error)
     try:
         command()
@@ -24,9 +24,15 @@ def main() -> None:
         gc.freeze()  # Python would look through all that was imported once more, for 0.2 s
 
 
-def _refuse_configuration(error: ValueError) -> NoReturn:
+def _refuse_configuration(error: ValueError | TypeError) -> NoReturn:
     """Say what is wrong with a YAML file of Dask's configuration, and end; whatever else it is, raise it again."""
-    if "config file" not in str(error):
+    if isinstance(error, TypeError) and "dask.config" in sys.modules:
+        raise error
+    if isinstance(error, TypeError):
+        error = ValueError(
+            "a name in it is not text. YAML takes yes, no, on, off and numbers for values, unless quoted"
+        )
+    elif "config file" not in str(error):
         raise error
     _refuse(
         UsageError(

@@ -81,7 +81,7 @@ def filesystem_of(url: str):
         if "::" not in url or url.partition("::")[0] in fsspec.available_protocols():
             return fsspec.core.url_to_fs(url, **options)
         return _unchained(url, options)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:  # an OSError of a protocol that connects at once, as FTP does
         raise StorageError(f"Cannot use {url}: {error}.", "Use a local path or s3://bucket/key.") from error
 
 
@@ -109,10 +109,19 @@ def explaining(action: str, url: str) -> Iterator[None]:
         yield
     except StorageError:  # which is an OSError, and explained already
         raise
+    except ValueError as error:
+        if not _is_botocores(error):
+            raise
+        raise StorageError(f"Cannot {action} {url}: {error}.", "Check AWS_ENDPOINT_URL and endpoint-url.") from error
     except (OSError, BotoCoreError, ClientError) as error:
         if action == "write" and isinstance(error, FileNotFoundError) and not _is_bucket(error):
             raise StorageError(f"Cannot write {url}: its folder was deleted in the meantime.", _RESUME) from error
         raise StorageError(f"Cannot {action} {url}: {_reason(error)}.", _hint(error)) from error
+
+
+def _is_botocores(error: ValueError) -> bool:
+    """Whether it is about an address of S3 that cannot be one, or a URL without a bucket."""
+    return str(error).startswith(("Invalid endpoint", "Cannot traverse all of S3"))
 
 
 def _reason(error: Exception) -> str:
@@ -249,7 +258,21 @@ def open_ranged(url: str) -> Iterator[BinaryIO]:
     """Open `url` for reading at any offset. Each read of an object requests only its own bytes."""
     filesystem, path = filesystem_of(url)
     with explaining("read", url), filesystem.open(path, "rb", cache_type="none") as stream:
-        yield stream
+        yield _Explaining(stream, url)
+
+
+class _Explaining:
+    """A stream whose errors are those of the storage, so that they are not mistaken for faults of its content."""
+
+    def __init__(self, stream: BinaryIO, url: str):
+        self._stream, self._url = stream, url
+
+    def read(self, *size: int) -> bytes:
+        with explaining("read", self._url):
+            return self._stream.read(*size)
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
 
 
 def read_many(urls: list[str]) -> list[bytes]:
@@ -329,7 +352,7 @@ def delete(url: str) -> None:
 def probe(folder: str) -> Iterator[str]:
     """Write a small file for others to look for, and yield its name; it is deleted, as are folders made for it."""
     path = Path(folder)
-    made = [] if "://" in folder else [each for each in (path, *path.parents) if not each.exists()]
+    made = [] if "://" in folder else missing_folders(path)
     # in a run's folder, a later run deletes it, as every temporary file, if this one is killed
     name = join(folder, f".probe{TEMPORARY}{secrets.token_hex(4)}")
     write(name, b"")
@@ -340,6 +363,17 @@ def probe(folder: str) -> Iterator[str]:
             delete(name)
             for each in made:
                 each.rmdir()
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """Return a folder and those above it that do not exist; one that may not be looked at counts as there."""
+
+    def is_missing(path: Path) -> bool:
+        with contextlib.suppress(OSError):
+            return not path.exists()
+        return False
+
+    return [path for path in (folder, *folder.parents) if is_missing(path)]
 
 
 def check_seen(probe: str, worker: str, target: str, hint: str) -> None:

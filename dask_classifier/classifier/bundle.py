@@ -64,7 +64,8 @@ class Bundle:
 def create(classifier: str | Callable, extra_files: tuple[str, ...] = (), slowness: int = 10) -> Bundle:
     """Bundle `blackbox`, `module:name`, `path/to/file.py:name` or a callable. Raise UsageError if there is no such one.
 
-    The module is parsed but not run here; `load` runs it, in a classifier process.
+    The module is parsed but not run here; `load` runs it, in a classifier process. Of an installed `package.module`,
+    the package is imported, as Python does to find the module.
     """
     if not isinstance(classifier, str):
         return _bundle_of_callable(classifier, extra_files)
@@ -72,7 +73,7 @@ def create(classifier: str | Callable, extra_files: tuple[str, ...] = (), slowne
         source = Path(importlib.util.find_spec(BUILT_IN[classifier].partition(":")[0]).origin)
         return Bundle(classifier, classifier, _digest({source.name: source.read_bytes()}), slowness)
     where, colon, name = classifier.rpartition(":")
-    if not colon or not name.isidentifier():
+    if not colon or not name.isidentifier() or not where.strip("."):
         raise UsageError(
             f"{classifier!r} is not a classifier.", "Write blackbox, module:name, or path/to/file.py:name."
         )
@@ -129,6 +130,12 @@ def _bundle_of_installed(classifier: str, module: str, extra_files: tuple[str, .
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError):
         spec = None
+    except Exception as error:  # of the package that contains the module, which is imported for that
+        package = module.rpartition(".")[0]
+        raise UsageError(
+            f"Cannot import the package {package!r} of the classifier {classifier!r}: {type(error).__name__}: {error}.",
+            "Try it in Python: import it.",
+        ) from error
     if spec is None:
         raise UsageError(
             f"Cannot find the module {module!r} of the classifier {classifier!r}.",
@@ -192,6 +199,12 @@ def _local_files(path: Path, module: str, home: Path) -> dict[str, bytes]:
         ) from error
     except SyntaxError as error:
         raise UsageError(f"{path} is not valid Python: {error}.", "Fix the classifier's file.") from error
+    except AttributeError as error:  # ModuleFinder knows no packages without that file
+        raise UsageError(
+            f"{path} imports from a folder that has no __init__.py.", "Add an empty __init__.py to the folder."
+        ) from error
+    except OSError as error:
+        raise _unreadable(error) from error
     modules = {Path(module.__file__).resolve() for module in finder.modules.values() if module.__file__}
     modules.add(path.resolve())
     packages = {
@@ -215,8 +228,15 @@ def _read_extra(extra_files: tuple[str, ...], home: Path) -> dict[str, bytes]:
         if not path.is_file():
             raise UsageError(f"Cannot find the file {name} to send with the classifier.", "Check --with-file.")
         relative = path.relative_to(home) if path.is_relative_to(home) else PurePosixPath(path.name)
-        result = _together(result, {relative.as_posix(): path.read_bytes()})
+        try:
+            result = _together(result, {relative.as_posix(): path.read_bytes()})
+        except OSError as error:
+            raise _unreadable(error) from error
     return result
+
+
+def _unreadable(error: OSError) -> UsageError:
+    return UsageError(f"Cannot read {error.filename}: {error.strerror}.", "Check its permissions.")
 
 
 def _together(files: dict[str, bytes], others: dict[str, bytes]) -> dict[str, bytes]:

@@ -1,7 +1,8 @@
 """The contract of a classifier, DataFrame to DataFrame, and the check of its answers.
 
 A classifier is a callable. It gets a chunk: a DataFrame of 1 to 100 rows (`--chunk-rows`) whose index is the first
-column of the source, and whose values are all text. It returns one of these:
+column of the source, and whose values are all text, unless `--index`, `--dtype`, `--infer-types` or `--typed` say
+otherwise. It returns one of these:
 
 - a DataFrame with the chunk's index, usually the chunk with more columns;
 - a Series, an array or a list with one value per row, which becomes the column CLASSIFICATION.

@@ -69,7 +69,7 @@ def _check_bad_rows(bad: list[tuple[Chunk, list]], good: int, parsed: Parsed, jo
     if raised and not good and len(raised) > job.max_bad_rows:
         error = WrongAnswer(
             f"The classifier raises an exception on every row of the first chunk: {raised[0].reason}.",
-            _hint(bad[0][0].frame, parsed.layout.delimiter, raised[0]),
+            _hint(bad[0][0].frame, parsed, raised[0]),
         )
         raise error.with_details(raised[0].traceback)
     if bad and job.max_bad_rows == 0:
@@ -78,17 +78,18 @@ def _check_bad_rows(bad: list[tuple[Chunk, list]], good: int, parsed: Parsed, jo
         raise TooManyBadRows.of(first.describe(source), 0, first.traceback)
 
 
-def _hint(frame: pd.DataFrame, delimiter: str, raised: Raised) -> str:
+def _hint(frame: pd.DataFrame, parsed: Parsed, raised: Raised) -> str:
     """Return a hint that describes the chunk that the classifier got."""
     columns = list(map(str, frame.columns))
     names = ", ".join(f"'{name}'" for name in columns[:_MOST_NAMES])
     more = f" and {len(columns) - _MOST_NAMES} more" if len(columns) > _MOST_NAMES else ""
+    typed = "" if parsed.has_values else "; all values are text"
     chunk = f"The chunk's index is '{frame.index.name}', and "
-    chunk += f"its columns are {names}{more}; all values are text." if columns else "it has no columns."
-    others = [other for other in ";\t|," if other != delimiter and other in str(frame.index.name)]
+    chunk += f"its columns are {names}{more}{typed}." if columns else "it has no columns."
+    others = [other for other in ";\t|," if other != parsed.layout.delimiter and other in str(frame.index.name)]
     if not columns and others:
         return f"{chunk} Check the delimiter: --delimiter {others[0]!r}."
-    return f"{chunk} {number_hint(raised.traceback)}".rstrip()
+    return f"{chunk} {'' if parsed.has_values else number_hint(raised.traceback)}".rstrip()
 
 
 def _pieces(chunks: Iterator[Chunk]) -> Iterator[Chunk]:

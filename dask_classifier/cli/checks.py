@@ -71,7 +71,10 @@ def _is_named_cluster(name: str) -> bool:
         return False
     from ..ec2 import named_clusters
 
-    return named_clusters.path(name).exists()
+    try:
+        return named_clusters.path(name).exists()
+    except OSError:  # in a folder of another user: reading it says so
+        return True
 
 
 def _check_reach(ctx: click.Context, cluster: str) -> None:

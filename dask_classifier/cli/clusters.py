@@ -17,7 +17,6 @@ from ..show.terminal import Display
 @contextmanager
 def cluster_of_run(
     display: Display,
-    plan: planning.Plan,
     *,
     cluster: str,
     workers: int | None,

@@ -44,7 +44,7 @@ def start(
         with contextlib.ExitStack() as stack:
             stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
             with held(plan.folder):  # so that nobody else has it; the driver acquires it again
-                cluster = stack.enter_context(cluster_of_run(display, plan, **cluster_options, detached=plan.output))
+                cluster = stack.enter_context(cluster_of_run(display, **cluster_options, detached=plan.output))
             display.say("Handing the run over to the scheduler's instance")
             state = first_state(plan, cluster, limits)
             wishes = {"limits": limits, "prediction": prediction, "worker_timeout": worker_timeout}

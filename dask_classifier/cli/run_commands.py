@@ -111,7 +111,7 @@ def _run(
         quiet_dask,
         nullcontext() if complete else _locked(plan),
         _resumable(plan, display),
-        cluster_of_run(display, plan, **cluster_options) as cluster,
+        cluster_of_run(display, **cluster_options) as cluster,
     ):
         result = pipeline.run(plan, cluster, progress=display, **how)
     result = open_run(result.output)  # again: the end of a cluster adds to the manifest
@@ -245,14 +245,14 @@ def report(run_url: str, file: str | None, *, as_json: bool, overwrite: bool) ->
     if file:
         _refuse_existing(file, overwrite)
         url = storage.absolute(file)
-        storage.write(url, reports.html(run, url).encode())
+        storage.write(url, reports.encoded(reports.html(run, url)))
     if as_json:
         click.echo(json.dumps(run.as_json()))
         return
     console_of(sys.stdout).print(described(run), soft_wrap=True)
     if not file and not result.folder.exists(REPORT):
         try:
-            result.folder.write(REPORT, reports.html(run).encode())
+            result.folder.write(REPORT, reports.encoded(reports.html(run)))
         except StorageError as error:  # the run may be readable but not writable
             click.echo(f"The page was not written: {error.message} Hint: use --html FILE.", err=True)
             return

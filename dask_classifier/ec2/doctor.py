@@ -47,7 +47,7 @@ def examine(spec: ClusterSpec, output: str | None) -> Iterator[Finding]:
     placements: list[Placement] = []
     yield from _guarded("network and instances", _placement, aws, spec, placements)
     if spec.image:
-        yield from _guarded("image", _image, aws, spec)
+        yield from _guarded("image", _image, spec)
     for placement in () if spec.image else placements:
         yield from _guarded("packages", _packages, spec, placement)
     yield from _guarded("instance profile", _profile, aws, spec)
@@ -104,7 +104,7 @@ def _packages(spec: ClusterSpec, placement: Placement) -> Finding:
         return Finding("packages", True, f"{len(locked.lines)} are installed in {spec.container_image}")
 
 
-def _image(aws: Aws, spec: ClusterSpec) -> Finding:
+def _image(spec: ClusterSpec) -> Finding:
     ecr_image = boot.ECR.fullmatch(spec.image)
     if not ecr_image:
         return Finding("image", None, f"{spec.image} is a valid name; whether it can be pulled is not checked")

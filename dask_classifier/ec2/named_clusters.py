@@ -135,7 +135,7 @@ def load(name: str) -> NamedCluster:
             f"There is no cluster named {name} on this computer.",
             f"Start one with `dask-classify up --name {name} --workers 2`.",
         ) from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ClusterError(
             f"Cannot read the cluster's file {file}: {error}.",
             "Find the cluster with `dask-classify status`, and terminate it with `dask-classify reap --cluster ID`.",

@@ -43,6 +43,7 @@ def _load() -> dict[str, dict]:
 def _save(known: dict[str, dict]) -> None:
     with contextlib.suppress(OSError, RuntimeError):
         _file().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=_file().parent, delete=False) as new:
-            json.dump(known, new)
-        Path(new.name).replace(_file())
+        with tempfile.TemporaryDirectory(dir=_file().parent) as folder:
+            new = Path(folder, "prices.json")
+            new.write_text(json.dumps(known))
+            new.replace(_file())

@@ -22,7 +22,7 @@ PYTHON = ".".join(platform.python_version_tuple()[:2])  # this minor version: fu
 # Docker's official image of Python, from AWS's registry, which needs no account and limits nobody on EC2.
 BASE_IMAGE = "public.ecr.aws/docker/library/python:{}-slim"  # with the client's minor version
 _TIMES = ("deadline", "bring_up_limit", "idle_timeout", "teardown_limit")
-_MIN_IDLE_TIMEOUT = 600.0  # seconds; a connected client without tasks counts as idle
+_IDLE_TIMEOUT = 600.0  # seconds; a connected client without tasks counts as idle
 _IMAGE = re.compile(r"[a-z0-9]([a-z0-9._:/-]*[a-z0-9])?(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?", re.ASCII)
 _INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 _PROFILE = re.compile(r"(arn:aws[\w-]*:iam::\d{12}:instance-profile/)?[\w+=,.@/-]+")
@@ -116,7 +116,7 @@ class ClusterSpec:
     spot: bool = False
     deadline: float = 7200.0
     bring_up_limit: float = 600.0
-    idle_timeout: float = _MIN_IDLE_TIMEOUT
+    idle_timeout: float = _IDLE_TIMEOUT
     teardown_limit: float = 300.0
     min_workers: int = 1
     processes_per_worker: int | None = None
@@ -163,7 +163,7 @@ class ClusterSpec:
             given["price"] = parse_dollars(given["price"], "price", "--price 0.35, per hour of one worker")
         if "tag" in given:
             given["tag"] = _tags(given["tag"])
-        given.setdefault("idle_timeout", max(_MIN_IDLE_TIMEOUT, given.get("bring_up_limit", cls.bring_up_limit) + 300))
+        given.setdefault("idle_timeout", max(_IDLE_TIMEOUT, given.get("bring_up_limit", cls.bring_up_limit) + 300))
         spec = cls(**given)
         spec.check()
         return spec

@@ -95,7 +95,11 @@ class InlineExecutor:
         self.progress = progress
         self._package = package
         self._folder = tempfile.mkdtemp(prefix="dask-classify-")
-        package.install(Path(self._folder))
+        try:
+            package.install(Path(self._folder))
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         by_value = package.entry.endswith(".pickle")
         # modules are imported from where they are, so that a debugger shows the user's own file
         self.site = Site("inline", self._folder if by_value else package.home)

@@ -1,22 +1,20 @@
 """What comes before the first block: the trial, copies of inputs, the survey, the cut."""
 
 import contextlib
-import itertools
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..classifier.job import SURVEY, TRY_OUT, WRITE_COPY, Trial
 from ..errors import ProcessDied, SourceError
-from ..rows.blocks import NO_ROWS, Block, Marks, beginnings
-from ..rows.blocks import cut as cut_source
+from ..rows.blocks import NO_ROWS, Marks, beginnings
 from ..rows.layouts import Layout
 from ..rows.reading import size_of
 from ..rows.source import CopiedFile, Source, Surveyed
 from ..runs.earlier import Earlier, clear
 from ..runs.plan_file import Cut
 from ..runs.planning import Plan
-from ..runs.sizing import MOST_BLOCKS, rows_of_next, shrink, too_many_blocks
+from ..runs.sizing import all_blocks
 from ..runs.stages import Stages
 from .executors import Executor
 from .growing import GrowingCut
@@ -57,7 +55,7 @@ def _begin(plan: Plan, executor: Executor, stages: Stages) -> GrowingCut:
     source = plan.source.with_copies(_enter_and_write(plan.source.copies, plan.source.layout, executor, stages))
     stages.enter("finding rows")
     source, surveyed = survey(source, executor, plan.limit)
-    blocks = () if source.flowing else _blocks(plan, source, surveyed, trial, _row_bytes(sample), executor.processes)
+    blocks = () if source.flowing else all_blocks(plan, source, surveyed, trial, _row_bytes(sample), executor.processes)
     cut = Cut(source, blocks, trial.seconds_a_row, complete=not source.flowing)
     if plan.overwrite:
         clear(plan)  # now nothing can be wrong with the new one
@@ -73,19 +71,6 @@ def first_rows(plan: Plan, chunks: int) -> "tuple[str, Layout, Rows | pd.DataFra
 
 def _row_bytes(sample: "Rows | pd.DataFrame") -> float:
     return size_of(sample) / len(sample) if len(sample) else 0.0
-
-
-def _blocks(
-    plan: Plan, source: Source, surveyed: list[Marks], trial: Trial, row_bytes: float, processes: int
-) -> tuple[Block, ...]:
-    """Return all blocks of a source that was surveyed."""
-    rows = sum(marks.rows[-1] for marks in surveyed)
-    sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=processes, trial=trial)
-    cutting = cut_source(surveyed, sizes, shrink(plan), source.joinable, plan.chunk_rows)
-    blocks = tuple(itertools.islice(cutting, MOST_BLOCKS + 1))
-    if len(blocks) > MOST_BLOCKS:
-        raise too_many_blocks(plan, rows)
-    return blocks
 
 
 def try_out(

@@ -11,9 +11,10 @@ from ..parts.formats import format_of_file
 from ..runs.fetching import line_before_parts
 from ..runs.result import Result, open_run
 from .executors import Executor
-from .prepare import values
+from .outcomes import values
 
 CONVERT, SEE = f"{__name__}:convert", f"{__name__}:see"
+_WRITING = "The file with all rows could not be written"
 
 
 def write_single_file(result: Result, url: str, executor: Executor, *, header: bool | None = None) -> int:
@@ -26,13 +27,13 @@ def write_single_file(result: Result, url: str, executor: Executor, *, header: b
     header = result.manifest["header"] if header is None else header
     _check_shared(result, url, executor)
     if target is not result.part_format or not target.joins or begins > header:
-        ((_, size),) = values(executor.each(CONVERT, [(result.output, url, header)]))
+        ((_, size),) = values(executor.each(CONVERT, [(result.output, url, header)]), _WRITING)
         return size
     before = line_before_parts(result, header=header)
     size = len(before) + result.manifest["bytes"]
     with _aborted_if_it_fails(assembly.begin(url, size)) as file:
         pieces = assembly.pieces_of(result.folder, target.name, result.receipts, file.least_bytes, before)
-        written = dict(values(executor.each(WRITE_PIECE, ((file, piece) for piece in pieces))))
+        written = dict(values(executor.each(WRITE_PIECE, ((file, piece) for piece in pieces)), _WRITING))
         file.finish([tag for _, tag in sorted(written.items())])
     return size
 
@@ -52,7 +53,7 @@ def _check_shared(result: Result, url: str, executor: Executor) -> None:
     if folder == result.output or not storage.is_local(url) or not executor.is_remote:
         return
     with storage.probe(folder) as probe:
-        list(values(executor.each(SEE, [(probe, url)])))
+        list(values(executor.each(SEE, [(probe, url)]), _WRITING))
 
 
 def see(site: Site, report: Report, probe: str, url: str) -> None:  # a task

@@ -45,16 +45,21 @@ def _wait(worker, report: Callable[[str], None], stop: threading.Event) -> None:
             return
 
 
+def _answer(request: urllib.request.Request) -> bytes:
+    with urllib.request.urlopen(request, timeout=2) as answer:
+        return answer.read()
+
+
 def notice() -> str | None:
     """Return the time at which EC2 will reclaim this instance, or None if there is no notice."""
     try:
         request = urllib.request.Request(
             _METADATA + "api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"}
         )
-        token = urllib.request.urlopen(request, timeout=2).read().decode()
+        token = _answer(request).decode()
         request = urllib.request.Request(
             _METADATA + "meta-data/spot/instance-action", headers={"X-aws-ec2-metadata-token": token}
         )
-        return json.load(urllib.request.urlopen(request, timeout=2))["time"]
+        return json.loads(_answer(request))["time"]
     except (OSError, ValueError, KeyError):  # 404 without a notice
         return None

@@ -24,6 +24,10 @@ COPIES = "unpacked"  # folder for the pieces of compressed inputs, and for the r
 PACKAGES = "environment"  # folder for the packages that instances install
 BLOCKS = "blocks"  # folder for blocks that are known, while others are not known yet
 _FORMAT = 1  # of the JSON files; to be raised with a change that an older version would misread
+_NEEDED = {
+    PLAN: ("identity", "files", "blocks"),
+    MANIFEST: ("parts", "rows_in", "rows_out"),
+}  # entries without which nothing works
 
 
 def part_name(index: int, part_format: str) -> str:
@@ -100,6 +104,8 @@ class RunFolder:
                     f"{name} of {self} has format {content['format']}, not {_FORMAT}.",
                     "Use the version of dask-classify that wrote it.",
                 )
+            for needed in _NEEDED.get(name, ()):
+                content[needed]
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedRun(f"{name} of {self} is damaged: {error}.", "Start over with --overwrite.") from error
         return content

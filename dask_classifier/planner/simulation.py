@@ -4,16 +4,14 @@ That is the order of the run: the client submits blocks in order, and Dask start
 """
 
 import heapq
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..rows.blocks import Block
-from ..rows.blocks import cut as cut_source
 from ..runs.planning import Plan
-from ..runs.sizing import MOST_BLOCKS, rows_of_next, shrink, too_many_blocks
+from ..runs.sizing import all_blocks
 from .sample import Sample
 
 LOCAL_BLOCK_SECONDS = 0.01  # of a process from one block to the next on this computer, including its files
@@ -36,12 +34,7 @@ def blocks_of(plan: Plan, sample: Sample, processes: int) -> list[Block]:
 
     Raises UsageError where they are more than a run can have.
     """
-    sizes = rows_of_next(plan, rows=sample.rows, row_bytes=sample.row_bytes, processes=processes, trial=sample.trial)
-    cutting = cut_source(sample.marks, sizes, shrink(plan), plan.source.joinable, plan.chunk_rows)
-    blocks = list(itertools.islice(cutting, MOST_BLOCKS + 1))
-    if len(blocks) > MOST_BLOCKS:
-        raise too_many_blocks(plan, sample.rows)
-    return blocks
+    return list(all_blocks(plan, plan.source, sample.marks, sample.trial, sample.row_bytes, processes))
 
 
 def work_of(blocks: Sequence[Block], profile: Sequence[float]) -> np.ndarray:

@@ -47,7 +47,7 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Chunk:
-    """At most `chunk_rows` rows as a DataFrame of text, indexed by the first column, and malformed rows among them."""
+    """At most `chunk_rows` rows as a DataFrame as the classifier gets it, and the malformed rows among them."""
 
     frame: pd.DataFrame
     numbers: Sequence[int]  # for each row of the frame, its place among the block's rows, from 0

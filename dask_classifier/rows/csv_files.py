@@ -177,7 +177,11 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
         """Open the file for reading its rows from the first one. Raise SourceError if it has changed."""
         self._check_unchanged()
         text = TextStream(self.url, self.data_packing)
-        return RowStream(text, self.data_start, functools.partial(self._scan, layout=layout))
+        try:
+            return RowStream(text, self.data_start, functools.partial(self._scan, layout=layout))
+        except BaseException:
+            text.close()
+            raise
 
     def piece(self, first_row: int, rows: int) -> str:
         """Return the URL of the piece with these rows: one name for one text, whoever writes it."""

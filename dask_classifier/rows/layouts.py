@@ -113,7 +113,7 @@ def skip_mark(head: bytes) -> int:
 
 def read_header(head: bytes, layout: Layout, url: str) -> tuple[int, tuple]:
     """Return where the rows begin, and the columns' names as pandas gives them: from the header, or 0, 1, 2 ..."""
-    mark = skip_mark(head) if layout.encoding.lower().startswith("utf") else 0
+    mark = skip_mark(head) if codecs.lookup(layout.encoding).name.startswith("utf") else 0
     starts = scan(head[mark:], layout.delimiter).starts
     if not len(starts):
         return mark, ()

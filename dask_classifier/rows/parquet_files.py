@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from .. import storage
-from ..errors import SourceError, UsageError
+from ..errors import SourceError, StorageError, UsageError
 from .blocks import Marks, Span
 from .borders import Rows
 from .layouts import Layout, check_wanted
@@ -90,6 +90,8 @@ class ParquetFile(StoredFile):
         with storage.open_ranged(self.url) as stream:
             try:
                 yield pq.ParquetFile(stream, pre_buffer=True)
+            except StorageError:  # which is an OSError, but says nothing of the file
+                raise
             except (pa.ArrowException, OSError, EOFError) as error:
                 raise SourceError(
                     f"{self.url} cannot be read as Parquet: {str(error).rstrip('.')}.",

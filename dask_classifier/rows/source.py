@@ -1,7 +1,7 @@
 """Where rows come from: `InputFile`, the interface of an input, and `Source`, the inputs of one run.
 
 To add a kind of input, write a module with a frozen dataclass that implements `InputFile` or, for files, `StoredFile`,
-and add it to `inputs.KINDS`, before CsvFile, which accepts every name.
+and add it to `inputs.FILE_KINDS`, before CsvFile, which accepts every name, or to `inputs.KINDS`.
 """
 
 from abc import ABC, abstractmethod

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from .. import s3, storage
 from ..errors import RunInUse, StorageError
-from ..parts.run_folder import LOCK, RunFolder
+from ..parts.run_folder import LOCK, MANIFEST, RunFolder
 
 RENEW_SECONDS, STALE_SECONDS = 20.0, 90.0  # of a lease
 _TRIES, _PROBE_SECONDS = 3, 0.01  # to lock a file, and how long `is_held` may hold it
@@ -152,10 +152,11 @@ class FileLock(NoLock):
     def __init__(self, folder: RunFolder):
         super().__init__(folder)
         self.path = Path(folder.path(LOCK))
-        self._made = [path for path in self.path.parents if not path.exists()]
+        self._made = storage.missing_folders(self.path.parent)
         self._file = self._locked()
 
     def _locked(self) -> int | None:
+        text = None
         for _ in range(_TRIES):
             try:
                 file = self._opened()
@@ -178,6 +179,8 @@ class FileLock(NoLock):
                     return file
                 os.close(file)  # its holder has just deleted it
                 text = b""
+        if text is None:
+            return None  # there can be no such folder: the run itself will say so
         raise _in_use(self.folder, text, "Wait for it, or choose another --output.")
 
     def _opened(self) -> int:
@@ -220,10 +223,19 @@ class Lease(NoLock):
         self._guard = threading.Lock()  # of the version and the time
         self._version = self._acquire()
         self._renewed = time.monotonic()
-        self._before = s3.version_and_age(folder.path("manifest.json"))
+        self._before = self._version_of_manifest()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_over, daemon=True)
         self._thread.start()
+
+    def _version_of_manifest(self) -> tuple[str, float] | None:
+        """Return it with its age, or None. Give the lease back if that cannot be found out."""
+        try:
+            return s3.version_and_age(self.folder.path(MANIFEST))
+        except StorageError:
+            with contextlib.suppress(StorageError):
+                _free(self.folder, self._version)
+            raise
 
     def _acquire(self) -> str:
         for _ in range(3):

@@ -1,11 +1,14 @@
-"""The sizes of a plan's blocks, from the measurement of its trial."""
+"""The sizes of a plan's blocks, from the measurement of its trial, and the blocks of these sizes."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..classifier.job import Trial
 from ..errors import UsageError
+from ..rows.blocks import Block, Marks, cut
 from ..rows.csv_files import MARK_SPACING
+from ..rows.source import Source
 from ..units import count_of
 
 if TYPE_CHECKING:
@@ -62,3 +65,16 @@ def shrink(plan: "Plan") -> Callable[[int, int], int]:
         return max(1, rows // 2 // plan.chunk_rows) * plan.chunk_rows if too_large else rows
 
     return fewer
+
+
+def all_blocks(
+    plan: "Plan", source: Source, surveyed: Sequence[Marks], trial: Trial, row_bytes: float, processes: int
+) -> tuple[Block, ...]:
+    """Return all blocks of a source that was surveyed. Raise UsageError where they are more than a run can have."""
+    rows = sum(marks.rows[-1] for marks in surveyed)
+    sizes = rows_of_next(plan, rows=rows, row_bytes=row_bytes, processes=processes, trial=trial)
+    cutting = cut(surveyed, sizes, shrink(plan), source.joinable, plan.chunk_rows)
+    blocks = tuple(itertools.islice(cutting, MOST_BLOCKS + 1))
+    if len(blocks) > MOST_BLOCKS:
+        raise too_many_blocks(plan, rows)
+    return blocks

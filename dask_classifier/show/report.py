@@ -44,7 +44,7 @@ def report(run: Result | str | Path) -> Figures:
 
 def save(result: Result) -> str:
     """Write report.html into the run's folder and return its path or URL. Raise StorageError if that fails."""
-    result.folder.write(REPORT, html(figures(result)).encode())
+    result.folder.write(REPORT, encoded(html(figures(result))))
     return result.report
 
 
@@ -82,6 +82,11 @@ def html(run: Figures, place: str | None = None) -> str:
         settings=_settings(run.settings),
         share=format_share,
     )
+
+
+def encoded(page: str) -> bytes:
+    """Return a page as UTF-8; names of files may have bytes that are none."""
+    return page.encode("utf-8", "backslashreplace")
 
 
 def when(seconds: float) -> str:

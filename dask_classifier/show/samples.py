@@ -21,6 +21,7 @@ from ..runs.result import Result
 _PARTS = 32
 _ROWS = 20_000
 _BARS = 40  # of a histogram
+_MOST_SHOWN = 20  # bad rows
 _MAX_VALUES = 12  # shown in a table
 _MAX_CHARACTERS = 60  # of a value
 
@@ -145,12 +146,12 @@ class BadRows:
     first: tuple[tuple[str, ...], ...]  # source, row, reason, raw
 
 
-def bad_rows(result: Result, most_shown: int = 20) -> BadRows:
+def bad_rows(result: Result) -> BadRows:
     """Return the number of rows in the sample of the quarantine, their reasons, and the first rows."""
     receipts = _evenly([receipt for receipt in result.receipts if receipt.bad_rows])
     rows = [row for receipt in receipts for row in _quarantined(result, receipt)]
     reasons = Counter(row[QUARANTINE_COLUMNS.index("reason")] for row in rows)
-    return BadRows(len(rows), tuple(reasons.most_common(_MAX_VALUES)), tuple(rows[:most_shown]))
+    return BadRows(len(rows), tuple(reasons.most_common(_MAX_VALUES)), tuple(rows[:_MOST_SHOWN]))
 
 
 def _quarantined(result: Result, receipt: Receipt) -> list[tuple[str, ...]]:

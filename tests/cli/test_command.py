@@ -16,6 +16,7 @@ from reference import reference
 
 import dask_classifier as dc
 from dask_classifier import generate
+from dask_classifier.show import report
 
 
 def test_options_alone_are_a_run(command, tmp_path):
@@ -432,3 +433,69 @@ def test_a_name_with_two_colons_is_a_name(command, tmp_path):
     command("--input", "a::b.csv", *DEMO, "--output", "run::1", check=0)
     assert json.loads(command("verify", "run::1", "--json", check=0).stdout)["rows"] == 1
     assert (tmp_path / "run::1/manifest.json").exists()
+
+
+# --- what is wrong outside the program -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classifier", [":f", "..:f", ".:f"])
+def test_a_classifier_without_a_module(command, classifier):
+    done = command("--rows", 10, "--classifier", classifier, "--output", "run", check=2)
+    assert "is not a classifier" in done.stderr
+
+
+def test_a_classifier_that_imports_from_a_folder_that_is_no_package(command, tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/helper.py").write_text("VALUE = 1\n")
+    (tmp_path / "mine.py").write_text("from parts.helper import VALUE\n\ndef f(chunk):\n    return chunk['SKU']\n")
+    done = command("--rows", 10, "--classifier", "mine.py:f", "--output", "run", check=2)
+    assert "imports from a folder that has no __init__.py" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_package_that_cannot_be_imported(command, tmp_path):
+    (tmp_path / "site/broken").mkdir(parents=True)
+    (tmp_path / "site/broken/__init__.py").write_text("raise RuntimeError('no licence')\n")
+    (tmp_path / "site/broken/part.py").write_text("def f(chunk):\n    return chunk\n")
+    environment = {"PYTHONPATH": str(tmp_path / "site")}
+    done = command("--rows", 10, "--classifier", "broken.part:f", "--output", "run", check=2, env=environment)
+    assert "Cannot import the package 'broken' of the classifier" in done.stderr and "no licence" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["/proc/run", "/dev/null/run"])
+def test_an_output_where_no_folder_can_be(command, output):
+    done = command("--rows", 10, "--slowness", 1, "--output", output, check=1)
+    assert "Error: Cannot" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_name_in_a_configuration_that_is_no_text(command, tmp_path):
+    """YAML takes yes, no, on and off for values."""
+    (tmp_path / "dask").mkdir()
+    (tmp_path / "dask/mine.yaml").write_text("dask-classifier:\n  yes: true\n")
+    done = command("--rows", 10, check=2, env={"DASK_CONFIG": str(tmp_path / "dask")})
+    assert "Dask's configuration cannot be read: a name in it is not text" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "message"),
+    [
+        ("s3://bucket/in.csv", {"AWS_ENDPOINT_URL": "minio:9000"}, "Invalid endpoint: minio:9000"),
+        ("ftp://localhost:1/in.csv", {}, "Cannot use ftp://localhost:1/in.csv"),
+    ],
+)
+def test_addresses_that_cannot_be(command, name, environment, message):
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    done = command("--input", name, "--classifier", "blackbox", "--output", "run", check=1, env=environment | keys)
+    assert message in done.stderr and "Hint: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_manifest_that_is_none(command, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/manifest.json").write_text('{"format": 1}')
+    for words in (["verify", "run"], ["report", "run"]):
+        done = command(*words, check=1)
+        assert "manifest.json of " in done.stderr and "is damaged" in done.stderr
+    assert command("ledger", "{hour}/run", check=0).stdout
+
+
+def test_a_report_with_a_name_that_is_no_text():
+    assert report.encoded("in-\udcff.csv") == b"in-\\udcff.csv"

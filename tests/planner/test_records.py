@@ -80,10 +80,18 @@ def test_the_usual_start_of_instances():
 def stored(folder, *, prediction, **more):
     """A run of three blocks of 100 rows, on two processes: nine seconds, of which a first call took one and a half."""
     part = {"rows": 90, "bad_rows": 10, "seconds": 3.0, "worker": "w", "host": "h"}
-    manifest = {"seconds": 20.0, "parts": [part | {"pid": pid} for pid in (1, 2, 2)], "prediction": prediction} | more
+    manifest = {
+        "seconds": 20.0,
+        "parts": [part | {"pid": pid} for pid in (1, 2, 2)],
+        "prediction": prediction,
+        "rows_in": 300,
+        "rows_out": 270,
+    } | more
     manifest["stages"] = [["starting machines", 0.0, 7.0]]
     RunFolder(str(folder)).write_json("manifest.json", manifest)
-    RunFolder(str(folder)).write_json("plan.json", {"identity": IDENTITY, "prediction": {"where": "elsewhere"}})
+    RunFolder(str(folder)).write_json(
+        "plan.json", {"identity": IDENTITY, "files": [], "blocks": [], "prediction": {"where": "elsewhere"}}
+    )
 
 
 def test_what_is_read_of_a_run(tmp_path):

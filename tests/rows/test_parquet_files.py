@@ -2,6 +2,8 @@
 
 import datetime
 import decimal
+import io
+from types import SimpleNamespace
 
 import classifiers as known
 import numpy as np
@@ -11,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import dask_classifier as dc
-from dask_classifier.errors import DamagedRun, SourceError, UsageError
+from dask_classifier import storage
+from dask_classifier.errors import DamagedRun, SourceError, StorageError, UsageError
 from dask_classifier.rows.layouts import Layout
+from dask_classifier.rows.parquet_files import ParquetFile
 
 ROWS = 2345
 
@@ -144,6 +148,21 @@ def test_a_damaged_file(file):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(SourceError, match=r"in.parquet cannot be read as Parquet: "):
         planned(file)
+
+
+def test_an_error_of_the_storage_is_not_damage(file, monkeypatch):
+    """As when credentials have expired while the file is read."""
+
+    class Failing(io.BytesIO):
+        def read(self, *size):
+            raise OSError(5, "Input/output error")
+
+    data = file.read_bytes()
+    monkeypatch.setattr(
+        storage, "filesystem_of", lambda url: (SimpleNamespace(open=lambda *args, **options: Failing(data)), url)
+    )
+    with pytest.raises(StorageError, match=r"Cannot read .*in\.parquet: Input/output error"):
+        ParquetFile(str(file), len(data), "1").inspect(Layout())
 
 
 def test_a_file_that_changes_during_the_run(file):
