@@ -26,7 +26,7 @@ def main() -> None:
 
 def _refuse_configuration(error: ValueError | TypeError) -> NoReturn:
     """Say what is wrong with a YAML file of Dask's configuration, and end; whatever else it is, raise it again."""
-    if isinstance(error, TypeError) and "dask.config" in sys.modules:
+    if isinstance(error, TypeError) and not _is_from_config(error):
         raise error
     if isinstance(error, TypeError):
         error = ValueError(
@@ -40,6 +40,16 @@ def _refuse_configuration(error: ValueError | TypeError) -> NoReturn:
             "Correct this YAML file, or set DASK_CONFIG to another folder.",
         )
     )
+
+
+def _is_from_config(error: BaseException) -> bool:
+    """Whether an exception was raised below Dask's module of its configuration."""
+    step = error.__traceback__
+    while step:
+        if step.tb_frame.f_globals.get("__name__") == "dask.config":
+            return True
+        step = step.tb_next
+    return False
 
 
 def _refuse(wrong: UsageError) -> NoReturn:

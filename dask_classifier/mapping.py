@@ -110,7 +110,7 @@ class _Shared:
     """Checks that an output folder on a disk is the same here and on all workers, by the first part of each host."""
 
     def __init__(self, folder: RunFolder, executor: Executor):
-        self.folder, self.is_on_disk = folder, executor.is_remote and storage.is_local(folder.url)
+        self.folder, self.executor, self.is_on_disk = folder, executor, storage.is_local(folder.url)
         self.hosts: set[str] = set()
 
     def check(self, receipt: Receipt) -> None:
@@ -118,6 +118,8 @@ class _Shared:
         if not self.is_on_disk or receipt.host in self.hosts:
             return
         self.hosts.add(receipt.host)
+        if not self.executor.is_remote:
+            return
         until = time.monotonic() + _SEEN_SECONDS
         while not self.folder.exists(receipt_name(receipt.index)):
             if time.monotonic() > until:

@@ -102,6 +102,12 @@ _SIGNING_HINTS = {
 }
 
 
+_WRONG_ADDRESS = {
+    "Invalid endpoint": "Check AWS_ENDPOINT_URL, and endpoint-url in Dask's configuration.",
+    "Cannot traverse all of S3": "Name a bucket: s3://bucket/key.",
+}
+
+
 @contextlib.contextmanager
 def explaining(action: str, url: str) -> Iterator[None]:
     """Convert the exceptions of file systems into StorageError."""
@@ -109,19 +115,14 @@ def explaining(action: str, url: str) -> Iterator[None]:
         yield
     except StorageError:  # which is an OSError, and explained already
         raise
-    except ValueError as error:
-        if not _is_botocores(error):
-            raise
-        raise StorageError(f"Cannot {action} {url}: {error}.", "Check AWS_ENDPOINT_URL and endpoint-url.") from error
     except (OSError, BotoCoreError, ClientError) as error:
         if action == "write" and isinstance(error, FileNotFoundError) and not _is_bucket(error):
             raise StorageError(f"Cannot write {url}: its folder was deleted in the meantime.", _RESUME) from error
         raise StorageError(f"Cannot {action} {url}: {_reason(error)}.", _hint(error)) from error
-
-
-def _is_botocores(error: ValueError) -> bool:
-    """Whether it is about an address of S3 that cannot be one, or a URL without a bucket."""
-    return str(error).startswith(("Invalid endpoint", "Cannot traverse all of S3"))
+    except ValueError as error:  # some of botocore's are nothing else
+        if not (hint := next((hint for text, hint in _WRONG_ADDRESS.items() if str(error).startswith(text)), "")):
+            raise
+        raise StorageError(f"Cannot {action} {url}: {error}.", hint) from error
 
 
 def _reason(error: Exception) -> str:

@@ -47,7 +47,7 @@ def contents(names: Iterable[str]) -> dict[str, str]:
         return {name: _digest(one) for name, one in sorted(distributions.items()) if is_local(one)}
     except OSError as error:
         raise UsageError(
-            f"Cannot read {error.filename}, a file of a package that the classifier needs: {error.strerror}.",
+            f"Cannot read {error.filename or 'it'}, a file of a package that the classifier needs: {error.strerror}.",
             "Check its permissions.",
         ) from error
 

@@ -83,13 +83,14 @@ def _hint(frame: pd.DataFrame, parsed: Parsed, raised: Raised) -> str:
     columns = list(map(str, frame.columns))
     names = ", ".join(f"'{name}'" for name in columns[:_MOST_NAMES])
     more = f" and {len(columns) - _MOST_NAMES} more" if len(columns) > _MOST_NAMES else ""
-    typed = "" if parsed.has_values else "; all values are text"
+    is_text = not (isinstance(parsed.rows, pd.DataFrame) or parsed.layout.typed)  # but for columns of --dtype
+    typed = "; all values are text" if is_text and not parsed.layout.types else ""
     chunk = f"The chunk's index is '{frame.index.name}', and "
     chunk += f"its columns are {names}{more}{typed}." if columns else "it has no columns."
     others = [other for other in ";\t|," if other != parsed.layout.delimiter and other in str(frame.index.name)]
     if not columns and others:
         return f"{chunk} Check the delimiter: --delimiter {others[0]!r}."
-    return f"{chunk} {'' if parsed.has_values else number_hint(raised.traceback)}".rstrip()
+    return f"{chunk} {number_hint(raised.traceback) if is_text else ''}".rstrip()
 
 
 def _pieces(chunks: Iterator[Chunk]) -> Iterator[Chunk]:

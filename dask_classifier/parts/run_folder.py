@@ -26,7 +26,7 @@ BLOCKS = "blocks"  # folder for blocks that are known, while others are not know
 _FORMAT = 1  # of the JSON files; to be raised with a change that an older version would misread
 _NEEDED = {
     PLAN: ("identity", "files", "blocks"),
-    MANIFEST: ("parts", "rows_in", "rows_out"),
+    MANIFEST: ("parts", "rows_in", "rows_out", "bad_rows", "seconds"),
 }  # entries without which nothing works
 
 

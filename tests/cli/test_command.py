@@ -479,6 +479,8 @@ def test_a_name_in_a_configuration_that_is_no_text(command, tmp_path):
     ("name", "environment", "message"),
     [
         ("s3://bucket/in.csv", {"AWS_ENDPOINT_URL": "minio:9000"}, "Invalid endpoint: minio:9000"),
+        ("s3://bucket/in.csv", {"AWS_DEFAULT_REGION": "us east 1"}, "Cannot read s3://bucket/in.csv"),
+        ("s3://", {}, "Cannot "),
         ("ftp://localhost:1/in.csv", {}, "Cannot use ftp://localhost:1/in.csv"),
     ],
 )
@@ -494,7 +496,11 @@ def test_a_manifest_that_is_none(command, tmp_path):
     for words in (["verify", "run"], ["report", "run"]):
         done = command(*words, check=1)
         assert "manifest.json of " in done.stderr and "is damaged" in done.stderr
-    assert command("ledger", "{hour}/run", check=0).stdout
+    (tmp_path / "runs/07").mkdir(parents=True)
+    (tmp_path / "runs/07/manifest.json").write_text('{"format": 1, "parts": [], "rows_in": 1, "rows_out": 1}')
+    (tmp_path / "runs/07/plan.json").write_text('{"format": 1}')
+    span = ["--since", "2026-11-26T07", "--until", "2026-11-26T08"]
+    assert command("ledger", "runs/{hour}", *span, check=0).stdout.splitlines()[0].endswith(" ~")
 
 
 def test_a_report_with_a_name_that_is_no_text():

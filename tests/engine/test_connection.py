@@ -157,6 +157,7 @@ def test_a_file_that_flows_goes_on_too(link, tmp_path, run_bytes):
 
 def test_the_dashboard_shows_the_run_as_running_again(link, dask_cluster, tmp_path, monkeypatch):
     """Its page has taken the client for dead."""
+    dc.run(dc.plan(rows=10, output=tmp_path / "first"), link.address)  # makes the page
     states, gone, plugin = [], [], dask_cluster.scheduler.plugins["dask-classify"]
     remove = plugin.remove_client
     monkeypatch.setattr(plugin, "remove_client", lambda *args, **options: gone.append(1) or remove(*args, **options))

@@ -86,6 +86,7 @@ def stored(folder, *, prediction, **more):
         "prediction": prediction,
         "rows_in": 300,
         "rows_out": 270,
+        "bad_rows": 30,
     } | more
     manifest["stages"] = [["starting machines", 0.0, 7.0]]
     RunFolder(str(folder)).write_json("manifest.json", manifest)
