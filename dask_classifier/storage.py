@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import fsspec
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    InvalidRegionError,
+    NoCredentialsError,
+)
 from fsspec.implementations.local import LocalFileSystem
 
 from .config import of_bucket
@@ -148,6 +154,8 @@ def _hint(error: Exception) -> str:
         return "Set up AWS credentials: run `aws configure`, set AWS_PROFILE, or use an instance profile."
     if isinstance(error, EndpointConnectionError):
         return "Check the network, AWS_ENDPOINT_URL and the region."
+    if isinstance(error, InvalidRegionError):
+        return "Check AWS_DEFAULT_REGION, and the region in ~/.aws/config."
     if hint := _SIGNING_HINTS.get(code_of(error)):
         return hint
     if isinstance(error, PermissionError) and error.errno is None:  # from S3, which answers HEAD only with "Forbidden"

@@ -479,7 +479,7 @@ def test_a_name_in_a_configuration_that_is_no_text(command, tmp_path):
     ("name", "environment", "message"),
     [
         ("s3://bucket/in.csv", {"AWS_ENDPOINT_URL": "minio:9000"}, "Invalid endpoint: minio:9000"),
-        ("s3://bucket/in.csv", {"AWS_DEFAULT_REGION": "us east 1"}, "Cannot read s3://bucket/in.csv"),
+        ("s3://bucket/in.csv", {"AWS_DEFAULT_REGION": "us east 1"}, "Cannot list s3://bucket/in.csv"),
         ("s3://", {}, "Cannot "),
         ("ftp://localhost:1/in.csv", {}, "Cannot use ftp://localhost:1/in.csv"),
     ],
