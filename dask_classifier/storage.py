@@ -126,9 +126,10 @@ def explaining(action: str, url: str) -> Iterator[None]:
             raise StorageError(f"Cannot write {url}: its folder was deleted in the meantime.", _RESUME) from error
         raise StorageError(f"Cannot {action} {url}: {_reason(error)}.", _hint(error)) from error
     except ValueError as error:  # some of botocore's are nothing else
-        if not (hint := next((hint for text, hint in _WRONG_ADDRESS.items() if str(error).startswith(text)), "")):
-            raise
-        raise StorageError(f"Cannot {action} {url}: {error}.", hint) from error
+        for text, hint in _WRONG_ADDRESS.items():
+            if str(error).startswith(text):
+                raise StorageError(f"Cannot {action} {url}: {error}.", hint) from error
+        raise
 
 
 def _reason(error: Exception) -> str:
@@ -152,10 +153,8 @@ def code_of(error: Exception) -> str:
 def _hint(error: Exception) -> str:
     if isinstance(error, NoCredentialsError):
         return "Set up AWS credentials: run `aws configure`, set AWS_PROFILE, or use an instance profile."
-    if isinstance(error, EndpointConnectionError):
+    if isinstance(error, EndpointConnectionError | InvalidRegionError):
         return "Check the network, AWS_ENDPOINT_URL and the region."
-    if isinstance(error, InvalidRegionError):
-        return "Check AWS_DEFAULT_REGION, and the region in ~/.aws/config."
     if hint := _SIGNING_HINTS.get(code_of(error)):
         return hint
     if isinstance(error, PermissionError) and error.errno is None:  # from S3, which answers HEAD only with "Forbidden"
@@ -375,14 +374,8 @@ def probe(folder: str) -> Iterator[str]:
 
 
 def missing_folders(folder: Path) -> list[Path]:
-    """Return a folder and those above it that do not exist; one that may not be looked at counts as there."""
-
-    def is_missing(path: Path) -> bool:
-        with contextlib.suppress(OSError):
-            return not path.exists()
-        return False
-
-    return [path for path in (folder, *folder.parents) if is_missing(path)]
+    """Return a folder and those above it that do not exist, or may not be looked at; the innermost comes first."""
+    return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
 
 
 def check_seen(probe: str, worker: str, target: str, hint: str) -> None:

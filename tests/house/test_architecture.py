@@ -17,7 +17,7 @@ MODULES = {
 PRINTING = {"cli.app", "cli.checks", "cli.choosing", "cli.cluster_commands", "cli.completion", "cli.hours"}
 PRINTING |= {"cli.image_commands", "cli.instances", "cli.options", "cli.run_commands", "show.terminal"}
 PRINTING |= {"cli.detached", "cli.detached_commands"}
-SPEAKING_TO_AWS = {"storage", "ec2.aws", "ec2.teardown", "ec2.launcher", "ec2.prices", "ec2.doctor"}
+SPEAKING_TO_AWS = {"storage", "ec2.aws", "ec2.teardown", "ec2.launcher", "ec2.ingress", "ec2.prices", "ec2.doctor"}
 
 
 def rooms():
