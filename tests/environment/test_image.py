@@ -53,7 +53,7 @@ def test_an_image_is_pushed(image, tmp_path):
     assert done.returncode == 0 and "Use it with --image registry/mine:1" in done.stderr
     assert (tmp_path / "said").read_text() == "push registry/mine:1\n"
     done = image("push", "registry/mine:1", PUSHED="7")
-    assert done.returncode == 1 and "Error: Cannot push registry/mine:1: podman ended with exit code 7." in done.stderr
+    assert done.returncode == 1 and "Error: Cannot push registry/mine:1: docker ended with exit code 7." in done.stderr
 
 
 def test_without_a_tool(image):

@@ -9,7 +9,6 @@ from reference import reference
 from running import snapshot
 
 import dask_classifier as dc
-from dask_classifier.engine import prepare
 from dask_classifier.errors import (
     OutputExists,
     StorageError,
@@ -82,8 +81,7 @@ def test_overwrite_with_a_damaged_packed_file_gives_nothing_up(cluster, tmp_path
 
 
 def test_overwrite_gives_nothing_up_before_the_new_run_is_sure(cluster, tmp_path, classifiers, monkeypatch):
-    for module in (prepare, sizing):
-        monkeypatch.setattr(module, "MOST_BLOCKS", 3)
+    monkeypatch.setattr(sizing, "MOST_BLOCKS", 3)
     options = {"rows": 500, "output": tmp_path / "run", "classifier": classifiers("lengths")}
     done = dc.run(dc.plan(**options, block_rows=200), cluster)
     with pytest.raises(UsageError, match="more than the 3 parts"):
