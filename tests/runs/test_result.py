@@ -184,11 +184,9 @@ def test_the_header_of_columns_in_levels_is_one_line(cluster, tmp_path):
 
 
 def test_more_blocks_than_parts_can_be_numbered(cluster, tmp_path, monkeypatch):
-    from dask_classifier.engine import prepare
     from dask_classifier.runs import sizing
 
-    for module in (prepare, sizing):
-        monkeypatch.setattr(module, "MOST_BLOCKS", 9)
+    monkeypatch.setattr(sizing, "MOST_BLOCKS", 9)
     (tmp_path / "in.csv").write_text("id,a\n" + "1,x\n" * 1000)
     made = dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox", block_rows=100)
     with pytest.raises(UsageError, match="1,000 rows in 1 file make more than the 9 parts"):
