@@ -242,6 +242,8 @@ def described(figures: Figures) -> RenderableType:
 
 def _two_columns(lines: dict[str, str]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)  # whatever is beside it: a label in two lines is hard to read
+    table.add_column(overflow="fold")
     for name, value in lines.items():
         table.add_row(Text(name), Text(value))
     return table
