@@ -133,7 +133,7 @@ def test_packages_that_were_altered_in_the_bucket(ec2):
     process = ec2.start_python("start.py", **NO_IMAGE)
     done = finish(process, 0)
     assert "the packages in the bucket were altered: their SHA-256 is" in done.stdout_text, done.stdout_text
-    assert "send all packages with --wheels" in done.stdout_text
+    assert "Delete environment-*.zip there" in done.stdout_text
     wait_for(lambda: not ec2.remains())
 
 
