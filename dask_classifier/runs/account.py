@@ -34,7 +34,7 @@ def _instances(machines: Mapping[str, Any]) -> dict[str, str]:
     if not ids:
         return {}
     kinds = [f"{len(some)} {kind} ({_named(some)})" for kind, some in ids.items()]
-    return {"instances": ", ".join(kinds), "image": machines["image"]}
+    return {"launched": ", ".join(kinds), "image": machines["image"]}
 
 
 def _named(ids: Sequence[str]) -> str:
