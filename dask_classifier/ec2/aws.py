@@ -207,6 +207,10 @@ def explained(what: str) -> Iterator[None]:
         raise ClusterError(
             f"{what}: {_sentence(str(error))}", "Run `dask-classify doctor` to look for the cause."
         ) from error
+    except ValueError as error:  # botocore has no class of its own for this one
+        if not str(error).startswith("Invalid endpoint"):
+            raise
+        raise ClusterError(f"{what}: {_sentence(str(error))}", "Check AWS_ENDPOINT_URL.") from error
 
 
 def explain(what: str, error: ClientError) -> tuple[str, str]:

@@ -490,6 +490,12 @@ def test_addresses_that_cannot_be(command, name, environment, message):
     assert message in done.stderr and "Hint: " in done.stderr and "Traceback" not in done.stderr
 
 
+def test_an_address_of_aws_that_cannot_be(command):
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    done = command("status", check=4, env=keys | {"AWS_ENDPOINT_URL": "localhost:9"})
+    assert "Invalid endpoint: localhost:9" in done.stderr and "AWS_ENDPOINT_URL" in done.stderr
+
+
 def test_a_manifest_that_is_none(command, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/manifest.json").write_text('{"format": 1}')
