@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from generated_csv import csv_of
@@ -14,7 +15,9 @@ from reference import reference
 
 import dask_classifier as dc
 from dask_classifier.errors import DamagedRun, LimitReached
+from dask_classifier.rows.blocks import Block, Span
 from dask_classifier.runs import limits
+from dask_classifier.runs.holes import holes_of
 from dask_classifier.runs.limits import Limits, Watch
 
 SLEEPY = """
@@ -110,6 +113,15 @@ def test_holes_name_files_and_rows(published, tmp_path):
     assert last["file"].endswith("b.csv") and last["last_row"] == 600
     for hole in result.missing:
         assert hole["rows"] == hole["last_row"] - hole["first_row"] + 1 and hole["first_row"] % 20 == 1
+
+
+def test_rows_that_do_not_follow_each_other_are_two_holes():
+    spans = [Span(100, 0), Span(100, 100), Span(100, 300), Span(50, 0, 1)]
+    found = holes_of(
+        SimpleNamespace(files=[SimpleNamespace(url="a"), SimpleNamespace(url="b")]), [Block(0, tuple(spans))]
+    )
+    told = [(hole["file"], hole["first_row"], hole["last_row"], hole["rows"]) for hole in found]
+    assert told == [("a", 1, 200, 200), ("a", 301, 400, 100), ("b", 1, 50, 50)]
 
 
 def test_a_list_of_holes_that_was_changed_is_found(published, tmp_path):
