@@ -6,12 +6,14 @@ import re
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rehearse import IMAGE
 
 from dask_classifier.ec2 import bill, prices
 from dask_classifier.ec2.aws import Aws
+from dask_classifier.ec2.placement import Offer, Placement
 from dask_classifier.ec2.prices import Hourly
 from dask_classifier.ec2.spec import INSTANCE_TYPES, SCHEDULER_TYPES, ClusterSpec
 from dask_classifier.errors import UsageError
@@ -181,3 +183,33 @@ def test_an_instance_without_a_price_counts_at_the_highest_until_there_is_one(kn
     clock = time.monotonic() + 61
     monkeypatch.setattr(bill.time, "monotonic", lambda: clock)
     assert bill.cost(known, instances) == (pytest.approx(0.30, rel=1e-3), pytest.approx(0.30))
+
+
+# --- sums, without AWS -----------------------------------------------------------------------------------
+
+KINDS = {"worker": "c7i.large", "scheduler": "t3.small"}
+
+
+def cluster_price(monkeypatch, known, **options):
+    """What three workers and a scheduler cost per hour, where AWS has these prices, and disks of 40 GiB."""
+    monkeypatch.setattr(prices, "price", lambda aws, kind, market: prices.Price(known.get(kind), "a test"))
+    offers = {role: [Offer("on-demand", kind, "subnet-1", "us-east-1a")] for role, kind in KINDS.items()}
+    here = Placement("vpc-1", "ami-1", "/dev/xvda", "x86_64", {}, offers, "192.0.2.1/32", 40)
+    return prices.hourly(None, ClusterSpec.of(image="a/b:1", **options), here, 3).dollars
+
+
+def test_the_price_of_a_cluster_is_the_sum_of_its_parts(monkeypatch):
+    known, disk, address = {"c7i.large": 0.09, "t3.small": 0.02}, 40 * 0.08 / 730, 0.005
+    total = 3 * 0.09 + 0.02 + 4 * disk
+    assert cluster_price(monkeypatch, known) == pytest.approx(total + 4 * address)
+    assert cluster_price(monkeypatch, known, private_ip=True) == pytest.approx(total)
+    given = 3 * 1.0 + 4 * (disk + address)
+    assert cluster_price(monkeypatch, known, price=1) == pytest.approx(given + 0.02), "of a worker, given by the user"
+    assert cluster_price(monkeypatch, {}, price=1) == pytest.approx(given + 1.0), "a scheduler as much as a worker"
+    assert cluster_price(monkeypatch, {"c7i.large": 0.09}) is None
+
+
+def test_a_spot_price_is_the_highest_of_the_zones():
+    history = {"SpotPriceHistory": [{"SpotPrice": "0.03"}, {"SpotPrice": "0.05"}, {"SpotPrice": "0.04"}]}
+    asked = SimpleNamespace(ec2=SimpleNamespace(describe_spot_price_history=lambda **options: history))
+    assert prices._spot(asked, "c7i.large") == 0.05
