@@ -15,7 +15,7 @@ from dask_classifier.ec2 import bill, prices
 from dask_classifier.ec2.aws import Aws
 from dask_classifier.ec2.placement import Offer, Placement
 from dask_classifier.ec2.prices import Hourly
-from dask_classifier.ec2.spec import INSTANCE_TYPES, SCHEDULER_TYPES, ClusterSpec
+from dask_classifier.ec2.spec import DISK_GIB, INSTANCE_TYPES, SCHEDULER_TYPES, ClusterSpec
 from dask_classifier.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -213,3 +213,18 @@ def test_a_spot_price_is_the_highest_of_the_zones():
     history = {"SpotPriceHistory": [{"SpotPrice": "0.03"}, {"SpotPrice": "0.05"}, {"SpotPrice": "0.04"}]}
     asked = SimpleNamespace(ec2=SimpleNamespace(describe_spot_price_history=lambda **options: history))
     assert prices._spot(asked, "c7i.large") == 0.05
+
+
+def test_the_table_knows_arm_and_the_scheduler_beside_it():
+    extras = DISK_GIB * 0.08 / 730 + 0.005
+    told = prices.from_table(ClusterSpec.of(image="a/b:1", instance_type="c7g.large"), 2)
+    assert told.dollars == pytest.approx(2 * 0.0725 + 0.0168 + 3 * extras), "a t4g.small, and not a t3.small"
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("c7i.large", 2), ("c7i.xlarge", 4), ("c5.2xlarge", 8), ("c7i.16xlarge", 64), ("m6g.medium", 1), ("t3.medium", 2)],
+)
+def test_vcpus_by_the_name_of_a_size(kind, count):
+    """As in https://aws.amazon.com/ec2/instance-types/."""
+    assert prices.vcpus(kind) == count
