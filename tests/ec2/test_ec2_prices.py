@@ -81,6 +81,14 @@ def test_a_damaged_cache_is_made_anew(price_list, tmp_path, content):
     assert "c7i.large" in file.read_text()
 
 
+def test_a_cached_price_of_zero_is_none(price_list, tmp_path):
+    """Of today, so that it would count."""
+    prices.price(Aws("eu-west-1"), "c7i.large", "on-demand")
+    file = tmp_path / "cache/dask-classify/prices.json"
+    file.write_text(file.read_text().replace("0.5", "0.0"))
+    assert prices.price(Aws("eu-west-1"), "c7i.large", "on-demand").dollars == 0.5
+
+
 def test_a_cache_that_cannot_be_written_is_no_failure(price_list, tmp_path):
     (tmp_path / "cache").write_text("a file, where the folder should be")
     assert prices.price(Aws("eu-west-1"), "c7i.large", "on-demand").dollars == 0.5
