@@ -24,10 +24,10 @@ COPIES = "unpacked"  # folder for the pieces of compressed inputs, and for the r
 PACKAGES = "environment"  # folder for the packages that instances install
 BLOCKS = "blocks"  # folder for blocks that are known, while others are not known yet
 _FORMAT = 1  # of the JSON files; to be raised with a change that an older version would misread
-_NEEDED = {
+_NEEDED = {  # entries without which a file cannot be used
     PLAN: ("identity", "files", "blocks"),
     MANIFEST: ("parts", "rows_in", "rows_out", "bad_rows", "seconds"),
-}  # entries without which nothing works
+}
 
 
 def part_name(index: int, part_format: str) -> str:
