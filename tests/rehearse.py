@@ -30,7 +30,7 @@ class Rehearsal:
     slow = 1  # how much longer a run must be, so that something can happen to its machines meanwhile
 
     def __init__(self, folder: Path):
-        self.folder, self._clients = folder, {}
+        self.folder, self._clients, self._started = folder, {}, []
         self._process = subprocess.Popen(
             self._region_command(),
             stdin=subprocess.PIPE,
@@ -115,7 +115,12 @@ class Rehearsal:
         return left + [each["GroupId"] for each in groups if each["GroupName"] != "default"]
 
     def wipe(self):
-        """End what a test left on purpose, past the faults."""
+        """End what a test left, on purpose or since it failed, past the faults."""
+        for process in self._started:
+            if process.poll() is None:  # it would launch instances in the next test
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._started.clear()
         self._post("/settings", {"plug": True})
         ec2 = self.client("ec2")
         left = [each for each in self.remains() if each.startswith("i-")]
@@ -165,7 +170,7 @@ class Rehearsal:
         return self._start([sys.executable, script, *args], environment)
 
     def _start(self, words, environment):
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [str(word) for word in words],
             cwd=self.folder,
             env=self.environment(**environment),
@@ -174,6 +179,8 @@ class Rehearsal:
             text=True,
             start_new_session=True,
         )
+        self._started.append(process)
+        return process
 
 
 def finish(process, check=None, seconds=600):

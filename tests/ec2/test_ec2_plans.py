@@ -81,7 +81,7 @@ def test_price_and_deadline_are_said_before_anything_is_made(ec2):
         said.append(process.stderr.readline())
         assert said[-1], "it ended without an announcement"
     assert re.search(r"Starting 1 on-demand c7i.large .*: about \$0\.13 per hour", "".join(said)), said
-    assert nothing_was_launched(ec2) and not ec2.events("boot")
+    assert not ec2.remains() and not ec2.events("boot")
     finish(process, 0)
     assert len(ec2.events("boot")) == 2
 
