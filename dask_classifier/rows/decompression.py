@@ -8,9 +8,10 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import BinaryIO, NamedTuple
 
-from isal import igzip, isal_zlib
+from isal import igzip_lib
 
 from .. import storage
 from ..errors import SourceError, StorageError
@@ -20,7 +21,8 @@ READ_BYTES = 2**20  # of text, read at a time
 _SUFFIXES = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}
 _OTHERS = (".zip", ".lzma", ".snappy", ".lz4", ".z", ".br")  # which would be read as text
 _BUFFER_BYTES = 2**18  # of the stored file, read at a time
-_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, isal_zlib.error)
+_STEP_BYTES = 2**16  # of it, decompressed at a time: what follows the end of a stream is copied
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, igzip_lib.error)
 
 
 def compression(url: str) -> str | None:
@@ -105,7 +107,7 @@ class TextStream:
         except StorageError:  # which is an OSError, but no damage
             raise
         except _DAMAGE as error:
-            data = self._rest_before_damage()
+            data = b"" if isinstance(error, _Hole) else self._rest_before_damage()
             self._damage = _damaged(self.url, error, self._unpacked + len(data))
             if not data:
                 raise self._damage from error
@@ -171,25 +173,41 @@ class _Stored(io.RawIOBase):
 class _Zstd:
     """A Zstandard stream of pyarrow, whose `read` returns what it has, as `read1` of the others does."""
 
-    def __init__(self, stored: BinaryIO):
+    def __init__(self, stored: io.BufferedReader):
         import pyarrow as pa  # slow to import, and rarely needed
 
-        self.stream = pa.CompressedInputStream(stored, "zstd")
-        self.read1, self.close = self.stream.read, self.stream.close
+        self._stored, self._stream = stored, pa.CompressedInputStream(stored, "zstd")
+        self.close = self._stream.close
+
+    def read1(self, size: int) -> bytes:
+        """Return up to `size` bytes of text; b"" at the end."""
+        data = self._stream.read(size)
+        if not data and not self._stored.raw.offset:  # for pyarrow, a file without a frame is complete
+            raise EOFError("the end is missing")
+        return data
+
+
+class _Hole(EOFError):
+    """Zeros are where data was; all that precedes them was returned."""
+
+
+_NEW_STREAM = {
+    "gzip": partial(igzip_lib.IgzipDecompressor, flag=igzip_lib.DECOMP_GZIP),  # several times faster than zlib
+    "bz2": bz2.BZ2Decompressor,
+    "xz": lzma.LZMADecompressor,
+}
 
 
 class _Streams:
-    """The text of bz2 or xz streams that follow each other, as several processes write them.
+    """The text of gzip, bz2 or xz streams that follow each other, as several processes write them.
 
-    Python's own files end without an error at whatever cannot be read behind a stream, and would lose its rows.
+    Python's own files of bz2 and xz end without an error at whatever cannot be read behind a stream, and those of gzip
+    pass over zeros, which a crash of a machine leaves in place of a member. Either would lose rows.
     """
 
     def __init__(self, stored: io.BufferedReader, kind: str):
         self._stored, self._kind = stored, kind
-        self._stream = self._new()
-
-    def _new(self):
-        return bz2.BZ2Decompressor() if self._kind == "bz2" else lzma.LZMADecompressor()
+        self._stream = _NEW_STREAM[kind]()
 
     def read1(self, size: int) -> bytes:
         """Return up to `size` bytes of text; b"" at the end."""
@@ -198,19 +216,26 @@ class _Streams:
             if self._stream.eof:
                 if not (data := self._next()):
                     return b""
-                self._stream = self._new()
-            elif self._stream.needs_input and not (data := self._stored.read1(_BUFFER_BYTES)):
+                self._stream = _NEW_STREAM[self._kind]()
+            elif self._stream.needs_input and not (data := self._stored.read1(_STEP_BYTES)):
                 raise EOFError("the end is missing")
             if text := self._stream.decompress(data, size):
                 return text
 
     def _next(self) -> bytes:
-        """Return the beginning of the next stream; b"" if there is none. Streams of xz may be followed by zeros."""
-        padding = b"\0" if self._kind == "xz" else b""
-        data = self._stream.unused_data.lstrip(padding)
-        while not data and (more := self._stored.read1(_BUFFER_BYTES)):
-            data = more.lstrip(padding)
-        return data
+        """Return the beginning of the next stream; b"" if there is none.
+
+        A file of gzip or xz may end with zeros; only streams of xz may have some between them.
+        """
+        zeros = b"" if self._kind == "bz2" else b"\0"
+        padded, data = False, self._stream.unused_data or self._stored.read1(_STEP_BYTES)
+        while data and not (begun := data.lstrip(zeros)):
+            padded, data = True, self._stored.read1(_STEP_BYTES)
+        if not data:
+            return b""
+        if self._kind == "gzip" and (padded or len(begun) < len(data)):
+            raise _Hole("zeros are in place of data")
+        return begun
 
 
 def _decompressing_slowly(stored: io.BufferedReader, kind: str | None):
@@ -219,11 +244,9 @@ def _decompressing_slowly(stored: io.BufferedReader, kind: str | None):
 
 
 def _decompressing(stored: io.BufferedReader, kind: str | None):
-    """Return a stream with `read1`, as a context, that joins members and detects a missing end."""
+    """Return a stream with `read1`, as a context, that joins streams and detects a missing end."""
     if kind == "zstd":
         return contextlib.closing(_Zstd(stored))
-    if kind == "gzip":
-        return igzip.IGzipFile(fileobj=stored)
     if kind is None:
         return stored
     return contextlib.nullcontext(_Streams(stored, kind))

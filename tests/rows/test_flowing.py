@@ -3,6 +3,7 @@
 import bz2
 import contextlib
 import gzip
+import io
 import json
 import lzma
 import os
@@ -349,6 +350,40 @@ def test_zeros_between_streams_of_xz_are_padding(tmp_path):
     (first, second, _), packed = streams("xz")
     (tmp_path / "in").write_bytes(packed[0] + bytes(400_000) + packed[1] + bytes(8))
     assert read_all(tmp_path / "in", "xz") == (first + second, None)
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_file_without_a_single_stream_is_cut_off(tmp_path, suffix):
+    """What an upload that failed may leave; a text of nothing has a stream, too."""
+    (tmp_path / "in").write_bytes(b"")
+    text, error = read_all(tmp_path / "in", suffix)
+    assert text == b"" and "after byte 0 of its text" in error.message
+    (tmp_path / "in").write_bytes(PACK[suffix](b""))
+    assert read_all(tmp_path / "in", suffix) == (b"", None)
+
+
+def test_zeros_in_place_of_a_gzip_member_are_damage(tmp_path):
+    """A crash of the machine that appends to a file may leave them. At the end of a file, they are padding."""
+    (first, second, third), packed = streams("gz")
+    for hole in (8, len(packed[1]), 400_000):
+        (tmp_path / "in").write_bytes(packed[0] + bytes(hole) + packed[2])
+        text, error = read_all(tmp_path / "in", "gz")
+        assert text == first and f"after byte {len(first):,} of its text: zeros are in place of data" in error.message
+        (tmp_path / "in").write_bytes(packed[0] + packed[1] + packed[2] + bytes(hole))
+        assert read_all(tmp_path / "in", "gz") == (first + second + third, None)
+
+
+def test_members_of_gzip_of_any_size_and_with_any_header(tmp_path):
+    """One for each line, as a logger appends them; with a name and extra fields, as bgzip has them; and empty ones."""
+    text = csv_of(3000)
+    members = [gzip.compress(line) for line in text.splitlines(keepends=True)]
+    named = io.BytesIO()
+    with gzip.GzipFile("a name.csv", "wb", fileobj=named) as file:
+        file.write(text)
+    plain = gzip.compress(text)
+    extra = plain[:3] + b"\x04" + plain[4:10] + b"\x06\0BC\x02\0\x1b\0" + plain[10:]
+    (tmp_path / "in").write_bytes(b"".join([*members, named.getvalue(), extra, gzip.compress(b"")]))
+    assert read_all(tmp_path / "in", "gz") == (text * 3, None)
 
 
 def decompressed(suffix, data):
