@@ -151,8 +151,9 @@ def stored_parts(folder, sizes):
 MIB = 2**20
 
 
-def test_large_parts_are_copied_within_s3_and_small_ones_joined(s3):
-    folder = RunFolder(f"s3://bucket/large-{time.time_ns()}")
+@pytest.mark.parametrize("name", ["large", "with space/ü é", "a+b%20c", "q?x=1&y#z", "tilde~'quote\"", "日本"])
+def test_large_parts_are_copied_within_s3_and_small_ones_joined(s3, name):
+    folder = RunFolder(f"s3://bucket/{name}-{time.time_ns()}")
     sizes = [6 * MIB, 2 * MIB, 2 * MIB, 2 * MIB, 7 * MIB, 100, 5 * MIB, 9, 1]
     receipts = stored_parts(folder, sizes)
     with faulty_s3(os.environ["AWS_ENDPOINT_URL"]) as server, pytest.MonkeyPatch.context() as patch:
