@@ -241,13 +241,15 @@ def test_the_dag_of_airflow(hour, monkeypatch):
         called.append((name, args, options))
         return contextlib.nullcontext()
 
-    for name in ("airflow", "airflow.exceptions", "airflow.operators", "airflow.operators.python"):
+    names = ("exceptions", "operators", "operators.python", "timetables", "timetables.interval")
+    for name in ("airflow", *(f"airflow.{name}" for name in names)):
         module = Anything(name)
         module.called = remember
         monkeypatch.setitem(sys.modules, name, module)
     exec(compile(block("dag.py"), "dag.py", "exec"), {})
-    (_, _, dag), (_, _, operator) = called
-    assert dag["schedule"] == "@hourly" and "data_interval_start" in operator["op_args"][0]
+    (timetable, (cron,), _), (_, _, dag), (_, _, operator) = called
+    assert (timetable, cron) == ("CronDataIntervalTimetable", "0 * * * *") and dag["schedule"]
+    assert "data_interval_start" in operator["op_args"][0]
     operator["python_callable"]("2026-11-26T07")
     assert (hour / "runs/2026-11-26/07/manifest.json").exists()
     (hour / "2026-11-26T07.csv").write_text("id,text\n1,other\n")
@@ -266,6 +268,11 @@ def test_the_flow_of_prefect(hour, monkeypatch):
     exec(compile(block("flow.py"), "flow.py", "exec"), names)
     names["hourly"]("2026-11-26T07")
     assert (hour / "runs/2026-11-26/07/manifest.json").exists()
+    (hour / "2026-11-26T07.csv").write_text("id,text\n1,other\n")
+    assert names["classify"]("2026-11-26T07") == 2  # it is not raised by the task, which would try again
+    for task, begun, code in ((names["hourly"], "07", 2), (names["classify"], "08", 1)):
+        with pytest.raises(RuntimeError, match=f"exit code {code}"):
+            task(f"2026-11-26T{begun}")
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the script calls curl")
