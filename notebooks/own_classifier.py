@@ -70,7 +70,7 @@ class Digits:
 """)
 
 # %% [markdown]
-# Try it first with `cluster=None`: it runs in this process, without Dask, so a debugger works.
+# Try it first with the cluster `"inline"`: it runs in this process, without Dask, so a debugger works.
 
 # %%
 classifier = {"classifier": f"{folder}/digits_model.py:Digits", "with_file": [folder / "digits.joblib"]}

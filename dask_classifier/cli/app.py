@@ -60,6 +60,11 @@ class RunByDefault(OptionsOfDefault):
             name: {param.name for param in command.params} - NOT_CONFIGURABLE for name, command in self.commands.items()
         }
         unknown = sorted(set(settings) - set().union(*known.values()))
+        if of_one_run := [name for name in unknown if name in NOT_CONFIGURABLE]:
+            raise UsageError(
+                f"Dask's configuration has dask-classifier.{of_one_run[0]}, which only the command line takes.",
+                f"It belongs to a single run: use --{of_one_run[0].replace('_', '-')}.",
+            )
         if unknown:
             raise UsageError(
                 f"Dask's configuration has dask-classifier.{unknown[0]}, which is not an option of dask-classify.",
@@ -89,7 +94,7 @@ def app():
       dask-classify --rows 10k
       dask-classify --input in.csv --classifier my.py:classify --output runs/1
 
-    Without a command, the options are those of `run`. Options can also come from Dask's configuration, as
+    Without a command, the options are those of `run`. Most can also come from Dask's configuration, as
     `dask-classifier: {workers: 4}` in its YAML files or DASK_CLASSIFIER__WORKERS=4 in the environment.
     """
 
@@ -287,7 +292,7 @@ def fetch(run_url, file, header, overwrite, quiet):
     run_commands.fetch(run_url, file, header=header, overwrite=overwrite, quiet=quiet)
 
 
-@app.command(cls=Grouped, short_help="Write the rows of a run to one file, by workers.")
+@app.command(short_help="Write the rows of a run to one file, by workers.")
 @click.argument("run_url", metavar="RUN", type=FOLDER)
 @click.argument("file", metavar="URL", type=FILE)
 @click.option(

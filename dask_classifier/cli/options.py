@@ -354,8 +354,8 @@ def sample_options(command):
         click.option(
             "--sample",
             metavar="N",
-            help="Number of rows to try for the estimate; 0 for no estimate.  [default: 500 or more, for at most 2 s "
-            "or 1 % of the work]",
+            help="Number of rows to try for the estimate; 0 for no estimate.  [default: as many as 2 s or 1 % of the "
+            "work allow, whichever is longer; for 10 s at most]",
         ),
         click.option(
             "--history",

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md has an entry for each message in the code, and no others."""
+"""docs/troubleshooting.md has an entry for each message in the code, under its exit code, and no others."""
 
 import ast
 import functools
@@ -6,6 +6,7 @@ import itertools
 import re
 from pathlib import Path
 
+from dask_classifier import errors
 from dask_classifier.cli.app import app
 
 ROOT = Path(__file__).parents[2]
@@ -57,15 +58,20 @@ def heading(message):
 
 @functools.cache
 def messages():
-    shapes, found = dict.fromkeys(error_classes() | {"warn", "note"}, "{}") | MADE, set()
+    """Each message, and its exit codes; None for one that the message alone does not show."""
+    shapes, found = dict.fromkeys(error_classes() | {"warn", "note"}, "{}") | MADE, {}
     for tree in TREES:
         made = shapes | ({"cls": "{}"} if error_classes() & {each.name for each in nodes(tree, ast.ClassDef)} else {})
         known = {ast.unparse(each.targets[0]): each.value for each in nodes(tree, ast.Assign)}
         for call in nodes(tree, ast.Call):
-            if call.args and (shape := made.get(ast.unparse(call.func).rpartition(".")[2])):
+            name = ast.unparse(call.func).rpartition(".")[2]
+            if call.args and (shape := made.get(name)):
+                code = getattr(getattr(errors, name, None), "exit_code", None)
                 given = [text for each in first_arguments(call, tree) for text in texts(each, known)]
-                found |= {heading(shape.format(text)) for text in given}
-    return {each for each in found if re.search(r"\w", each)} - {heading(each.format("…")) for each in MADE.values()}
+                for text in given:
+                    found.setdefault(heading(shape.format(text)), set()).add(code)
+    made_of_any = {heading(each.format("…")) for each in MADE.values()}
+    return {text: codes for text, codes in found.items() if re.search(r"\w", text) and text not in made_of_any}
 
 
 # words of a text that was translated, and what is written instead
@@ -107,5 +113,16 @@ def test_messages_and_help_have_none_of_the_worst_words():
 def test_each_message_has_an_entry_and_each_entry_a_message():
     headings = re.findall(r"^### (.+)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
     assert len(headings) == len(set(headings)), "an entry twice"
-    assert sorted(messages() - set(headings)) == [], "messages without an entry"
-    assert sorted(set(headings) - messages()) == [], "entries without a message"
+    assert sorted(set(messages()) - set(headings)) == [], "messages without an entry"
+    assert sorted(set(headings) - set(messages())) == [], "entries without a message"
+
+
+def test_each_entry_stands_under_an_exit_code_that_its_message_has():
+    page, checked = (ROOT / "docs/troubleshooting.md").read_text(), 0
+    for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
+        code = int(re.search(r"exit code (\d+)", section, re.IGNORECASE)[1])
+        for text in re.findall(r"^### (.+)$", section, re.MULTILINE):
+            codes = messages()[text]
+            assert None in codes or code in codes, f"{text} has the exit code {codes}, not {code}"
+            checked += None not in codes
+    assert checked > 200
