@@ -1,4 +1,4 @@
 """Execution of tasks: in this process, or in classifier processes on the workers of any Dask cluster.
 
-May import `dashboard` and the rooms before it, but not AWS.
+May import `dashboard` and the modules before it, but not AWS.
 """

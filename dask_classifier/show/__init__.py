@@ -1,4 +1,4 @@
 """Displays of a run for people: terminal, notebook cell, report and charts.
 
-May import `runs` and the rooms before it, but nothing that runs on a cluster.
+May import `runs` and the modules before it, but nothing that runs on a cluster.
 """

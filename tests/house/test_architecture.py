@@ -20,19 +20,19 @@ PRINTING |= {"cli.detached", "cli.detached_commands"}
 SPEAKING_TO_AWS = {"storage", "ec2.aws", "ec2.teardown", "ec2.launcher", "ec2.ingress", "ec2.prices", "ec2.doctor"}
 
 
-def rooms():
-    """The rooms and the files at the door in ARCHITECTURE.md, the lowest first."""
-    section = (ROOT / "ARCHITECTURE.md").read_text().split("## Rooms")[1].split("\n## ")[0]
+def layers():
+    """The top-level modules in the table of ARCHITECTURE.md, the lowest first."""
+    section = (ROOT / "ARCHITECTURE.md").read_text().split("## Modules")[1].split("\n## ")[0]
     return re.findall(r"^\| (\w+)(?:/|\.py) \|", section, re.MULTILINE)
 
 
-def room_of(module):
+def layer_of(module):
     return module.split(".")[0]
 
 
 def imports(module, *, types=True):
     """The modules of this package that a module imports, at any depth; without `types`, only those it runs."""
-    package = [] if "." not in module and MODULES[module].stem != "__init__" else [room_of(module)]
+    package = [] if "." not in module and MODULES[module].stem != "__init__" else [layer_of(module)]
     imported = set()
     tree = ast.parse(MODULES[module].read_text())
     only_types = {
@@ -61,12 +61,12 @@ def test_there_are_as_many_modules_as_files():
     assert len(MODULES) > 70 and {"rows", "cli.app", "tasks"} <= set(MODULES)
 
 
-def test_no_room_imports_a_room_below_it_in_the_table():
-    order = rooms()
-    assert sorted(order) == sorted({room_of(module) for module in MODULES})
+def test_no_module_imports_one_below_it_in_the_table():
+    order = layers()
+    assert sorted(order) == sorted({layer_of(module) for module in MODULES})
     for module in MODULES:
         for other in imports(module):
-            assert order.index(room_of(other)) <= order.index(room_of(module)), f"{module} imports {other}"
+            assert order.index(layer_of(other)) <= order.index(layer_of(module)), f"{module} imports {other}"
 
 
 def test_no_imports_go_in_a_circle():
