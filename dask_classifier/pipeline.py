@@ -185,6 +185,7 @@ def _run(
     with connect(cluster, new_run_id(), plan.package, progress, plan.renew_after, worker_timeout) as executor:
         with _followed(plan, executor, stages):
             growing = prepare(plan, earlier, executor, stages)
+            growing.may_write = lock.check
             _begin(growing, earlier, executor, progress, limits)
             stages.enter(CLASSIFYING)
             watch = Watch(limits, stages.entered[0][1], executor.instances.cost)
@@ -227,7 +228,7 @@ def _write_single_file(result: Result, executor: Executor, lock: Lock) -> None:
     name = single_file_name(result.part_format.name)
     size = write_single_file(result, result.folder.path(name), executor)
     lock.check()  # that took time, and the manifest may be another command's by now
-    add_to_manifest(result.folder, single_file={"name": name, "bytes": size})
+    add_to_manifest(result.folder, result.manifest, single_file={"name": name, "bytes": size})
 
 
 def _begin(growing: GrowingCut, earlier: Earlier, executor: Executor, progress: Progress, limits: Limits) -> None:
@@ -294,7 +295,7 @@ def _record_the_end(executor: Executor, result: Result, progress: Progress) -> N
 
     def record(ending) -> None:
         fields = asdict(ending)
-        add_to_manifest(result.folder, machines=fields | fields.pop("bill"))
+        add_to_manifest(result.folder, result.manifest, machines=fields | fields.pop("bill"))
         _report(open_run(result.output), progress)
 
     executor.instances.when_gone(record)

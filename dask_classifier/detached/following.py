@@ -147,9 +147,10 @@ def _complete_manifest(state: State) -> None:
         return
     try:
         with lock.held(folder):
-            machines = folder.read_json(MANIFEST).get("machines", {})
+            manifest = folder.read_json(MANIFEST)
+            machines = manifest.get("machines", {})
             if machines.pop("driver", None) == state.scheduler:
-                add_to_manifest(folder, machines=machines | {"terminated": machines["terminated"] + 1})
+                add_to_manifest(folder, manifest, machines=machines | {"terminated": machines["terminated"] + 1})
                 report.save(open_run(folder.url))
     except DaskClassifyError:
         return  # somebody is at work there, or this computer may not write

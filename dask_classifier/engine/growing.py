@@ -12,7 +12,7 @@ abandoned worker of an earlier attempt does no harm.
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -70,6 +70,7 @@ class GrowingCut:
         self._rows = Counter()  # of each file in the blocks
         self._count(cut.blocks)
         self._deleting = ThreadPoolExecutor(_DELETING_AT_ONCE)
+        self.may_write: Callable[[], None] = lambda: None  # raises if another command has the run's folder now
 
     def _count(self, blocks: Iterable[Block]) -> None:
         for block in blocks:
@@ -220,6 +221,7 @@ class GrowingCut:
             numbers = list(group)
             growth = self._of_flowing(numbers, row, is_over, written) if flows else self._of_surveyed(numbers)
             for blocks in growth:
+                self.may_write()
                 self.cut = self.cut.grown(self.plan, blocks)
                 self._count(blocks)
                 yield blocks
@@ -228,6 +230,7 @@ class GrowingCut:
             if self._left == 0:
                 break
             row = 0
+        self.may_write()
         self.cut = replace(self.cut, complete=True)
         self.cut.save(self.plan)
 

@@ -23,6 +23,7 @@ from ..errors import RunInUse, StorageError
 from ..parts.run_folder import LOCK, MANIFEST, RunFolder
 
 RENEW_SECONDS, STALE_SECONDS = 20.0, 90.0  # of a lease
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # which goes on while a computer sleeps
 _TRIES, _PROBE_SECONDS = 3, 0.01  # to lock a file, and how long `is_held` may hold it
 _FREE = b"{}"  # a lease that was given back
 _TAKEN = "Its finished blocks are kept. Wait for the other command."
@@ -117,8 +118,15 @@ def holder(folder: RunFolder) -> bytes:
 def forget(folder: RunFolder, holder: bytes) -> None:
     """Delete the lease of a holder that is known to have terminated, unless another command has it now."""
     there = s3.version_and_age(folder.path(LOCK))
-    if there and folder.read(LOCK) == holder:
+    if there and _token(folder.read(LOCK)) == _token(holder) is not None:
         _free(folder, there[0])
+
+
+def _token(content: bytes) -> str | None:
+    """Return what tells one holder of a lease from all others."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return json.loads(content)["token"]
+    return None
 
 
 def _free(folder: RunFolder, version: str) -> None:
@@ -219,10 +227,10 @@ class Lease(NoLock):
 
     def __init__(self, folder: RunFolder):
         super().__init__(folder)
-        self.url, self._mine = folder.path(LOCK), json.dumps(_holder()).encode()
+        self.url, self._holder, self._writes = folder.path(LOCK), _holder(), 0
         self._guard = threading.Lock()  # of the version and the time
         self._version = self._acquire()
-        self._renewed = time.monotonic()
+        self._renewed = time.clock_gettime(_CLOCK)
         self._before = self._version_of_manifest()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_over, daemon=True)
@@ -240,7 +248,7 @@ class Lease(NoLock):
     def _acquire(self) -> str:
         for _ in range(3):
             there = s3.version_and_age(self.url)
-            if there and there[1] < STALE_SECONDS and self._content() not in {_FREE, self._mine}:
+            if there and there[1] < STALE_SECONDS and self._is_others(self._content()):
                 raise self._refusal()
             if version := self._written(there and there[0]):
                 return version
@@ -251,12 +259,23 @@ class Lease(NoLock):
         return _in_use(self.folder, self._content(), hint)
 
     def _written(self, version: str | None) -> str | None:
-        """Write the lease if its version is this one; return the new version, or None."""
-        new = s3.write_if(self.url, self._mine, version)
-        if new is None and self._content() == self._mine:  # a request whose answer was lost has been repeated
-            there = s3.version_and_age(self.url)
-            return there and there[0]
-        return new
+        """Write the lease if its version is this one; return the new version, or None.
+
+        Each time it is another text, and so another ETag: whoever is about to take the lease over notices a renewal.
+        """
+        self._writes += 1
+        new = s3.write_if(self.url, json.dumps(self._holder | {"writes": self._writes}).encode(), version)
+        if new is not None:
+            return new
+        there = s3.version_and_age(self.url)
+        # a request whose answer was lost has been repeated; what cannot be read is not another command's
+        return there[0] if there and self._is_mine(storage.read(self.url)) else None
+
+    def _is_mine(self, content: bytes) -> bool:
+        return _token(content) == self._holder["token"]
+
+    def _is_others(self, content: bytes) -> bool:
+        return content != _FREE and not self._is_mine(content)
 
     def _content(self) -> bytes:
         """Return who has the lease; b"" if nobody has."""
@@ -274,13 +293,13 @@ class Lease(NoLock):
         with self._guard:
             self._version = self._version and self._written(self._version)
             if self._version:
-                self._renewed = time.monotonic()
+                self._renewed = time.clock_gettime(_CLOCK)
 
     def check(self) -> None:
         """Raise StorageError if another command has taken the lease over, or it could not be renewed for too long."""
         if self._version is None:
             raise StorageError(f"{self.folder} was taken over by another command in the meantime.", _TAKEN)
-        if time.monotonic() - self._renewed > STALE_SECONDS:
+        if time.clock_gettime(_CLOCK) - self._renewed > STALE_SECONDS:
             self._renew()
             if self._version is None:
                 self.check()

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -135,9 +135,21 @@ def _abort_uploads(folder: RunFolder, before: float) -> None:
                 s3.abort(upload)
 
 
-def add_to_manifest(folder: RunFolder, **entries: object) -> None:
-    """Add what is known only after a run is complete: its single file, and what happened to its instances."""
-    folder.write_json(MANIFEST, folder.read_json(MANIFEST) | entries)
+def add_to_manifest(folder: RunFolder, run: Mapping[str, Any], **entries: object) -> None:
+    """Add what is known only after a run is complete: its single file, and what happened to its instances.
+
+    `run` is the manifest of that run. Nothing is written if another run has the folder by now, as it may while
+    instances terminate.
+    """
+    url = folder.path(MANIFEST)
+    there = s3.version_and_age(url) if s3.is_s3(url) else None
+    content = folder.read_json(MANIFEST)
+    if any(content.get(name) != run[name] for name in ("fingerprint", "started")):
+        return
+    if there:
+        s3.write_if(url, as_json(content | entries), there[0])
+    else:
+        folder.write_json(MANIFEST, content | entries)
 
 
 def _check(plan: Plan, blocks: Sequence[Block], receipts: tuple[Receipt, ...]) -> None:

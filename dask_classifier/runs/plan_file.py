@@ -98,11 +98,20 @@ class Cut:
         growing = stored.get("growing", False)
         more = sorted(name for name in names if name.startswith(f"{BLOCKS}/")) if growing else []
         for block in (block for text in plan.folder.read_many(more) for block in blocks_of_lines(json.loads(text))):
-            if block.index > len(blocks):  # a file was deleted: what is behind it is cut again
-                break
-            if block.index == len(blocks):
-                blocks.append(block)
+            if block.index < len(blocks):
+                continue
+            if block.index > len(blocks) or not _follows(block, blocks):
+                break  # a file was deleted, or two commands wrote some: what is behind it is cut again
+            blocks.append(block)
         return cls(source, tuple(blocks), stored["seconds_a_row"], complete=not growing)
+
+
+def _follows(block: Block, blocks: Sequence[Block]) -> bool:
+    """Return whether a block begins where the last one ends: at its next row, or with a later file."""
+    first, last = block.spans[0], blocks[-1].spans[-1] if blocks else None
+    if last and first.file == last.file:
+        return first.first_row == last.first_row + last.rows
+    return first.first_row == 0 and (last is None or first.file > last.file)
 
 
 def _digest(plan: Plan, lines: list[tuple[int, ...]]) -> str:

@@ -199,6 +199,38 @@ def test_answers_that_are_lost(bucket, monkeypatch):
     storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
+def test_each_renewal_has_an_etag_of_its_own(bucket):
+    """Whoever has looked at the lease before it was renewed does not get it."""
+    with lock.held(bucket) as mine:
+        seen, _ = in_s3.version_and_age(bucket.path(LOCK))
+        mine._renew()
+        assert in_s3.write_if(bucket.path(LOCK), b'{"token": "other"}', seen) is None
+        mine.check()
+
+
+def test_a_renewal_whose_answer_is_lost_and_that_cannot_be_looked_at_is_tried_again(bucket, monkeypatch):
+    """The lease is taken for lost only if another command has it."""
+    with faulty_s3(os.environ["AWS_ENDPOINT_URL"]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
+        with lock.held(bucket) as mine:
+            faults = [Fault(f"PUT .*/{LOCK}", "unanswered"), Fault(f"GET .*/{LOCK}", "forbidden")]
+            server.faults += faults
+            with pytest.raises(StorageError, match="Cannot read"):
+                mine._renew()
+            assert [fault.happened for fault in faults] == [1, 1]
+            mine._renew()
+            mine.check()
+            taken_over(bucket)
+            with pytest.raises(StorageError, match="was taken over"):
+                mine.publish("manifest.json", b"{}")
+    storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_the_age_of_a_lease_counts_the_time_that_a_computer_sleeps():
+    assert time.CLOCK_BOOTTIME == lock._CLOCK
+
+
 @pytest.mark.parametrize("header", ["if-match", "if-none-match"])
 def test_a_store_without_conditional_writes(faulty, classifiers, header):
     """As OpenStack Swift's, which knows only If-None-Match: a run is complete, and a second command is refused."""

@@ -1,12 +1,14 @@
 """Reading a finished run in Python."""
 
 import threading
+import time
 
 import pandas as pd
 import pytest
 
 import dask_classifier as dc
 from dask_classifier.errors import DamagedRun, UsageError
+from dask_classifier.runs.manifest import add_to_manifest
 from dask_classifier.show.figures import figures
 
 
@@ -284,3 +286,17 @@ def test_a_damaged_part_is_neither_fetched_nor_read(cluster, tmp_path, part_form
     if damage == "garbage":
         with pytest.raises(DamagedRun, match=r"part-00001.* is damaged: "):
             figures(result)
+
+
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_what_is_known_later_is_added_to_the_manifest_of_its_own_run_alone(request, tmp_path, where):
+    """While the instances of one run terminate, another one may have the folder."""
+    request.getfixturevalue("s3") if where == "bucket" else None
+    output = f"s3://bucket/later-{time.time_ns()}" if where == "bucket" else str(tmp_path / "run")
+    options = {"rows": 300, "slowness": 1, "output": output, "block_rows": 100}
+    first = dc.run(dc.plan(**options), "inline")
+    add_to_manifest(first.folder, first.manifest, machines={"started": 1})
+    assert dc.open_run(output).manifest["machines"] == {"started": 1}
+    second = dc.run(dc.plan(**options, overwrite=True), "inline")
+    add_to_manifest(first.folder, first.manifest, machines={"started": 2})
+    assert dc.open_run(output).manifest == second.manifest
