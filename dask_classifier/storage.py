@@ -108,7 +108,8 @@ _SIGNING_HINTS = {
 }
 
 
-_WRONG_ADDRESS = {
+_OF_STORAGE = OSError, BotoCoreError, ClientError  # and aiohttp's, which takes long to import: a body that is cut off
+_WRONG_ADDRESS = {  # botocore's plain ValueErrors
     "Invalid endpoint": "Check AWS_ENDPOINT_URL, and endpoint-url in Dask's configuration.",
     "Cannot traverse all of S3": "Name a bucket: s3://bucket/key.",
 }
@@ -121,15 +122,13 @@ def explaining(action: str, url: str) -> Iterator[None]:
         yield
     except StorageError:  # which is an OSError, and explained already
         raise
-    except (OSError, BotoCoreError, ClientError) as error:
+    except Exception as error:
+        address = next((hint for text, hint in _WRONG_ADDRESS.items() if str(error).startswith(text)), None)
+        if not (address or isinstance(error, _OF_STORAGE) or type(error).__module__.startswith("aiohttp.")):
+            raise
         if action == "write" and isinstance(error, FileNotFoundError) and not _is_bucket(error):
             raise StorageError(f"Cannot write {url}: its folder was deleted in the meantime.", _RESUME) from error
-        raise StorageError(f"Cannot {action} {url}: {_reason(error)}.", _hint(error)) from error
-    except ValueError as error:  # some of botocore's are nothing else
-        for text, hint in _WRONG_ADDRESS.items():
-            if str(error).startswith(text):
-                raise StorageError(f"Cannot {action} {url}: {error}.", hint) from error
-        raise
+        raise StorageError(f"Cannot {action} {url}: {_reason(error)}.", address or _hint(error)) from error
 
 
 def _reason(error: Exception) -> str:

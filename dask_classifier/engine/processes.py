@@ -139,6 +139,7 @@ class Child:
             child_output.close()
         self.used = time.monotonic()
         self.blocks = 0  # finished
+        self.is_busy = False  # a task was sent, and its end has not come
 
     def _start(self, context, args: tuple):
         """Start the process as a daemon, so that the interpreter terminates it at exit instead of waiting for it."""
@@ -171,6 +172,7 @@ class Child:
 
     def _call(self, task: str, args: tuple, on_report: Report, on_output: Output, deadline: float | None) -> object:
         try:
+            self.is_busy = True
             self.pipe.send((task, args))
             while (message := self._next_message(deadline, on_output))[0] == "report":
                 on_report(*message[1])
@@ -178,7 +180,7 @@ class Child:
             self.process.join(5)
             self.kill_family()
             raise ProcessDied(_describe_exit(self.process.exitcode)) from None
-        self.used, self.blocks = time.monotonic(), self.blocks + 1
+        self.used, self.blocks, self.is_busy = time.monotonic(), self.blocks + 1, False
         kind, value = message
         if kind == "failed":
             raise value
@@ -321,6 +323,12 @@ class ClassifierProcesses:
         except ProcessDied:
             self._forget(child)
             child = None
+            raise
+        except BaseException:
+            if child and child.is_busy:  # what it will still send would be taken for the answer to the next task
+                self._forget(child)
+                child.kill()
+                child = None
             raise
         finally:
             try:

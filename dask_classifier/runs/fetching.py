@@ -53,8 +53,7 @@ class _Download:
     def complete(self) -> int:
         """Write what is missing, give the file its name, and return its size."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.unfinished.open("a+b") as stream:
-            self._lock(stream)
+        with self._opened() as stream:
             for data in self._rest(stream):
                 stream.write(data)
             stream.flush()
@@ -62,6 +61,21 @@ class _Download:
             size = stream.tell()
             self.unfinished.replace(self.path)
         return size
+
+    def _opened(self) -> BinaryIO:
+        """Return the unfinished file, locked: not one that another command has just finished and renamed."""
+        while True:
+            stream = self.unfinished.open("a+b")
+            try:
+                self._lock(stream)
+                if os.fstat(stream.fileno()).st_ino == self.unfinished.stat().st_ino:
+                    return stream
+            except FileNotFoundError:
+                pass
+            except BaseException:
+                stream.close()
+                raise
+            stream.close()
 
     def _lock(self, stream: BinaryIO) -> None:
         try:

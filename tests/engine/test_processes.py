@@ -100,6 +100,41 @@ def test_a_process_is_renewed_after_blocks_or_memory(cluster, tmp_path, renew_af
     assert len(set(result.to_pandas().CLASSIFICATION)) <= 2
 
 
+REPORTING = """
+import time
+
+from dask_classifier.classifier.job import Site
+from dask_classifier.engine import processes
+
+def report_and_return(site, report, value):  # a task
+    for rows in range(5):
+        time.sleep(0.3)  # reports are not sent more often
+        report(rows, 0)
+    return value
+
+def fail(rows, bad):
+    raise KeyError("progress")
+
+if __name__ == "__main__":
+    pool = processes.ClassifierProcesses(1, Site("here", "."))
+    try:
+        pool.call("reporting:report_and_return", 1, on_report=fail)
+    except KeyError as error:
+        print("raised", error)
+    print(pool.call("reporting:report_and_return", 2))
+    pool.close()
+"""
+
+
+def test_an_error_in_the_worker_costs_the_process_and_not_the_next_answer(tmp_path):
+    """The process is still at work: what it sends at the end is not taken for the answer to another task."""
+    (tmp_path / "reporting.py").write_text(REPORTING)
+    paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    done = subprocess.run([sys.executable, "reporting.py"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout == "raised 'progress'\n2\n", done.stderr
+
+
 def test_renewal_that_cannot_be_is_wrong_usage(tmp_path):
     with pytest.raises(UsageError, match="'soon' is not a size or a number of blocks"):
         dc.plan(rows=10, renew_after="soon")
@@ -187,7 +222,10 @@ def test_a_forkserver_that_starts_again_keeps_the_limits_on_threads(tmp_path):
     server = multiprocessing.forkserver._forkserver._forkserver_pid
     os.kill(server, signal.SIGKILL)
     os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
-    pool = processes.ClassifierProcesses(1, Site("here", str(tmp_path)))
+    (tmp_path / "reporting.py").write_text(
+        "def report_and_return(site, report, value):\n    report(1, 0)\n    return value\n"
+    )
+    pool = processes.ClassifierProcesses(1, Site("here", str(tmp_path)), {"PYTHONPATH": str(tmp_path)})
     limit = pool.call("test_processes:limit_of_threads")
     pool.close()
     assert limit == os.environ.get("POLARS_MAX_THREADS", "1")

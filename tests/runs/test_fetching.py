@@ -13,6 +13,7 @@ import pytest
 
 import dask_classifier as dc
 from dask_classifier.errors import DamagedRun, UsageError
+from dask_classifier.runs import fetching
 from dask_classifier.runs.result import Result
 
 
@@ -104,6 +105,22 @@ def test_two_at_once(result, tmp_path):
         patch.setattr(Result, "stored", meanwhile)
         result.fetch(tmp_path / "out.csv.gz")
     assert gzip.decompress((tmp_path / "out.csv.gz").read_bytes()).count(b"\n") == 3001
+
+
+def test_one_that_begins_when_the_other_one_ends(result, tmp_path, monkeypatch):
+    """It has opened the unfinished file of the first, which is the finished one when it gets the lock."""
+    lock, others = fetching._Download._lock, []
+
+    def later(self, stream):
+        if not others:
+            others.append(result.fetch)
+            others[0](tmp_path / "out.csv.gz")
+        lock(self, stream)
+
+    monkeypatch.setattr(fetching._Download, "_lock", later)
+    result.fetch(tmp_path / "out.csv.gz")
+    assert gzip.decompress((tmp_path / "out.csv.gz").read_bytes()).count(b"\n") == 3001
+    assert [path.name for path in tmp_path.glob(".out*")] == []
 
 
 def test_a_part_that_is_damaged(result, tmp_path):
