@@ -16,6 +16,7 @@ _PACKAGE = str(Path(__file__).parent)
 _MOST_CODE = 100  # characters of a line of code
 _MOST_TRACEBACK = 8_000  # last characters of a traceback that are kept
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # of an object, which is another one in each process
 _BY_VALUE = "<dynamic-code>"  # cloudpickle's file name for a function that is pickled by value
 
 
@@ -34,7 +35,7 @@ class Raised:
         frames = [
             frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(package)
         ]
-        name, text = type(error).__name__, text_of(error)
+        name, text = type(error).__name__, _ADDRESS.sub(" at 0x…>", text_of(error))
         details = "".join(traceback.format_list(frames)) + f"{name}: {text}"
         reason = f"{name}: {' '.join(text.split())}{_place(frames)}"
         return cls(reason, _without_folder(folder, details)[-_MOST_TRACEBACK:], name)

@@ -124,8 +124,8 @@ def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:
     if isinstance(answer, pd.DataFrame | pd.Series):
         _check_index(chunk.index, answer.index)
         if isinstance(answer, pd.DataFrame):
-            return Answer(chunk, frame=_detached(answer))
-        return Answer(chunk, values=_as_column(_values(answer)))
+            return Answer(chunk, frame=_detached(answer, chunk.index))
+        return _with_values(chunk, _values(answer))
     if not isinstance(answer, np.ndarray | pd.api.extensions.ExtensionArray | list | tuple):
         raise WrongAnswer(
             f"it returned {_type_of(answer)}", "Return a DataFrame, or a Series, array or list with one value per row."
@@ -135,7 +135,16 @@ def check_answer(chunk: pd.DataFrame, answer: object) -> Answer:
     if len(answer) != len(chunk):
         lengths = f"{count_of(len(answer), 'value')} for {count_of(len(chunk), 'row')}"
         raise WrongAnswer(f"it returned {lengths}", "Return one value per row.")
-    return Answer(chunk, values=_as_column(answer))
+    return _with_values(chunk, answer)
+
+
+def _with_values(chunk: pd.DataFrame, values: Values | list | tuple) -> Answer:
+    if COLUMN in chunk.columns or chunk.index.name == COLUMN:
+        raise WrongAnswer(
+            f"it returned one value per row, for a column {COLUMN}, and the source already has one",
+            "Return a DataFrame, or leave the source's column out with --columns.",
+        )
+    return Answer(chunk, values=_as_column(values))
 
 
 def _values(answer: pd.Series) -> Values:
@@ -143,13 +152,16 @@ def _values(answer: pd.Series) -> Values:
     return answer.to_numpy() if isinstance(answer.dtype, np.dtype) else answer.array
 
 
-def _detached(frame: pd.DataFrame) -> pd.DataFrame:
+def _detached(frame: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
     """Return a copy that the classifier cannot change later, and that can be concatenated with others.
 
-    pandas compares the frames' attributes when it concatenates them, and may forbid duplicate labels.
+    pandas compares the frames' attributes when it concatenates them, and may forbid duplicate labels. An index of
+    another type, such as 1.0 instead of 1 after a merge, would be written as another text.
     """
     frame = frame.copy(deep=False)
     frame.attrs = {}
+    if frame.index.dtype != index.dtype:
+        frame.index = index.rename(frame.index.name)
     return frame if frame.flags.allows_duplicate_labels else frame.set_flags(allows_duplicate_labels=True)
 
 

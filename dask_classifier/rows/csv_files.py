@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from .. import storage
-from ..errors import SourceError, StorageError
+from ..errors import StorageError
 from .blocks import NO_ROWS, Marks, Span
 from .borders import Anatomy, Piece, Rows, Scan, marks_of, survey
 from .decompression import Packing, TextStream, compression, open_text
 from .layouts import HEAD_BYTES, Layout, check_wanted, keeps_ascii, read_header
-from .row_stream import MAX_ROW_BYTES, RowStream, row_too_long, text_between
+from .row_stream import MAX_ROW_BYTES, RowStream, no_line_feed, row_too_long, text_between
 from .sniff import compression_of, refuse_what_is_not_csv
 from .source import SURVEY_BYTES, CopiedFile, FlowingFile, StoredFile, Surveyed
 
@@ -237,10 +237,7 @@ class CsvFile(StoredFile, FlowingFile, CopiedFile):
         is_last = start + SURVEY_BYTES >= self.data_size
         stop = self.data_size if is_last else self._after_line_feed(start + SURVEY_BYTES - 1)
         if stop - begin > SURVEY_BYTES + MAX_ROW_BYTES:
-            raise SourceError(
-                f"{self.url} has no line feed for {MAX_ROW_BYTES // 2**20} MiB after byte {begin:,}.",
-                "Check that it is a CSV file.",
-            )
+            raise no_line_feed(self.url, begin)
         text = storage.read(self.data_url, begin, stop)
         if start:
             return Surveyed(self._survey(text, begin, layout))

@@ -10,7 +10,7 @@ from .blocks import Marks
 from .borders import Piece
 from .csv_files import CsvFile
 from .layouts import HEAD_BYTES, Layout, read_header
-from .tables import csv_of, nested_column
+from .tables import as_text, csv_of, nested_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,8 @@ class FrameInput(CsvFile):
         Raise UsageError for values that are not written completely as text.
         """
         table = _table(frame)
-        text = csv_of(table)
+        with as_text("The DataFrame"):
+            text = csv_of(table)
         digest = hashlib.sha256(text).hexdigest()
         file = cls("DataFrame", len(text), digest, storage.join(copies, f"00000-{digest[:12]}.csv"), rows=len(table))
         start, columns = read_header(text[:HEAD_BYTES], layout, file.url)

@@ -14,7 +14,7 @@ from ..errors import SourceError
 from ..storage import Identity
 from .borders import Piece, Rows, Scan, lines_of, survey_lines
 from .csv_files import MARK_SPACING, CsvFile
-from .layouts import HEAD_BYTES, JSON_LINES, Layout, check_wanted, skip_mark
+from .layouts import HEAD_BYTES, JSON_LINES, Layout, check_wanted, first_row_too_long, skip_mark
 from .source import InputFile
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ class JsonLinesFile(CsvFile):
         if not lines:
             return replace(self, data_start=start), ()
         whole = len(lines) - (len(head) >= HEAD_BYTES)  # the last one may be truncated
-        keys = self._keys(lines.part(0, max(1, min(_FIRST_ROWS, whole))))
+        if not whole:
+            raise first_row_too_long(self.url)
+        keys = self._keys(lines.part(0, min(_FIRST_ROWS, whole)))
         check_wanted(layout, keys, self.url)
         return replace(self, data_start=start), layout.wanted or keys
 

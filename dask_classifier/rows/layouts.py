@@ -111,6 +111,14 @@ def skip_mark(head: bytes) -> int:
     return len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
 
 
+def first_row_too_long(url: str) -> SourceError:
+    """Return the error for a file whose first row is not complete in its head."""
+    return SourceError(
+        f"The first row of {url} is longer than {HEAD_BYTES // 2**20} MiB.",
+        "Check that it is a CSV file, or JSON Lines, and check --encoding.",
+    )
+
+
 def read_header(head: bytes, layout: Layout, url: str) -> tuple[int, tuple]:
     """Return where the rows begin, and the columns' names as pandas gives them: from the header, or 0, 1, 2 ..."""
     mark = skip_mark(head) if codecs.lookup(layout.encoding).name.startswith("utf") else 0
@@ -118,10 +126,7 @@ def read_header(head: bytes, layout: Layout, url: str) -> tuple[int, tuple]:
     if not len(starts):
         return mark, ()
     if len(starts) == 1 and len(head) >= HEAD_BYTES:
-        raise SourceError(
-            f"The first row of {url} is longer than {HEAD_BYTES // 2**20} MiB.",
-            "Check that it is a CSV file, and check --encoding.",
-        )
+        raise first_row_too_long(url)
     stop = mark + int(starts[1]) if len(starts) > 1 else len(head)
     columns = _names(head[mark + int(starts[0]) : stop], layout, url)
     return (stop if layout.header_row else mark), columns

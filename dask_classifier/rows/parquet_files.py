@@ -16,7 +16,7 @@ from .blocks import Marks, Span
 from .borders import Rows
 from .layouts import Layout, check_wanted
 from .source import InputFile, StoredFile, Surveyed
-from .tables import csv_of, nested_column
+from .tables import as_text, csv_of, nested_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,14 +141,15 @@ class ParquetFile(StoredFile):
             from .chunks import indexed  # imports pandas
 
             return indexed(frame, layout)
-        frame = table.to_pandas(types_mapper=_type_for_text, ignore_metadata=True)
-        frame.columns = list(layout.columns)
-        if (name := nested_column(frame)) is not None:
-            raise UsageError(
-                f"The column {name!r} of {self.url} contains lists, bytes or other nested values.",
-                "Leave it out with --columns, or give the classifier the types of the file: --typed.",
-            )
-        return Rows.of(csv_of(frame, header=False), ",")
+        with as_text(self.url):
+            frame = table.to_pandas(types_mapper=_type_for_text, ignore_metadata=True)
+            frame.columns = list(layout.columns)
+            if (name := nested_column(frame)) is not None:
+                raise UsageError(
+                    f"The column {name!r} of {self.url} contains lists, bytes or other nested values.",
+                    "Leave it out with --columns, or give the classifier the types of the file: --typed.",
+                )
+            return Rows.of(csv_of(frame, header=False), ",")
 
 
 def _type_for_text(kind: "pa.DataType") -> "pd.ArrowDtype | None":

@@ -107,6 +107,8 @@ class RowStream:
                 return
             self._read()
             begin = int(self._starts[-1]) if len(self._starts) else 0
+            if len(self._tail) > MAX_ROW_BYTES:
+                raise no_line_feed(self.text.url, self.offset + self._size)
             if self._size + len(self._tail) - begin > MAX_ROW_BYTES:
                 raise row_too_long(self.text.url, self.offset + begin, self.row + max(0, len(self._starts) - 1))
 
@@ -147,6 +149,14 @@ def row_too_long(url: str, offset: int, row: int) -> SourceError:
     return SourceError(
         f"{url}: a row after byte {offset:,} (row {row + 1:,}) is longer than {MAX_ROW_BYTES // 2**20} MiB.",
         "Check for a quote that is opened there and never closed.",
+    )
+
+
+def no_line_feed(url: str, offset: int) -> SourceError:
+    """Return the error for text without a line feed, such as that of a classic Mac."""
+    mebibytes = MAX_ROW_BYTES // 2**20
+    return SourceError(
+        f"{url} has no line feed for {mebibytes} MiB after byte {offset:,}.", "Check that it is a CSV file."
     )
 
 

@@ -268,3 +268,35 @@ def test_columns_that_differ_between_blocks_end_the_run_at_once(tmp_path):
     with pytest.raises(WrongAnswer, match="answer to block 1 has the columns id, 1, and others have id, 0"):
         dc.run(plan, "inline")
     assert sum(calls) < 400
+
+
+@pytest.mark.parametrize("index", ["id", "CLASSIFICATION"])
+def test_a_column_of_the_source_is_not_replaced_by_the_classification(tmp_path, index):
+    """Such as in the result of an earlier run."""
+    (tmp_path / "in.csv").write_text("id,CLASSIFICATION\n1,old\n")
+    options = {"input": tmp_path / "in.csv", "output": tmp_path / "run", "index": index}
+    with pytest.raises(WrongAnswer, match="a column CLASSIFICATION, and the source already has one"):
+        dc.run(dc.plan(classifier=lambda chunk: [1] * len(chunk), **options), "inline")
+    other = dc.plan(classifier=lambda chunk: chunk.assign(KIND="new"), **options, overwrite=True)
+    assert set(dc.run(other, "inline").columns) == {"id", "CLASSIFICATION", "KIND"}
+
+
+def test_ids_are_written_as_they_were_read_whatever_type_an_answer_has_them_in(tmp_path, run_bytes):
+    (tmp_path / "in.csv").write_text("id,x\n1,2\n3,4\n")
+
+    def merged(chunk):
+        return chunk.assign(y=1).set_axis(chunk.index.astype(float))
+
+    dc.run(dc.plan(tmp_path / "in.csv", merged, tmp_path / "run", dtype="id=int64"), "inline")
+    assert run_bytes(tmp_path / "run") == b"1,2,1\n3,4,1\n"
+
+
+def test_reasons_have_no_addresses_of_objects(tmp_path):
+    """They differ from process to process, and so would the quarantine file of a block that is classified twice."""
+
+    def refuse(chunk):
+        raise ValueError(object())
+
+    (tmp_path / "in.csv").write_text("id,x\n1,2\n")
+    result = dc.run(dc.plan(tmp_path / "in.csv", refuse, tmp_path / "run", max_bad="100%"), "inline")
+    assert "<object object at 0x…>" in result.quarantined()["reason"].iloc[0]

@@ -239,6 +239,38 @@ def test_files_with_blocks_that_are_no_longer_those_of_the_run(cluster, tmp_path
     assert result.verify().rows == 9000 and run_bytes(tmp_path / "run") == reference(text, known.lengths)
 
 
+def test_files_with_blocks_of_two_commands(cluster, tmp_path, run_bytes, classifiers):
+    """Their numbers follow each other, but not their rows: whatever does not begin at the next row is cut again."""
+    text = csv_of(9000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("lengths"), "block_rows": 300}
+    with pytest.raises(Interrupted):
+        dc.run(
+            dc.plan(**options, output=tmp_path / "run"), cluster, progress=Watcher(tmp_path / "run", interrupt_after(9))
+        )
+    files = sorted((tmp_path / "run/blocks").glob("*"))
+    lines = json.loads(files[1].read_text())
+    files[1].write_text(json.dumps([[index, rows, first + 150, *rest] for index, rows, first, *rest in lines]))
+    result = dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster)
+    assert result.verify().rows == 9000 and run_bytes(tmp_path / "run") == reference(text, known.lengths)
+
+
+def test_an_order_ends_behind_a_piece_that_was_made_smaller(tmp_path):
+    """What follows it would begin within a chunk, if the limit has made the last size a part of one."""
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(csv_of(40_000)))
+    plan = dc.plan(tmp_path / "in.csv.gz", "blackbox", tmp_path / "run")
+    ((_, file),) = plan.source.flowing
+    order = unpacking.Order(0, (800, 800, 130), largest=40_000, chunk_rows=100)
+    pieces = unpacking.Unpacker().unpack(file, plan.source.layout, order, "me").pieces
+    assert [rows for rows, _ in pieces if rows % 100] == [] and pieces[-1][0] < 800
+
+
+def test_a_large_file_without_line_feeds(tmp_path, classifiers):
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b"id,x\r" + b"1,2\r" * 20_000_000, 1))
+    with pytest.raises(SourceError, match="has no line feed for 64 MiB"):
+        dc.run(dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run"), "inline")
+
+
 def test_a_block_of_a_complete_run_is_classified_again(cluster, tmp_path, run_bytes, classifiers):
     text = csv_of(3000)
     (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))

@@ -44,6 +44,12 @@ def test_values_as_text(tmp_path, run_bytes, suffix, block_rows):
     assert run_bytes(tmp_path / "run") == known.lengths(frame).to_csv(header=False).encode()
 
 
+def test_a_first_line_that_is_too_long(tmp_path):
+    (tmp_path / "in.jsonl").write_text(json.dumps({"id": 1, "x": "y" * 2**20}) + "\n")
+    with pytest.raises(SourceError, match=r"The first row of .* is longer than 1 MiB"):
+        dc.run(dc.plan(tmp_path / "in.jsonl", known.lengths, tmp_path / "run"), "inline")
+
+
 def test_numbers_keep_their_digits_and_nested_values_are_json(tmp_path, run_bytes):
     (tmp_path / "in.jsonl").write_text(
         '{"id": 1.10, "n": 12345678901234567890.50, "l": [1, 2.50, 1e400, {"a": null, "é": true}], "x": NaN}\n'

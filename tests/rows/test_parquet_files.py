@@ -17,6 +17,7 @@ from dask_classifier import storage
 from dask_classifier.errors import DamagedRun, SourceError, StorageError, UsageError
 from dask_classifier.rows.layouts import Layout
 from dask_classifier.rows.parquet_files import ParquetFile
+from dask_classifier.rows.tables import csv_of
 
 ROWS = 2345
 
@@ -183,6 +184,36 @@ def test_nested_values_as_text(file):
     with pytest.raises(UsageError, match=r"The column 'nested' of .* contains lists"):
         dc.run(planned(file), "inline")
     dc.run(planned(file, columns="id,text"), "inline")
+
+
+def test_values_of_extension_types_as_text(file):
+    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((50, 2000)))
+    pq.write_table(table(50).append_column("tensor", tensor), file)
+    with pytest.raises(UsageError, match=r"The column 'tensor' of .* contains lists"):
+        dc.run(planned(file), "inline")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([4_000_000] * 50, pa.date32()),  # in the year 12921
+        pa.array([0] * 50, pa.timestamp("s", tz="Mars/Olympus")),
+        pa.StringArray.from_buffers(50, pa.py_buffer(bytes(np.arange(51, dtype="int32"))), pa.py_buffer(b"\xff" * 50)),
+    ],
+    ids=["year", "zone", "not UTF-8"],
+)
+def test_values_without_a_text(file, values):
+    pq.write_table(table(50).append_column("odd", values), file)
+    with pytest.raises(SourceError, match=r"has values that cannot be written as text: .+\."):
+        dc.run(planned(file), "inline")
+    dc.run(planned(file, columns="id,text"), "inline")
+
+
+def test_how_a_row_is_quoted_does_not_depend_on_the_other_rows():
+    frame = pd.DataFrame({"a": ["1", "2\r", "3", "4\r\n", "5"], "b": ["x", "y", 'z "', "", "v"], "c\r": 1.5})
+    whole = csv_of(frame)
+    rows = [csv_of(frame.iloc[n : n + 1], header=False) for n in range(5)]
+    assert whole == b'"a","b","c\r"\n' + b"".join(rows) and rows[0] == b"1,x,1.5\n" and rows[1] == b'"2\r","y","1.5"\n'
 
 
 def test_other_types_in_another_file(file):
