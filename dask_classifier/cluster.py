@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Self
 
 import distributed
@@ -34,7 +35,7 @@ from .environment.archive import Archive
 from .errors import ClusterError, DaskClassifyError
 from .units import count_of
 
-_SOON_SECONDS = 10.0  # a run that begins so soon after the start is the one for which the instances were launched
+_SOON_SECONDS = 60.0  # a run that begins so soon after the start is the one for which the instances were launched
 _log = logging.getLogger(__name__)
 
 
@@ -212,9 +213,10 @@ class EC2Cluster(ReplacingCluster):
         adopted = self.fleet.adopt(kept.deadline, self.own_instance)
         instances = {instance.worker: instance for instance in adopted if instance.up}
         if "scheduler" not in instances:
+            command = f"down --name {self.spec.name}" if self.spec.name else f"reap --cluster {self.id}"
             raise ClusterError(
                 f"The scheduler of the cluster {self.spec.name or self.id} is not running.",
-                f"Terminate what is left with `dask-classify down --name {self.spec.name}`.",
+                f"Terminate what is left with `dask-classify {command}`.",
             )
         for name, instance in instances.items():
             self._launches[name] = Future()
@@ -238,12 +240,15 @@ class EC2Cluster(ReplacingCluster):
 
     def _launch(self, name: str) -> Future:
         role = "scheduler" if name == "scheduler" else "worker"
+        return self.fleet.launch(role, name, partial(self._user_data, role, name))
+
+    def _user_data(self, role: str, name: str) -> str:
+        """Return what an instance that is asked for now does when it boots. Raises ClusterError."""
         times = {"launched": time.time(), "deadline": self.fleet.deadline}
         instance = {"role": role, "cluster": self.id, "name": name, "region": self.aws.region}
         installing = installation(self.packages, self.aws, self.fleet.deadline) if self.packages else []
         instance |= {"scheduler": self._contact_address, "installation": installing}
-        user_data = boot.user_data(self.spec, self.tls, **instance, **times)
-        return self.fleet.launch(role, name, user_data)
+        return boot.user_data(self.spec, self.tls, **instance, **times)
 
     def check_bring_up(self, what: str) -> None:
         """Raise ClusterError if too few workers are left, the bring-up limit is over, or the cluster shuts down.
@@ -274,10 +279,10 @@ class EC2Cluster(ReplacingCluster):
         nodes = [self.workers.get(name) for name in self.worker_spec]
         return sum(self.placement.processes(self.spec, node.instance if node else None) for node in nodes)
 
-    def take_began(self) -> float | None:
-        """Return when the launch began, but only to the first run, and only if that begins soon after the start."""
+    def take_began(self, run_began: float) -> float | None:
+        """Return when the launch began, but only to the first run, and only if that began soon after the start."""
         began, self._launch_began = self._launch_began, None
-        return began if time.time() - self._up < _SOON_SECONDS else None
+        return began if run_began - self._up < _SOON_SECONDS else None
 
     @property
     def connect_seconds(self) -> float:
@@ -326,15 +331,12 @@ class EC2Cluster(ReplacingCluster):
         Raises ClusterError at the bring-up limit, or if too few instances are left.
         """
         wanted = 1 if self.stays else self.spec.min_workers  # a named cluster may have become smaller
-        is_starting = time.time() - self._up < _SOON_SECONDS
         while len(client.scheduler_info(n_workers=-1)["workers"]) < wanted:
             self.check_bring_up("No worker has joined" if wanted == 1 else f"Fewer than {wanted} workers have joined")
             if len(self.worker_spec) < wanted:
                 reason, hint = self.fleet.why_ended()
                 raise ClusterError(f"The workers' instances terminated before they joined{reason}.", hint)
             time.sleep(0.1)
-        if is_starting:
-            self._up = time.time()
 
     def environment(self) -> dict[str, str]:
         """Return the caller's temporary credentials for classifier processes, unless the instances have a profile."""

@@ -259,7 +259,7 @@ def _stop_unless_partial(growing: GrowingCut, receipts: tuple[Receipt, ...], wat
 @contextmanager
 def _followed(plan: Plan, executor: Executor, stages: Stages) -> Iterator[None]:
     """Report the beginning and the end of the run to its progress and to the dashboard's page."""
-    if began := executor.instances.take_began():
+    if began := executor.instances.take_began(stages.entered[0][1]):
         stages.entered[0] = ("starting machines", began)
     stages.progress.connected(executor.dashboard, executor.processes)
     stages.tell_page = executor.tell

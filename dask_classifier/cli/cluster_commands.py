@@ -1,5 +1,6 @@
 """What the commands for EC2 do: up, down, status, reap, doctor."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -261,11 +262,19 @@ def _terminate_all(aws: Aws, clusters: list[str]) -> None:
         )
 
 
+def _configured_region(region: str | None) -> str:
+    """Return a region or, without one, that of the configuration; "" if there is none."""
+    with contextlib.suppress(DaskClassifyError):
+        return Aws(region).region
+    return ""
+
+
 def doctor(workers: int | None, output: str | None, options: dict, shown: str | None, *, detach: bool) -> None:
     """Print the findings, or what is to be shown instead. Raise DaskClassifyError if a run would fail."""
     if shown:
         wanted = (output, options["instance_profile"], options["staging"])
-        text = template(detach=detach) if shown == "template" else policies(*wanted, detach=detach)
+        region = _configured_region(options["region"])
+        text = template(detach=detach) if shown == "template" else policies(*wanted, detach=detach, region=region)
         click.echo(json.dumps(text, indent=2))
         return
     if detach:

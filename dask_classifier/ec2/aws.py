@@ -31,6 +31,7 @@ _LONGEST_SESSION = 129_600  # seconds, of GetSessionToken for a user
 _BUSY = {"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "SlowDown"}
 _RETRY = {"mode": "standard", "total_max_attempts": 8}
 _NO_CREDENTIALS = "Run `aws configure` or `aws sso login`, or set AWS_PROFILE; then `dask-classify doctor`."
+_NOT_ENABLED = "If AWS accepts them in other regions, enable this region in your account."
 _POLICY = "`dask-classify doctor --policy` prints the permissions that are needed."
 _KMS = "The account encrypts volumes with a customer managed key: allow the caller and EC2 to use that key."
 
@@ -39,8 +40,8 @@ _HINTS = {
     "UnauthorizedOperation": _POLICY,
     "AccessDenied": _POLICY,
     "AuthFailure.ServiceLinkedRole": f"Spot instances need a service-linked role, created once per account. {_POLICY}",
-    "AuthFailure": _NO_CREDENTIALS,
-    "InvalidClientTokenId": _NO_CREDENTIALS,
+    "AuthFailure": f"{_NO_CREDENTIALS} {_NOT_ENABLED}",
+    "InvalidClientTokenId": f"{_NO_CREDENTIALS} {_NOT_ENABLED}",
     "UnrecognizedClient": _NO_CREDENTIALS,
     "SignatureDoesNotMatch": "Check the secret key, and this computer's clock.",
     "RequestExpired": "Check this computer's clock, and that the credentials have not expired.",

@@ -59,7 +59,8 @@ class Prices:
 
     def _ask(self, one: Launched, by_user: float | None) -> prices.Hourly:
         try:
-            price = prices.Price(by_user, "--price") if by_user else prices.price(self._aws, one.type, one.market)
+            ask = prices.price if one.name == "scheduler" else prices.price_of_worker
+            price = prices.Price(by_user, "--price") if by_user else ask(self._aws, one.type, one.market)
             if price.dollars is None and self._spec.price:
                 price = prices.Price(self._spec.price, "--price")  # of a scheduler: in doubt, as much as a worker
         except DaskClassifyError as error:

@@ -56,7 +56,7 @@ def examine(spec: ClusterSpec, output: str | None) -> Iterator[Finding]:
         yield from _guarded("launch", _launch, aws, spec, placement)
         yield from _guarded("price", _price, aws, spec, placement)
     yield from _guarded("output", _output, output)
-    if output and "://" in output:
+    if output and _is_reached(output) and s3.is_s3(output):
         yield _uploads(output)
 
 
@@ -206,12 +206,17 @@ def _price(aws: Aws, spec: ClusterSpec, placement: Placement) -> Finding:
 def _output(output: str | None) -> Finding:
     if not output:
         return Finding("output", None, "not checked: give --output s3://bucket/folder")
-    if "://" not in output:
+    if not _is_reached(output):
         return Finding("output", False, f"{output} is on this computer", "Use --output s3://bucket/folder.")
     probe = storage.join(output, ".dask-classify-doctor")
     storage.write(probe, b"written by dask-classify doctor")
     storage.delete(probe)
     return Finding("output", True, f"{output} can be written to from this computer")
+
+
+def _is_reached(output: str) -> bool:
+    """Return whether an instance may reach a URL."""
+    return "://" in output and not storage.is_local(output) and not output.startswith("memory:")
 
 
 def _uploads(output: str) -> Finding:

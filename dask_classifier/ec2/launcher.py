@@ -17,11 +17,13 @@ from . import ingress, owners, reasons, teardown
 from .aws import Aws, code_of, explain, explained, has_unknown_outcome, is_transient
 from .bill import Launched, Prices, bill, cost, highest_price
 from .placement import Offer, Placement
+from .request import request_of
 from .retries import Retries
 from .spec import ClusterSpec
 
 _PARALLEL_LAUNCHES = 8  # EC2 allows an account a few launches per second
 _BUSY_SECONDS = 30.0  # how long a request is repeated while AWS is busy, or does not know a new group yet
+_OLD_SECONDS = 300.0  # of user data; an instance takes its clock for wrong after 900 (boot.sh)
 _ADDRESS_SECONDS = 1.0  # between looks for the address of a new instance, at most
 
 # Error codes of RunInstances by what they rule out: the offer, the subnet, or the type in this market.
@@ -37,6 +39,8 @@ _NO_CAPACITY = (
 _SUBNET_FULL = ("InsufficientFreeAddressesInSubnet", "InsufficientAddressCapacity")
 _LIMIT_REACHED = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "InsufficientCapacity")
 
+_ABSENCES = 3  # answers
+Script = Callable[[], str]  # makes the user data of an instance
 _ADDRESSES = {"PublicIpAddress": "public address", "PrivateIpAddress": "private address"}
 
 
@@ -66,6 +70,7 @@ class Fleet:
         self._callers: set[str] = set()  # networks to which the group is open
         self._seen: set[str] = set()  # ids that EC2 has listed
         self._states: Counter[str] = Counter()  # when EC2 was last asked
+        self._absent: dict[str, int] = {}  # in how many answers an instance was missing that EC2 had listed before
         self._unsure = False  # whether a security group with an unknown id may exist
         self._unanswered: dict[str, str] = {}  # launches with an unknown outcome: client token to name
         self._spared = ""  # id of the instance that this process runs on
@@ -148,11 +153,14 @@ class Fleet:
             ingress.authorize(self.aws, self.group_ids[0], rules, self._retries())
         self._callers.add(caller)
 
-    def launch(self, role: str, name: str, script: str) -> Future[dict[str, Any]]:
-        """Launch an instance in a thread. The Future returns EC2's description, or raises ClusterError."""
+    def launch(self, role: str, name: str, script: Script) -> Future[dict[str, Any]]:
+        """Launch an instance in a thread. The Future returns EC2's description, or raises ClusterError.
+
+        `script` makes the user data, when the instance is asked for: they contain the time of the launch.
+        """
         return self._pool.submit(self._launch, role, name, script)
 
-    def _launch(self, role: str, name: str, script: str) -> dict[str, Any]:
+    def _launch(self, role: str, name: str, script: Script) -> dict[str, Any]:
         failure, token = None, uuid.uuid4().hex[:12]  # never repeated, even for an instance with the same name
         for number, offer in enumerate(self.placement.offers[role]):
             if offer in self._exhausted:
@@ -187,13 +195,23 @@ class Fleet:
             self._others.add(kind)
             self.say(f"EC2 has no {announced} now: {kind} instead, {self.prices.of(launched)} each.")
 
-    def _run_instance(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
-        """Call RunInstances, and repeat it while AWS is busy: the token prevents a second instance."""
-        request = self.request(role, name, script, offer, token)
+    def _run_instance(self, role: str, name: str, script: Script, offer: Offer, token: str) -> dict[str, Any]:
+        """Call RunInstances, and repeat it while AWS is busy: the token prevents a second instance.
+
+        It is not repeated with old user data, such as after this computer has slept: an instance would take its clock
+        for wrong, and its deadline would be later.
+        """
+        made = time.time()
+        request = self.request(role, name, script(), offer, token)
         retries = self._retries()
         while True:
             if self._stopping.is_set():
                 raise Stopped(f"{name.capitalize()} was not started.", "The cluster is shutting down.")
+            if time.time() >= self.deadline:
+                raise ClusterError(
+                    f"{name.capitalize()} was not started: the deadline has passed.",
+                    "Run the command again with --resume and, if it needs more time, a later --deadline.",
+                )
             try:
                 instance = self._client.run_instances(**request)["Instances"][0]
                 self._unanswered.pop(token, None)
@@ -205,6 +223,8 @@ class Fleet:
                     self._unanswered.pop(token, None)  # so earlier requests with this token started nothing
                 if not (is_transient(error) or self._is_new_profile(error)) or not retries.pause():
                     raise
+                if time.time() - made > _OLD_SECONDS:
+                    raise
 
     def _is_new_profile(self, error: Exception) -> bool:
         """Return whether EC2 refused the instance profile, as it may for some seconds after the profile is created."""
@@ -212,41 +232,10 @@ class Fleet:
 
     def request(self, role: str, name: str, script: str, offer: Offer, token: str) -> dict[str, Any]:
         """Return the arguments of RunInstances."""
-        spec, placement = self.spec, self.placement
-        volume = {"VolumeSize": placement.disk_gib, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
-        network_interface = {
-            "DeviceIndex": 0,
-            "SubnetId": offer.subnet,
-            "Groups": self.group_ids,
-            "AssociatePublicIpAddress": not spec.private_ip,
-            "DeleteOnTermination": True,
-        }
-        tags = self._tags(role, name)
-        request = {
-            "ImageId": placement.ami,
-            "InstanceType": offer.type,
-            "MinCount": 1,
-            "MaxCount": 1,
-            "ClientToken": token,
-            "UserData": script,
-            "InstanceInitiatedShutdownBehavior": "terminate",  # so that `shutdown` stops the billing
-            "NetworkInterfaces": [network_interface],
-            "BlockDeviceMappings": [{"DeviceName": placement.root_device, "Ebs": volume}],
-            # One hop is enough, because the container uses the host's network.
-            "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
-            "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
-        }
-        if spec.key_name:
-            request["KeyName"] = spec.key_name
-        if spec.instance_profile:
-            kind = "Arn" if spec.instance_profile.startswith("arn:") else "Name"
-            request["IamInstanceProfile"] = {kind: spec.instance_profile}
-        if offer.market == "spot":
-            request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": {"SpotInstanceType": "one-time"}}
-        return request
+        return request_of(self.spec, self.placement, offer, self.group_ids, self._tags(role, name), script, token)
 
     def _tags(self, role: str, name: str) -> list[dict[str, str]]:
-        tags = dict(self.spec.tag) | {
+        tags = {
             "Name": f"dask-classify {self.spec.name or self.cluster} {name or role}",
             teardown.CLUSTER: self.cluster,
             teardown.ROLE: role,
@@ -260,7 +249,8 @@ class Fleet:
             tags[teardown.NAME] = self.spec.name
         if self.spec.detached:
             tags[teardown.DETACHED] = self.spec.detached[: teardown.TAG_LENGTH]
-        return [{"Key": key, "Value": value} for key, value in tags.items() if value]
+        own = {key: value for key, value in tags.items() if value}
+        return [{"Key": key, "Value": value} for key, value in (dict(self.spec.tag) | own).items()]
 
     def _rule_out(self, offer: Offer, code: str) -> bool:
         """Remember the offers that an error rules out. Return False if the error is not about capacity."""
@@ -291,14 +281,31 @@ class Fleet:
         return instances
 
     def ended(self) -> set[str]:
-        """Return the ids of instances that have terminated or are about to. Raises ClusterError."""
+        """Return the ids of instances that have terminated or are about to. Raises ClusterError.
+
+        EC2 forgets instances an hour after they terminate, in which this computer may have slept. A single answer may
+        err.
+        """
+        if self._unanswered:
+            self._count_unanswered()
         states = teardown.states(self.aws, self.started)
         self._seen |= set(states)
         self._states = Counter(states.values())
+        forgotten = self._seen & set(self.started) - set(states)
+        self._absent = {id: self._absent.get(id, 0) + 1 for id in forgotten}
         ended = {id for id, state in states.items() if state not in {"pending", "running"}}
+        ended |= {id for id, times in self._absent.items() if times >= _ABSENCES}
         for id in ended & set(self.launched):
             self.launched[id] = self.launched[id].until(time.time())
         return ended
+
+    def _count_unanswered(self) -> None:
+        """Count instances that EC2 has launched without an answer: they join, work, and cost."""
+        for one in self.instances():
+            if one.up and one.token in self._unanswered and one.id not in self.started:
+                self.started[one.id] = one.worker
+                self.launched[one.id] = Launched(one.worker, one.type, one.market, one.launched)
+                self._unanswered.pop(one.token, None)
 
     def states(self) -> str:
         """Return the number of instances by state, when EC2 was last asked: " (1 pending, 16 running)"; or ""."""

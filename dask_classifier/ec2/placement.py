@@ -112,8 +112,9 @@ def _types(aws: Aws, spec: ClusterSpec) -> tuple[dict[str, int], str]:
     with explained("Cannot list the instance types"):
         pages = aws.ec2.get_paginator("describe_instance_types").paginate(Filters=filters)
         types = {one["InstanceType"]: one for page in pages for one in page["InstanceTypes"]}
-    missing = [name for name in names if name not in types]
-    if missing and (spec.instance_type != INSTANCE_TYPES or not types):
+    is_default = spec.instance_type == INSTANCE_TYPES and any(name in types for name in INSTANCE_TYPES)
+    needed = spec.scheduler_instance_type if is_default else names
+    if missing := [name for name in needed if name not in types]:
         raise ClusterError(
             f"Instance type {' or '.join(missing)} is not available in {aws.region}.",
             "Check the spelling, or give another --instance-type.",

@@ -1,5 +1,9 @@
 """The permissions that a run on EC2 needs: IAM policies for the caller and for the instances."""
 
+import json
+
+EC2_SERVICE = "ec2.amazonaws.com"  # in China, with .cn
+_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}  # by the beginning of the region's name
 _LOOKUPS = [
     "ecr:DescribeImages",
     "ec2:DescribeImages",
@@ -56,15 +60,15 @@ _SPOT = {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}}
 
 
 def policies(
-    output: str | None, profile: str | None, staging: str | None = None, *, detach: bool = False
+    output: str | None, profile: str | None, staging: str | None = None, *, detach: bool = False, region: str = ""
 ) -> dict[str, dict]:
     """Return the IAM policies for the caller, and for the role of an instance profile.
 
     `staging` is where packages are stored, if that is not in the output. With `detach`, an instance may drive a run,
     and end the cluster after it; without a profile, it has the caller's credentials.
 
-    Inputs in other buckets need s3:GetObject and s3:ListBucket there, for both. Outside AWS's commercial regions the
-    ARNs begin with arn:aws-us-gov or arn:aws-cn.
+    Inputs in other buckets need s3:GetObject and s3:ListBucket there, for both. `region` matters outside of AWS's
+    commercial regions, where ARNs begin with arn:aws-us-gov or arn:aws-cn.
     """
     caller = [
         _allow(_LOOKUPS),
@@ -80,10 +84,17 @@ def policies(
         *(_leaving_the_group() if detach and not profile else []),
     ]
     instances = [*_storage(output), _allow(_PULL), *(_driving() if detach else [])]
-    return {
+    told = {
         name: {"Version": "2012-10-17", "Statement": statements}
         for name, statements in (("caller", caller), ("machines", instances))
     }
+    return _in_partition(told, region)
+
+
+def _in_partition(told: dict[str, dict], region: str) -> dict[str, dict]:
+    partition = next((name for prefix, name in _PARTITIONS.items() if region.startswith(prefix)), "aws")
+    text = json.dumps(told).replace("arn:aws:", f"arn:{partition}:")
+    return json.loads(text.replace(EC2_SERVICE, f"{EC2_SERVICE}.cn") if partition == "aws-cn" else text)
 
 
 def _allow(actions: str | list[str], resources: str | list[str] = "*", condition: dict | None = None) -> dict:
@@ -128,6 +139,6 @@ def _pass_role(profile: str | None) -> list[dict]:
         return []
     role = "arn:aws:iam::ACCOUNT:role/ROLE-OF-" + profile.rpartition("/")[2]
     return [
-        _allow("iam:PassRole", role, {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}),
+        _allow("iam:PassRole", role, {"StringEquals": {"iam:PassedToService": EC2_SERVICE}}),
         _allow("iam:GetInstanceProfile"),
     ]

@@ -4,11 +4,13 @@ An instance, its volume and its public address are billed per second, 60 seconds
 https://aws.amazon.com/ec2/pricing/on-demand/
 """
 
+import contextlib
 import datetime
 import json
 import re
 from dataclasses import dataclass
 
+import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import DaskClassifyError
@@ -26,8 +28,11 @@ _LARGE = {"c5": 0.085, "c6i": 0.085, "c7i": 0.08925, "c7g": 0.0725, "m6g": 0.077
 _SIZES = {"large": 1, "xlarge": 2, "2xlarge": 4, "4xlarge": 8, "8xlarge": 16, "12xlarge": 24, "16xlarge": 32}
 _TABLE = {f"{family}.{size}": price * times for family, price in _LARGE.items() for size, times in _SIZES.items()}
 _TABLE |= {"t3.small": 0.0208, "t3a.small": 0.0188, "t4g.small": 0.0168, "m6g.medium": 0.0385}
-_GP3_GIB_MONTH, _HOURS_A_MONTH = 0.08, 730  # $, us-east-1
+_GP3_GIB_MONTH, _HOURS_A_MONTH = 0.08, 730  # $, us-east-1; elsewhere it is up to twice as much: docs/safety.md
 _PUBLIC_IPV4 = 0.005  # $/h
+# $/h of a vCPU of a burstable type that works all the time, at most: https://aws.amazon.com/ec2/pricing/on-demand/,
+# "Unlimited mode pricing"; from memory, 2026-11-27
+_SURPLUS = {"t2": 0.05, "t3": 0.05, "t3a": 0.05, "t4g": 0.04}
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Hourly:
 def hourly(aws: Aws, spec: ClusterSpec, placement: Placement, workers: int) -> Hourly:
     """Estimate the price of a cluster, with volumes and public addresses, if the first offers are available."""
     worker, scheduler = placement.offers["worker"][0], placement.offers["scheduler"][0]
-    of_worker = Price(spec.price, "--price") if spec.price else price(aws, worker.type, worker.market)
+    of_worker = Price(spec.price, "--price") if spec.price else price_of_worker(aws, worker.type, worker.market)
     of_scheduler = price(aws, scheduler.type, scheduler.market)
     if spec.price and of_scheduler.dollars is None:
         of_scheduler = of_worker  # in doubt, as much as a worker
@@ -72,16 +77,22 @@ def hourly(aws: Aws, spec: ClusterSpec, placement: Placement, workers: int) -> H
 
 
 def from_table(spec: ClusterSpec, workers: int) -> Hourly:
-    """Estimate the price of a cluster without asking AWS, for us-east-1 if no region is given."""
-    region = spec.region or _TABLE_REGION
+    """Estimate the price of a cluster without asking AWS, for us-east-1 if no region is given or configured."""
+    region = spec.region or _configured_region() or _TABLE_REGION
     kind, scheduler = spec.instance_type[0], (spec.scheduler_instance_type or _schedulers(spec.instance_type[0]))[0]
-    of_worker = Price(spec.price, "--price") if spec.price else _tabled(kind, region)
+    of_worker = Price(spec.price, "--price") if spec.price else _at_full_load(_tabled(kind, region), kind)
     of_scheduler = _tabled(scheduler, region)
     if spec.price and of_scheduler.dollars is None:
         of_scheduler = of_worker
     if unknown := [each.source for each in (of_worker, of_scheduler) if each.dollars is None]:
         return Hourly(None, unknown[0])
     return _total(spec, workers, of_worker, of_scheduler, DISK_GIB)
+
+
+def _configured_region() -> str | None:
+    with contextlib.suppress(BotoCoreError):
+        return botocore.session.get_session().get_config_variable("region")
+    return None
 
 
 def _schedulers(worker: str) -> tuple[str, ...]:
@@ -126,6 +137,18 @@ def price(aws: Aws, instance_type: str, market: str) -> Price:
     if tabled.dollars is not None:
         return tabled
     return Price(None, f"AWS gave none for {instance_type} in {aws.region}{why}, and {tabled.source}")
+
+
+def price_of_worker(aws: Aws, instance_type: str, market: str) -> Price:
+    """Return the price of an instance whose cores are always busy."""
+    return _at_full_load(price(aws, instance_type, market), instance_type)
+
+
+def _at_full_load(price: Price, instance_type: str) -> Price:
+    surplus = _SURPLUS.get(instance_type.partition(".")[0])
+    if price.dollars is None or surplus is None:
+        return price
+    return Price(price.dollars + surplus * vcpus(instance_type), f"{price.source}, with CPU credits")
 
 
 def _tabled(instance_type: str, region: str) -> Price:

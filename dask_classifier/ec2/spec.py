@@ -28,7 +28,7 @@ _INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 _PROFILE = re.compile(r"(arn:aws[\w-]*:iam::\d{12}:instance-profile/)?[\w+=,.@/-]+")
 _INDEX = re.compile(r"https?://[\w.:/~%-]+", re.ASCII)
 ONLY_WITHOUT_IMAGE = ("base_image", "requirements", "with_env", "index_url", "wheels")
-NO_STAGING = "s3://none"  # where nothing is launched
+NO_STAGING = "s3://(none)"  # where nothing is launched; no bucket can have this name
 _MAX_TIME = 30 * 86_400.0  # seconds, for each time
 _MAX_TAGS = 40  # of the 50 that AWS allows
 
@@ -200,10 +200,7 @@ class ClusterSpec:
     def _check_environment(self) -> None:
         """Raise UsageError if instances could not get their packages."""
         if not self.image and not self.staging:
-            raise UsageError(
-                "Without an image, instances get their packages through a bucket, and none is given.",
-                "Use --staging s3://bucket/folder, or --image.",
-            )
+            raise needs_a_bucket()
         if self.staging and not self.staging.startswith(("s3://", "s3a://")):
             raise UsageError(f"Instances cannot read {self.staging}.", "Use --staging s3://bucket/folder, or --image.")
         if self.index_url and not _INDEX.fullmatch(self.index_url):
@@ -266,6 +263,14 @@ def _format(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={text}" for key, text in value.items())
     return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def needs_a_bucket() -> UsageError:
+    """Return the error where instances without an image have no way to get their packages."""
+    return UsageError(
+        "Without an image, instances get their packages through a bucket, and none is given.",
+        "Use --staging s3://bucket/folder, or --image.",
+    )
 
 
 def check_image(name: str, what: str = "image") -> None:

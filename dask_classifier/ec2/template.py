@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from .policies import policies
+from .policies import EC2_SERVICE, policies
 
 _UPLOAD_DAYS = 7  # longer than any run
 _BUCKET, _PROFILE = "BUCKET", "PROFILE"  # placeholders in the policies
+_SERVICE = {"Fn::Sub": "ec2.${AWS::URLSuffix}"}
 
 
 def template(*, detach: bool = False) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def _bucket() -> dict[str, Any]:
 
 def _role(policy: dict[str, Any]) -> dict[str, Any]:
     """A role for instances, which read and write in the bucket and pull images from ECR."""
-    trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    trust = {"Effect": "Allow", "Principal": {"Service": _SERVICE}, "Action": "sts:AssumeRole"}
     return {
         "Type": "AWS::IAM::Role",
         "Properties": {
@@ -102,6 +103,8 @@ def _substituted(policy: Any) -> Any:
         return {key: _substituted(value) for key, value in policy.items()}
     if isinstance(policy, list):
         return [_substituted(value) for value in policy]
+    if policy == EC2_SERVICE:
+        return _SERVICE
     if not policy.startswith("arn:aws:"):
         return policy
     if policy.endswith(f"role/ROLE-OF-{_PROFILE}"):

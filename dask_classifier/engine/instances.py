@@ -36,7 +36,7 @@ class InstanceCluster(Protocol):
         """Return environment variables for the classifier processes, such as credentials."""
         ...
 
-    def take_began(self) -> float | None:
+    def take_began(self, run_began: float) -> float | None:
         """Return when the instances were requested, in seconds since 1970, to the first run alone."""
         ...
 
@@ -86,7 +86,7 @@ class OtherCluster:
         """Return no variables: the workers have their own."""
         return {}
 
-    def take_began(self) -> float | None:
+    def take_began(self, run_began: float) -> float | None:
         """Return None: the cluster was there before the run."""
         return None
 

@@ -198,3 +198,17 @@ def test_a_bucket_without_a_folder():
     told = policies("s3://bucket", None)
     assert allows(told["caller"], Need("s3:PutObject", "arn:aws:s3:::bucket/plan.json"))
     assert "bucket//" not in json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("region", "partition", "service"),
+    [
+        ("eu-west-1", "aws", "ec2.amazonaws.com"),
+        ("us-gov-west-1", "aws-us-gov", "ec2.amazonaws.com"),
+        ("cn-north-1", "aws-cn", "ec2.amazonaws.com.cn"),
+    ],
+)
+def test_arns_are_those_of_the_regions_partition(region, partition, service):
+    told = json.dumps(policies("s3://bucket/runs", "classify", detach=True, region=region))
+    assert set(re.findall(r"arn:([\w-]+):", told)) == {partition}
+    assert set(re.findall(r"ec2\.amazonaws[\w.]+", told)) == {service}

@@ -201,9 +201,25 @@ KINDS = {"worker": "c7i.large", "scheduler": "t3.small"}
 def cluster_price(monkeypatch, known, **options):
     """What three workers and a scheduler cost per hour, where AWS has these prices, and disks of 40 GiB."""
     monkeypatch.setattr(prices, "price", lambda aws, kind, market: prices.Price(known.get(kind), "a test"))
-    offers = {role: [Offer("on-demand", kind, "subnet-1", "us-east-1a")] for role, kind in KINDS.items()}
+    kinds = KINDS | {"worker": options.pop("worker", KINDS["worker"])}
+    offers = {role: [Offer("on-demand", kind, "subnet-1", "us-east-1a")] for role, kind in kinds.items()}
     here = Placement("vpc-1", "ami-1", "/dev/xvda", "x86_64", {}, offers, "192.0.2.1/32", 40)
     return prices.hourly(None, ClusterSpec.of(image="a/b:1", **options), here, 3).dollars
+
+
+def test_a_worker_of_a_burstable_type_is_always_busy_and_its_scheduler_is_not(monkeypatch):
+    known, others = {"t3.2xlarge": 0.33, "t4g.large": 0.07, "t3.small": 0.02}, 4 * (40 * 0.08 / 730 + 0.005) + 0.02
+    assert cluster_price(monkeypatch, known, worker="t3.2xlarge") == pytest.approx(3 * (0.33 + 8 * 0.05) + others)
+    assert cluster_price(monkeypatch, known, worker="t4g.large") == pytest.approx(3 * (0.07 + 2 * 0.04) + others)
+    assert prices.from_table(ClusterSpec.of(image=IMAGE, instance_type="t3.small"), 1).dollars == pytest.approx(
+        2 * (0.0208 + 40 * 0.08 / 730 + 0.005) + 2 * 0.05
+    )
+
+
+def test_the_table_is_not_that_of_another_region_that_is_configured(monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    assert prices.from_table(ClusterSpec.of(image=IMAGE), 1).dollars is None
+    assert prices.from_table(ClusterSpec.of(image=IMAGE, region="us-east-1"), 1).dollars > 0
 
 
 def test_the_price_of_a_cluster_is_the_sum_of_its_parts(monkeypatch):

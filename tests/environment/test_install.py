@@ -239,7 +239,9 @@ def test_wheels_of_another_index_than_pypi_are_sent(web, tmp_path, monkeypatch):
             "alpha-1.0-py3-none-any.whl"
         ]
     with archive.packed([], **options, index_url=index[1]) as (_, folder):
-        assert not list((folder / "wheels").iterdir()) and index[1] in (folder / "requirements.txt").read_text()
+        text = (folder / "requirements.txt").read_text()
+        assert not list((folder / "wheels").iterdir()) and f"--index-url {index[1]}" in text
+        assert f"--trusted-host {index[1].split('/')[2]}" in text  # without TLS; the hashes are checked all the same
 
 
 def test_a_wheel_of_what_is_installed_is_always_the_same(tmp_path):
