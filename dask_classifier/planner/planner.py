@@ -28,7 +28,7 @@ from .target import Target
 END_SECONDS = 0.3  # manifest and report
 # relative allowances for what a sample does not show: standard deviations of the work, without and with earlier runs,
 # and half-widths of the start, measured and guessed; benchmarks/calibration.py checks the ranges that they give
-_UNSEEN, _UNSEEN_WARM, _UNSEEN_START, _UNSEEN_EC2 = 0.03, 0.02, 0.15, 0.35
+_UNSEEN, _UNSEEN_WARM, _UNSEEN_START, _UNSEEN_EC2 = 0.025, 0.02, 0.15, 0.35
 _NORMAL_80 = 1.2816  # of a normal distribution, 80 % lie within this many standard deviations
 _STUDENT_80 = {1: 3.078, 2: 1.886, 3: 1.638, 4: 1.533, 5: 1.476, 6: 1.440, 7: 1.415, 8: 1.397, 9: 1.383, 10: 1.372}
 _MOST_INSTANCES = 256
