@@ -295,7 +295,7 @@ def _record_the_end(executor: Executor, result: Result, progress: Progress) -> N
 
     def record(ending) -> None:
         fields = asdict(ending)
-        add_to_manifest(result.folder, result.manifest, machines=fields | fields.pop("bill"))
-        _report(open_run(result.output), progress)
+        if add_to_manifest(result.folder, result.manifest, machines=fields | fields.pop("bill")):
+            _report(open_run(result.output), progress)
 
     executor.instances.when_gone(record)

@@ -49,7 +49,7 @@ class Identity:
     version: str
 
 
-# botocore repeats a request after 503, other answers that allow it, and time-outs, at random moments in growing
+# botocore repeats a request after 503, other answers that allow it, and timeouts, at random moments in growing
 # intervals: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 _PATIENT_REQUESTS = {
     "retries": {"mode": "standard", "total_max_attempts": 8},

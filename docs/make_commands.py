@@ -14,7 +14,8 @@ This page is generated from `--help` by `make docs`.
 Most options can also come from Dask's configuration: from the environment (`DASK_CLASSIFIER__WORKERS=4`), or from a
 file (`dask-classifier: {workers: 4}` in `~/.config/dask/*.yaml`). The command line takes precedence over the
 environment, and the environment over files. What belongs to a single run can only be given on the command line:
-`--yes`, `--detach`, `--at`, `--finish-by`, `--finish-in`, `--budget`, `--max-time`, `--partial` and `--scale-up-to`.
+`--yes`, `--detach`, `--at`, `--from`, `--finish-by`, `--finish-in`, `--budget`, `--max-time`, `--partial` and
+`--scale-up-to`.
 
 Messages are printed to standard error, data to standard output.
 

@@ -18,6 +18,7 @@ for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:  # `make test &`, nohup: commands that tests start would inherit that
         signal.signal(number, lambda number, frame: None)
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")  # no test asks for credentials beyond this machine
+os.environ["AWS_DEFAULT_REGION"] = "us-east-1"  # whatever is configured here
 
 
 def pytest_collection_modifyitems(items):

@@ -142,7 +142,7 @@ def _with_values(chunk: pd.DataFrame, values: Values | list | tuple) -> Answer:
     if COLUMN in chunk.columns or chunk.index.name == COLUMN:
         raise WrongAnswer(
             f"it returned one value per row, for a column {COLUMN}, and the source already has one",
-            "Return a DataFrame, or leave the source's column out with --columns.",
+            "Return a DataFrame, choose another --index, or leave the source's column out with --columns.",
         )
     return Answer(chunk, values=_as_column(values))
 

@@ -50,6 +50,11 @@ class RunByDefault(OptionsOfDefault):
         """Use the configuration as the default values of every command."""
         return super().make_context(info_name, args, parent, default_map=self.configured(), **extra)
 
+    def _option(self, name: str) -> str:
+        """Return an option as it is written."""
+        params = (param for command in self.commands.values() for param in command.params)
+        return next(param.opts[0] for param in params if param.name == name)
+
     def configured(self) -> dict[str, dict[str, object]]:
         """Return the settings in Dask's configuration by command.
 
@@ -63,7 +68,7 @@ class RunByDefault(OptionsOfDefault):
         if of_one_run := [name for name in unknown if name in NOT_CONFIGURABLE]:
             raise UsageError(
                 f"Dask's configuration has dask-classifier.{of_one_run[0]}, which only the command line takes.",
-                f"It belongs to a single run: use --{of_one_run[0].replace('_', '-')}.",
+                f"It belongs to a single run: use {self._option(of_one_run[0])}.",
             )
         if unknown:
             raise UsageError(

@@ -1,6 +1,5 @@
 """What the commands for EC2 do: up, down, status, reap, doctor."""
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -264,9 +263,12 @@ def _terminate_all(aws: Aws, clusters: list[str]) -> None:
 
 def _configured_region(region: str | None) -> str:
     """Return a region or, without one, that of the configuration; "" if there is none."""
-    with contextlib.suppress(DaskClassifyError):
+    try:
         return Aws(region).region
-    return ""
+    except DaskClassifyError:
+        if region:
+            raise
+        return ""
 
 
 def doctor(workers: int | None, output: str | None, options: dict, shown: str | None, *, detach: bool) -> None:

@@ -39,7 +39,7 @@ _NO_CAPACITY = (
 _SUBNET_FULL = ("InsufficientFreeAddressesInSubnet", "InsufficientAddressCapacity")
 _LIMIT_REACHED = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "InsufficientCapacity")
 
-_ABSENCES = 3  # answers
+_ABSENT_SECONDS = 30.0  # after which an instance that EC2 no longer lists has ended: one answer may err
 Script = Callable[[], str]  # makes the user data of an instance
 _ADDRESSES = {"PublicIpAddress": "public address", "PrivateIpAddress": "private address"}
 
@@ -70,7 +70,7 @@ class Fleet:
         self._callers: set[str] = set()  # networks to which the group is open
         self._seen: set[str] = set()  # ids that EC2 has listed
         self._states: Counter[str] = Counter()  # when EC2 was last asked
-        self._absent: dict[str, int] = {}  # in how many answers an instance was missing that EC2 had listed before
+        self._absent: dict[str, float] = {}  # instances that EC2 no longer lists, and since when
         self._unsure = False  # whether a security group with an unknown id may exist
         self._unanswered: dict[str, str] = {}  # launches with an unknown outcome: client token to name
         self._spared = ""  # id of the instance that this process runs on
@@ -210,7 +210,7 @@ class Fleet:
             if time.time() >= self.deadline:
                 raise ClusterError(
                     f"{name.capitalize()} was not started: the deadline has passed.",
-                    "Run the command again with --resume and, if it needs more time, a later --deadline.",
+                    "Start it again, with a later --deadline if it needs more time.",
                 )
             try:
                 instance = self._client.run_instances(**request)["Instances"][0]
@@ -283,29 +283,27 @@ class Fleet:
     def ended(self) -> set[str]:
         """Return the ids of instances that have terminated or are about to. Raises ClusterError.
 
-        EC2 forgets instances an hour after they terminate, in which this computer may have slept. A single answer may
-        err.
+        EC2 forgets instances an hour after they terminate, in which this computer may have slept.
         """
-        if self._unanswered:
-            self._count_unanswered()
-        states = teardown.states(self.aws, self.started)
+        self._count_unanswered()
+        states, now = teardown.states(self.aws, self.started), time.time()
         self._seen |= set(states)
         self._states = Counter(states.values())
-        forgotten = self._seen & set(self.started) - set(states)
-        self._absent = {id: self._absent.get(id, 0) + 1 for id in forgotten}
+        self._absent = {id: self._absent.get(id, now) for id in self._seen & set(self.started) - set(states)}
         ended = {id for id, state in states.items() if state not in {"pending", "running"}}
-        ended |= {id for id, times in self._absent.items() if times >= _ABSENCES}
+        ended |= {id for id, since in self._absent.items() if now - since >= _ABSENT_SECONDS}
         for id in ended & set(self.launched):
-            self.launched[id] = self.launched[id].until(time.time())
+            self.launched[id] = self.launched[id].until(min(now, self.deadline))
         return ended
 
     def _count_unanswered(self) -> None:
         """Count instances that EC2 has launched without an answer: they join, work, and cost."""
-        for one in self.instances():
-            if one.up and one.token in self._unanswered and one.id not in self.started:
-                self.started[one.id] = one.worker
-                self.launched[one.id] = Launched(one.worker, one.type, one.market, one.launched)
-                self._unanswered.pop(one.token, None)
+        with contextlib.suppress(ClusterError):  # the next look may succeed
+            for one in self.instances() if self._unanswered else ():
+                if one.token in self._unanswered and one.id not in self.started:
+                    self.started[one.id] = one.worker
+                    self.launched[one.id] = Launched(one.worker, one.type, one.market, one.launched)
+                    self._unanswered.pop(one.token, None)
 
     def states(self) -> str:
         """Return the number of instances by state, when EC2 was last asked: " (1 pending, 16 running)"; or ""."""

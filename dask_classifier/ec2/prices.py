@@ -31,7 +31,7 @@ _TABLE |= {"t3.small": 0.0208, "t3a.small": 0.0188, "t4g.small": 0.0168, "m6g.me
 _GP3_GIB_MONTH, _HOURS_A_MONTH = 0.08, 730  # $, us-east-1; elsewhere it is up to twice as much: docs/safety.md
 _PUBLIC_IPV4 = 0.005  # $/h
 # $/h of a vCPU of a burstable type that works all the time, at most: https://aws.amazon.com/ec2/pricing/on-demand/,
-# "Unlimited mode pricing"; from memory, 2026-11-27
+# "Unlimited mode pricing"; not checked there. T2 is billed so only if the account's default is "unlimited"
 _SURPLUS = {"t2": 0.05, "t3": 0.05, "t3a": 0.05, "t4g": 0.04}
 
 

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,6 +23,8 @@ _SUFFIXES = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}
 _OTHERS = (".zip", ".lzma", ".snappy", ".lz4", ".z", ".br")  # which would be read as text
 _BUFFER_BYTES = 2**18  # of the stored file, read at a time
 _STEP_BYTES = 2**16  # of it, decompressed at a time: what follows the end of a stream is copied
+_HEADER_BYTES = 2**12  # more than the header of a gzip member has: a file's name and a comment
+_ISAL_NUMBER = re.compile(r"^Error -?\d+ ")
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, igzip_lib.error)
 
 
@@ -125,7 +128,7 @@ class TextStream:
         try:
             while left and (data := self._stream.read1(min(left, READ_BYTES))):
                 left -= len(data)
-            while data := self._stream.read1(1):
+            while len(rest) < READ_BYTES and (data := self._stream.read1(1)):
                 rest.append(data)
         except StorageError:
             raise
@@ -149,7 +152,7 @@ def not_in(encoding: str, url: str, error: UnicodeError) -> SourceError:
 
 def _damaged(url: str, error: Exception, offset: int) -> StorageError:
     return StorageError(
-        f"Cannot decompress {url} after byte {offset:,} of its text: {str(error).rstrip('.')}.",
+        f"Cannot decompress {url} after byte {offset:,} of its text: {_ISAL_NUMBER.sub('', str(error)).rstrip('.')}.",
         "Check that the file is complete and that its suffix is right.",
     )
 
@@ -217,7 +220,7 @@ class _Streams:
                 if not (data := self._next()):
                     return b""
                 self._stream = _NEW_STREAM[self._kind]()
-            elif self._stream.needs_input and not (data := self._stored.read1(_STEP_BYTES)):
+            elif self._stream.needs_input and not (data := self._stored.read(_STEP_BYTES)):
                 raise EOFError("the end is missing")
             if text := self._stream.decompress(data, size):
                 return text
@@ -228,14 +231,15 @@ class _Streams:
         A file of gzip or xz may end with zeros; only streams of xz may have some between them.
         """
         zeros = b"" if self._kind == "bz2" else b"\0"
-        padded, data = False, self._stream.unused_data or self._stored.read1(_STEP_BYTES)
+        padded, data = False, self._stream.unused_data or self._stored.read(_STEP_BYTES)
         while data and not (begun := data.lstrip(zeros)):
-            padded, data = True, self._stored.read1(_STEP_BYTES)
+            padded, data = True, self._stored.read(_STEP_BYTES)
         if not data:
             return b""
         if self._kind == "gzip" and (padded or len(begun) < len(data)):
             raise _Hole("zeros are in place of data")
-        return begun
+        # igzip needs the whole header of a gzip member at once, if it has several fields or a checksum
+        return begun if len(begun) >= _HEADER_BYTES else begun + self._stored.read(_STEP_BYTES)
 
 
 def _decompressing_slowly(stored: io.BufferedReader, kind: str | None):

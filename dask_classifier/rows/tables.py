@@ -1,7 +1,6 @@
 """Tables of typed values, from DataFrames and Parquet, as the text that pandas writes for them."""
 
 import csv
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,10 +18,14 @@ def as_text(source: str) -> Iterator[None]:
 
     try:
         yield
+    except MemoryError:  # which is an ArrowException, too
+        raise
     except (pa.ArrowException, ArithmeticError, LookupError, UnicodeError) as error:
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
         raise SourceError(
-            f"{source} has values that cannot be written as text: {str(error).rstrip('.')}.",
-            "Leave their column out with --columns, or change its type.",
+            f"{source} has values that cannot be written as text: {text.rstrip('.')}.",
+            "Leave their column out with --columns, change its type or, of Parquet, give the classifier its types: "
+            "--typed.",
         ) from error
 
 
@@ -51,30 +54,8 @@ def _is_nested(column: "pd.Series") -> bool:
 
 
 def csv_of(table: "pd.DataFrame", *, header: bool = True) -> bytes:
-    """The rows as CSV; quoted where pandas would write a lone CR, or the blank line of a single column, bare.
-
-    Each row is quoted by what is in it alone, so that its text does not depend on the other rows of its block.
-    """
-    if table.shape[1] == 1:
-        return _csv(table, header=header, quoting=csv.QUOTE_ALL)
-    text = _csv(table, header=header)
-    if b"\r" not in text:
-        return text
-    pieces, place = [_csv(table.iloc[:0], quoting=csv.QUOTE_ALL)] if header else [], 0
-    for has_cr, rows in itertools.groupby(_has_cr(table)):
-        stop = place + len(list(rows))
-        quoting = csv.QUOTE_ALL if has_cr else csv.QUOTE_MINIMAL
-        pieces.append(_csv(table.iloc[place:stop], header=False, quoting=quoting))
-        place = stop
-    return b"".join(pieces)
-
-
-def _has_cr(table: "pd.DataFrame") -> list[bool]:
-    """Return which rows have a CR in a value."""
-    columns = (table.iloc[:, place].astype(str).str.contains("\r", regex=False) for place in range(table.shape[1]))
-    return [any(row) for row in zip(*columns, strict=True)]
-
-
-def _csv(table: "pd.DataFrame", *, header: bool = True, quoting: int = csv.QUOTE_MINIMAL) -> bytes:
-    text = table.to_csv(index=False, header=header, lineterminator="\n", quoting=quoting)
+    """The rows as CSV; quoted where pandas would write a lone CR, or the blank line of a single column, bare."""
+    text = table.to_csv(index=False, header=header, lineterminator="\n")
+    if "\r" in text or table.shape[1] == 1:
+        text = table.to_csv(index=False, header=header, lineterminator="\n", quoting=csv.QUOTE_ALL)
     return text.encode("utf-8", "backslashreplace")

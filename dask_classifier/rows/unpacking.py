@@ -67,7 +67,7 @@ class Unpacker:
                     written.append(pool.submit(storage.write, file.piece(first, found), text))
                 pieces.append((found, len(text)))
                 size += len(text)
-                if size >= MOST_BYTES or found < wanted:  # the last size may be a part of a chunk, for the limit's sake
+                if size >= MOST_BYTES or found < wanted:  # else a size that the limit cut could begin in a chunk
                     break
         for one in written:
             one.result()  # raises what has gone wrong

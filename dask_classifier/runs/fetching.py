@@ -1,5 +1,6 @@
 """Write all rows of a run to one file; if that is interrupted, the next time goes on where it was."""
 
+import contextlib
 import fcntl
 import hashlib
 import itertools
@@ -40,6 +41,9 @@ def line_before_parts(result: "Result", *, header: bool) -> bytes:
     return result.part_format.header(result.columns) if header and not begins and result.columns else b""
 
 
+_TRIES = 5  # to lock an unfinished file that others finish
+
+
 class _Download:
     """A local file, header and parts one after the other, of which a beginning may be there."""
 
@@ -64,18 +68,23 @@ class _Download:
 
     def _opened(self) -> BinaryIO:
         """Return the unfinished file, locked: not one that another command has just finished and renamed."""
-        while True:
+        for _ in range(_TRIES):
             stream = self.unfinished.open("a+b")
             try:
                 self._lock(stream)
-                if os.fstat(stream.fileno()).st_ino == self.unfinished.stat().st_ino:
+                if self._is_there(stream):
                     return stream
-            except FileNotFoundError:
-                pass
             except BaseException:
                 stream.close()
                 raise
             stream.close()
+        return self.unfinished.open("a+b")  # in a network folder, perhaps, where the numbers of inodes change
+
+    def _is_there(self, stream: BinaryIO) -> bool:
+        """Return whether an open file still has its name."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.fstat(stream.fileno()).st_ino == self.unfinished.stat().st_ino
+        return False
 
     def _lock(self, stream: BinaryIO) -> None:
         try:

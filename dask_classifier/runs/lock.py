@@ -118,7 +118,8 @@ def holder(folder: RunFolder) -> bytes:
 def forget(folder: RunFolder, holder: bytes) -> None:
     """Delete the lease of a holder that is known to have terminated, unless another command has it now."""
     there = s3.version_and_age(folder.path(LOCK))
-    if there and _token(folder.read(LOCK)) == _token(holder) is not None:
+    token = _token(holder)
+    if there and token and token == _token(folder.read(LOCK)):
         _free(folder, there[0])
 
 
@@ -229,8 +230,8 @@ class Lease(NoLock):
         super().__init__(folder)
         self.url, self._holder, self._writes = folder.path(LOCK), _holder(), 0
         self._guard = threading.Lock()  # of the version and the time
+        self._renewed = time.clock_gettime(_CLOCK)  # before the request: S3 counts from some moment in it
         self._version = self._acquire()
-        self._renewed = time.clock_gettime(_CLOCK)
         self._before = self._version_of_manifest()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_over, daemon=True)
@@ -269,7 +270,16 @@ class Lease(NoLock):
             return new
         there = s3.version_and_age(self.url)
         # a request whose answer was lost has been repeated; what cannot be read is not another command's
-        return there[0] if there and self._is_mine(storage.read(self.url)) else None
+        return there[0] if there and self._is_mine(self._read()) else None
+
+    def _read(self) -> bytes:
+        """Return who has the lease; b"" if it was given back in this moment. Raises StorageError."""
+        try:
+            return storage.read(self.url)
+        except StorageError:
+            if s3.version_and_age(self.url) is None:
+                return b""
+            raise
 
     def _is_mine(self, content: bytes) -> bool:
         return _token(content) == self._holder["token"]
@@ -291,9 +301,10 @@ class Lease(NoLock):
 
     def _renew(self) -> None:
         with self._guard:
+            asked = time.clock_gettime(_CLOCK)
             self._version = self._version and self._written(self._version)
             if self._version:
-                self._renewed = time.clock_gettime(_CLOCK)
+                self._renewed = asked
 
     def check(self) -> None:
         """Raise StorageError if another command has taken the lease over, or it could not be renewed for too long."""

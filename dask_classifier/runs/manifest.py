@@ -19,6 +19,8 @@ from .lock import Lock
 from .plan_file import Cut
 from .planning import Plan
 
+_TRIES = 3  # to write a manifest that another request changes
+
 
 class Stage(NamedTuple):
     """A stage of a run, such as "classifying" or "publishing"."""
@@ -135,21 +137,25 @@ def _abort_uploads(folder: RunFolder, before: float) -> None:
                 s3.abort(upload)
 
 
-def add_to_manifest(folder: RunFolder, run: Mapping[str, Any], **entries: object) -> None:
+def add_to_manifest(folder: RunFolder, run: Mapping[str, Any], **entries: object) -> bool:
     """Add what is known only after a run is complete: its single file, and what happened to its instances.
 
-    `run` is the manifest of that run. Nothing is written if another run has the folder by now, as it may while
-    instances terminate.
+    `run` is the manifest of that run. If another run has the folder by now, as it may while instances terminate,
+    nothing is written. Return whether the entries are there.
     """
     url = folder.path(MANIFEST)
-    there = s3.version_and_age(url) if s3.is_s3(url) else None
-    content = folder.read_json(MANIFEST)
-    if any(content.get(name) != run[name] for name in ("fingerprint", "started")):
-        return
-    if there:
-        s3.write_if(url, as_json(content | entries), there[0])
-    else:
-        folder.write_json(MANIFEST, content | entries)
+    for _ in range(_TRIES):
+        there = s3.version_and_age(url) if s3.is_s3(url) else None
+        content = folder.read_json(MANIFEST)
+        if any(content.get(name) != run[name] for name in ("fingerprint", "started")):
+            return False
+        if content | entries == content:  # perhaps by a request whose answer was lost
+            return True
+        if there is None:
+            folder.write_json(MANIFEST, content | entries)
+        elif s3.write_if(url, as_json(content | entries), there[0]):
+            return True
+    return False
 
 
 def _check(plan: Plan, blocks: Sequence[Block], receipts: tuple[Receipt, ...]) -> None:

@@ -26,6 +26,7 @@ class Cut:
     blocks: tuple[Block, ...]
     seconds_a_row: float  # measured by the trial; 0 if there was none
     complete: bool = True  # whether these are all blocks
+    chain: str = ""  # what tells these blocks from others, if it is known
 
     def fingerprints(self, plan: Plan) -> Callable[[Block], str]:
         """Return a function from a block to the fingerprint of its receipt, that of the plan and this cut.
@@ -70,17 +71,18 @@ class Cut:
         plan.folder.write_json(PLAN, content)
 
     def grown(self, plan: Plan, blocks: Sequence[Block]) -> Self:
-        """Return this cut with more blocks, which are written to a file before."""
-        lines = [line for block in blocks for line in block.lines()]
-        plan.folder.write(blocks_name(blocks[0].index), json.dumps(lines).encode())
-        return replace(self, blocks=self.blocks + tuple(blocks))
+        """Return this cut with more blocks, which are written to a file before, with those that they follow."""
+        chain = self.chain or _chained("", self.blocks)
+        content = {"after": chain, "blocks": [line for block in blocks for line in block.lines()]}
+        plan.folder.write(blocks_name(blocks[0].index), json.dumps(content).encode())
+        return replace(self, blocks=self.blocks + tuple(blocks), chain=_chained(chain, blocks))
 
     def forget_others(self, plan: Plan) -> None:
         """Empty the files with blocks behind those of this cut: behind a file that was deleted, the cut may differ."""
         ours = {blocks_name(block.index) for block in self.blocks}
         for name in plan.folder.sizes():
             if name.startswith(f"{BLOCKS}/") and name not in ours:
-                plan.folder.write(name, b"[]")
+                plan.folder.write(name, b"{}")
 
     def restore(self, plan: Plan) -> None:
         """Write plan.json again if the folder was deleted during the run: --resume needs it."""
@@ -97,21 +99,20 @@ class Cut:
         blocks = list(blocks_of_lines(stored["blocks"]))
         growing = stored.get("growing", False)
         more = sorted(name for name in names if name.startswith(f"{BLOCKS}/")) if growing else []
-        for block in (block for text in plan.folder.read_many(more) for block in blocks_of_lines(json.loads(text))):
-            if block.index < len(blocks):
-                continue
-            if block.index > len(blocks) or not _follows(block, blocks):
-                break  # a file was deleted, or two commands wrote some: what is behind it is cut again
-            blocks.append(block)
-        return cls(source, tuple(blocks), stored["seconds_a_row"], complete=not growing)
+        chain = _chained("", blocks) if more else ""
+        for content in map(json.loads, plan.folder.read_many(more)):
+            if content and content["after"] == chain:
+                blocks += (added := list(blocks_of_lines(content["blocks"])))
+                chain = _chained(chain, added)
+            # else a file was deleted, or another command has written some: what is behind it is cut again
+        return cls(source, tuple(blocks), stored["seconds_a_row"], not growing, chain)
 
 
-def _follows(block: Block, blocks: Sequence[Block]) -> bool:
-    """Return whether a block begins where the last one ends: at its next row, or with a later file."""
-    first, last = block.spans[0], blocks[-1].spans[-1] if blocks else None
-    if last and first.file == last.file:
-        return first.first_row == last.first_row + last.rows
-    return first.first_row == 0 and (last is None or first.file > last.file)
+def _chained(chain: str, blocks: Sequence[Block]) -> str:
+    """Return what tells blocks, in this order and behind those of `chain`, from all others."""
+    for block in blocks:
+        chain = hashlib.sha256(f"{chain} {json.dumps(block.lines())}".encode()).hexdigest()
+    return chain
 
 
 def _digest(plan: Plan, lines: list[tuple[int, ...]]) -> str:

@@ -98,7 +98,8 @@ def described(id, name, token, state="running"):
 
 def test_an_instance_whose_launch_was_never_answered_is_counted(clock, monkeypatch):
     """It works and costs, although the cluster goes on without it."""
-    lost = ClientError({"Error": {"Code": "InternalError", "Message": "lost"}}, "RunInstances")
+    answer = {"Error": {"Code": "InternalError", "Message": "lost"}, "ResponseMetadata": {"HTTPStatusCode": 500}}
+    lost = ClientError(answer, "RunInstances")
     monkeypatch.setattr(launcher, "_BUSY_SECONDS", 0.1)
     aws = Ec2([lost] * 9)
     one = fleet(aws)
@@ -116,10 +117,19 @@ def test_an_instance_that_ec2_has_forgotten_has_ended(clock, monkeypatch):
     """After an hour, in which this computer slept. One answer without it proves nothing."""
     one = fleet(Ec2(["i-1"]))
     one.launch("worker", "worker-0", lambda: "user data").result()
-    answers = [{"i-1": "running"}, {}, {}, {"i-1": "running"}, {}, {}, {}]
-    monkeypatch.setattr(launcher.teardown, "states", lambda aws, ids: answers.pop(0))
-    assert [one.ended() for _ in range(7)] == [set()] * 6 + [{"i-1"}]
-    assert one.launched["i-1"].ended
+    states = {"i-1": "running"}
+    monkeypatch.setattr(launcher.teardown, "states", lambda aws, ids: states)
+    assert one.ended() == set()
+    for seconds in (0, 5, 20):
+        states = {}
+        clock.at += seconds
+        assert one.ended() == set()
+    states = {"i-1": "running"}
+    assert one.ended() == set()
+    states, clock.at = {}, clock.at + 7200
+    assert one.ended() == set()
+    clock.at += 30
+    assert one.ended() == {"i-1"} and one.launched["i-1"].ended == one.deadline, "and is not billed any longer"
 
 
 def test_no_staging_is_no_bucket():

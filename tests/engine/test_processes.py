@@ -222,10 +222,7 @@ def test_a_forkserver_that_starts_again_keeps_the_limits_on_threads(tmp_path):
     server = multiprocessing.forkserver._forkserver._forkserver_pid
     os.kill(server, signal.SIGKILL)
     os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
-    (tmp_path / "reporting.py").write_text(
-        "def report_and_return(site, report, value):\n    report(1, 0)\n    return value\n"
-    )
-    pool = processes.ClassifierProcesses(1, Site("here", str(tmp_path)), {"PYTHONPATH": str(tmp_path)})
+    pool = processes.ClassifierProcesses(1, Site("here", str(tmp_path)))
     limit = pool.call("test_processes:limit_of_threads")
     pool.close()
     assert limit == os.environ.get("POLARS_MAX_THREADS", "1")

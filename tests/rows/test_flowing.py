@@ -3,7 +3,6 @@
 import bz2
 import contextlib
 import gzip
-import io
 import json
 import lzma
 import os
@@ -11,6 +10,7 @@ import random
 import re
 import signal
 import time
+import zlib
 from pathlib import Path
 
 import classifiers as known
@@ -24,7 +24,7 @@ from dask_classifier.engine import growing
 from dask_classifier.engine.executors import DaskExecutor
 from dask_classifier.errors import LimitReached, OutputExists, SourceError, StorageError, TooManyBadRows
 from dask_classifier.parts.run_folder import RunFolder
-from dask_classifier.rows import csv_files, row_stream, unpacking
+from dask_classifier.rows import csv_files, decompression, row_stream, unpacking
 from dask_classifier.rows.decompression import Packing, TextStream
 from dask_classifier.runs.limits import Limits
 from dask_classifier.runs.progress import Progress, Snapshot
@@ -230,8 +230,9 @@ def test_files_with_blocks_that_are_no_longer_those_of_the_run(cluster, tmp_path
     assert len(files) >= 4, "so there are some behind the one that is deleted"
     files[1].unlink()
     for file in files[2:]:  # as if they had been cut in another size
-        lines = json.loads(file.read_text())
-        file.write_text(json.dumps([[*line[:-1], line[-1] + 100] for line in lines]))
+        content = json.loads(file.read_text())
+        content["blocks"] = [[*line[:-1], line[-1] + 100] for line in content["blocks"]]
+        file.write_text(json.dumps(content))
     again = dc.plan(**options, output=tmp_path / "run", resume=True)
     with pytest.raises(Interrupted):
         dc.run(again, cluster, progress=Watcher(tmp_path / "run", interrupt_after(2)))
@@ -239,20 +240,28 @@ def test_files_with_blocks_that_are_no_longer_those_of_the_run(cluster, tmp_path
     assert result.verify().rows == 9000 and run_bytes(tmp_path / "run") == reference(text, known.lengths)
 
 
-def test_files_with_blocks_of_two_commands(cluster, tmp_path, run_bytes, classifiers):
-    """Their numbers follow each other, but not their rows: whatever does not begin at the next row is cut again."""
-    text = csv_of(9000)
-    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
-    options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("lengths"), "block_rows": 300}
+@pytest.mark.parametrize("places", [(0, 2), (0, -1)], ids=["another row", "another file"])
+def test_files_with_blocks_of_two_commands(cluster, tmp_path, run_bytes, classifiers, places):
+    """Their numbers follow each other, but not their rows: what does not follow the blocks before it is cut again."""
+    text = csv_of(4000)
+    for name in "ab":
+        (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress(text))
+    options = {"input": tmp_path / "*.csv.gz", "classifier": classifiers("lengths"), "block_rows": 300}
     with pytest.raises(Interrupted):
         dc.run(
-            dc.plan(**options, output=tmp_path / "run"), cluster, progress=Watcher(tmp_path / "run", interrupt_after(9))
+            dc.plan(**options, output=tmp_path / "run"),
+            cluster,
+            progress=Watcher(tmp_path / "run", interrupt_after(20)),
         )
     files = sorted((tmp_path / "run/blocks").glob("*"))
-    lines = json.loads(files[1].read_text())
-    files[1].write_text(json.dumps([[index, rows, first + 150, *rest] for index, rows, first, *rest in lines]))
+    behind, content = (json.loads(files[place].read_text()) for place in places)
+    first = behind["blocks"][-1][0] + 1
+    content["blocks"] = [[first + n, *line[1:]] for n, line in enumerate(content["blocks"])]
+    for file in files[places[0] + 1 :]:
+        file.unlink()
+    (tmp_path / f"run/blocks/{first:05d}.json").write_text(json.dumps(content))
     result = dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster)
-    assert result.verify().rows == 9000 and run_bytes(tmp_path / "run") == reference(text, known.lengths)
+    assert result.verify().rows == 8000 and run_bytes(tmp_path / "run") == 2 * reference(text, known.lengths)
 
 
 def test_an_order_ends_behind_a_piece_that_was_made_smaller(tmp_path):
@@ -405,23 +414,26 @@ def test_zeros_in_place_of_a_gzip_member_are_damage(tmp_path):
         assert read_all(tmp_path / "in", "gz") == (first + second + third, None)
 
 
-def test_members_of_gzip_of_any_size_and_with_any_header(tmp_path):
-    """One for each line, as a logger appends them; with a name and extra fields, as bgzip has them; and empty ones."""
-    text = csv_of(3000)
+def test_members_of_gzip_of_any_size_and_with_any_header(tmp_path, monkeypatch):
+    """One for each line, as a logger appends them; with extra fields, as bgzip has them; empty ones; with all fields.
+
+    Wherever what is read at a time ends.
+    """
+    text = csv_of(300)
     members = [gzip.compress(line) for line in text.splitlines(keepends=True)]
-    named = io.BytesIO()
-    with gzip.GzipFile("a name.csv", "wb", fileobj=named) as file:
-        file.write(text)
     plain = gzip.compress(text)
-    extra = plain[:3] + b"\x04" + plain[4:10] + b"\x06\0BC\x02\0\x1b\0" + plain[10:]
-    (tmp_path / "in").write_bytes(b"".join([*members, named.getvalue(), extra, gzip.compress(b"")]))
-    assert read_all(tmp_path / "in", "gz") == (text * 3, None)
+    extra = b"\x06\0BC\x02\0\x1b\0"
+    bgzip = plain[:3] + b"\x04" + plain[4:10] + extra + plain[10:]
+    head = plain[:3] + b"\x1e" + plain[4:10] + extra + b"a name.csv\0" + b"a comment\0"
+    full = head + (zlib.crc32(head) & 0xFFFF).to_bytes(2, "little") + plain[10:]
+    (tmp_path / "in").write_bytes(b"".join([*members, bgzip, gzip.compress(b""), full, full, plain]))
+    for step in (2**16, *range(len(full) - 3, len(full) + 40)):
+        monkeypatch.setattr(decompression, "_STEP_BYTES", step)
+        assert read_all(tmp_path / "in", "gz") == (text * 5, None)
 
 
 def decompressed(suffix, data):
     """All of a stream that is cut off, from another decompressor where there is one."""
-    import zlib
-
     if suffix == "gz":
         return zlib.decompressobj(31).decompress(data)
     if suffix == "bz2":
@@ -478,7 +490,7 @@ def test_the_wrong_checksum(tmp_path, classifiers):
     packed[-6] ^= 1
     (tmp_path / "in.csv.gz").write_bytes(packed)
     plan = dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", block_rows=500)
-    with pytest.raises(StorageError, match="CRC check failed"):
+    with pytest.raises(StorageError, match="of its text: Incorrect checksum found"):
         dc.run(plan, "inline")
     assert not (tmp_path / "run/manifest.json").exists()
 

@@ -17,7 +17,6 @@ from dask_classifier import storage
 from dask_classifier.errors import DamagedRun, SourceError, StorageError, UsageError
 from dask_classifier.rows.layouts import Layout
 from dask_classifier.rows.parquet_files import ParquetFile
-from dask_classifier.rows.tables import csv_of
 
 ROWS = 2345
 
@@ -207,13 +206,6 @@ def test_values_without_a_text(file, values):
     with pytest.raises(SourceError, match=r"has values that cannot be written as text: .+\."):
         dc.run(planned(file), "inline")
     dc.run(planned(file, columns="id,text"), "inline")
-
-
-def test_how_a_row_is_quoted_does_not_depend_on_the_other_rows():
-    frame = pd.DataFrame({"a": ["1", "2\r", "3", "4\r\n", "5"], "b": ["x", "y", 'z "', "", "v"], "c\r": 1.5})
-    whole = csv_of(frame)
-    rows = [csv_of(frame.iloc[n : n + 1], header=False) for n in range(5)]
-    assert whole == b'"a","b","c\r"\n' + b"".join(rows) and rows[0] == b"1,x,1.5\n" and rows[1] == b'"2\r","y","1.5"\n'
 
 
 def test_other_types_in_another_file(file):
