@@ -10,12 +10,13 @@ ROWS ?= 10k
 IMAGE ?= dask-classify
 PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-.PHONY: help run test test-ec2 test-all lint test-image test-signals test-wheel test-lowest test-swift tools docs notebooks pictures image push bench bench-quick \
+.PHONY: help run test test-long test-ec2 test-all lint test-image test-signals test-wheel test-lowest test-swift tools docs notebooks pictures image push bench bench-quick \
 	rehearse-vm rehearse-vm-short bench-guard bench-inputs bench-calibration bench-scale bench-processes bench-memory constraints clean
 
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
-	@echo "make test              lint, then run all tests but those of EC2 and the few slow ones"
+	@echo "make test              lint, then run all tests but the long ones, those of EC2, and the few slow ones"
+	@echo "make test-long         run the tests that take longest, of whole commands (four minutes)"
 	@echo "make test-ec2          run the tests of EC2 with a simulated AWS (ten minutes)"
 	@echo "make test-all          run all tests"
 	@echo "make lint              fix style and formatting, check declared dependencies"
@@ -49,7 +50,10 @@ test: $(ENV)/installed-test tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/deptry .
-	$(BIN)/python -m pytest -n 3 -m "not slow and not rehearsal"
+	$(BIN)/python -m pytest -n 3 -m "not slow and not long and not rehearsal"
+
+test-long: $(ENV)/installed-test
+	$(BIN)/python -m pytest -n 3 -m "long and not slow and not rehearsal"
 
 test-ec2: $(ENV)/installed-test
 	$(BIN)/python -m pytest -n 3 -m "rehearsal and not slow"

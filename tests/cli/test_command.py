@@ -69,6 +69,7 @@ def test_10m_rows_on_16_workers_is_accepted_word_for_word(tmp_path):
     assert "16 processes share" in text if CPU_COUNT < 16 else "share" not in text
 
 
+@pytest.mark.long
 def test_plain_lines_and_quiet(command, tmp_path, classifiers):
     args = ["--rows", 20_000, "--workers", 1, "--classifier", classifiers("slow")]
     talk = command(*args, "--output", "a", check=0).stderr
@@ -185,6 +186,7 @@ def test_what_cannot_be_read_or_written_is_one_sentence_and_exit_code_1(command,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]
 
 
+@pytest.mark.long
 def test_exit_codes_3_and_4(command, tmp_path, classifiers):
     (tmp_path / "in.csv").write_text("id,a\n1,x\n2,BAD\n")
     done = command("--input", "in.csv", "--classifier", classifiers("fails_on_bad"), "--output", "run", check=3)
@@ -200,6 +202,7 @@ def test_bare_command_prints_help(command):
     assert max(map(len, command("run", "--help", check=0, env={"COLUMNS": "80"}).stdout.splitlines())) <= 80
 
 
+@pytest.mark.long
 def test_configuration_option_over_environment_over_file(command, tmp_path):
     (tmp_path / "config").mkdir()
     (tmp_path / "config/mine.yaml").write_text(
@@ -225,6 +228,7 @@ def test_configuration_option_over_environment_over_file(command, tmp_path):
     assert "dask-classifier.workres" in done.stderr
 
 
+@pytest.mark.long
 def test_generate_fetch_and_formats(command, tmp_path, classifiers):
     text = b"".join(generate.csv_stream(2, 500))
     command("generate", "--rows", 500, "--seed", 2, "a.csv", check=0)
@@ -385,6 +389,7 @@ def test_fetch_writes_no_csv_under_the_name_of_another_format(command, tmp_path,
     assert not (tmp_path / name).exists()
 
 
+@pytest.mark.long
 def test_input_of_another_format_is_recognized_by_its_first_bytes(command, tmp_path):
     import io
     import zipfile
@@ -410,6 +415,7 @@ def test_input_of_another_format_is_recognized_by_its_first_bytes(command, tmp_p
     command("--input", "in.csv", *DEMO, "--output", "packed", check=0)
 
 
+@pytest.mark.long
 def test_plan_says_the_blocks_that_the_run_makes(command):
     options = ["--rows", "10k", "--block-rows", 250, "--slowness", 1]
     outlined = json.loads(command("plan", *options, "--json", check=0).stdout)

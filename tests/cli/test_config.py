@@ -32,6 +32,7 @@ def test_the_defaults_fit_the_schema_and_a_misspelling_does_not():
         jsonschema.validate({"dask-classifier": {"wokers": 4}}, schema)
 
 
+@pytest.mark.long
 def test_a_copy_of_the_file_changes_nothing_until_it_is_edited(command, tmp_path):
     (tmp_path / "config").mkdir()
     copy = Path(shutil.copy(DEFAULTS, tmp_path / "config"))

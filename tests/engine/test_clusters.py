@@ -103,6 +103,7 @@ def test_an_address_of_ordinary_workers(dask_cluster, tmp_path, run_bytes, class
     assert not [child for server in servers for child in server.children()]
 
 
+@pytest.mark.long
 def test_a_dask_worker_killed_and_another_joining_in_mid_run(dask_cluster, tmp_path, run_bytes, classifiers):
     """The first one goes no further than row 1000, so that the second has time to come."""
     (tmp_path / "hold").touch()
@@ -254,6 +255,7 @@ def keys(s3, prefix):
     }
 
 
+@pytest.mark.long
 def test_from_s3_to_s3(s3, command, tmp_path, classifiers):
     text = csv_of(5000)
     s3.put_object(Bucket="bucket", Key="in/a.csv", Body=text)
@@ -308,6 +310,7 @@ def test_a_key_with_two_colons_is_a_key(s3, command):
     assert command("fetch", "s3://bucket/colons", "-", "--no-header", check=0).stdout.startswith("1,x,")
 
 
+@pytest.mark.long
 def test_faults_of_s3_are_one_sentence(s3, command, classifiers):
     args = ["--rows", 100, "--classifier", classifiers("lengths")]
     done = command(*args, "--output", "s3://no-such-bucket/run", check=1)

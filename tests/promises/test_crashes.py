@@ -99,6 +99,7 @@ def test_a_resumed_run_whose_classifier_always_kills_its_process_is_given_up_soo
     assert len(deaths.told) < 60, "not three for each of the hundred missing blocks"
 
 
+@pytest.mark.long
 def test_a_hanging_block_is_ended_and_named(cluster, tmp_path, classifiers):
     file = tmp_path / "in.csv"
     file.write_bytes(b"id,a\n" + b"".join(b"%d,x\n" % i for i in [*range(100, 300), 7]))
@@ -162,6 +163,7 @@ def classify(chunk):
 """
 
 
+@pytest.mark.long
 def test_bad_rows_are_the_same_whatever_is_killed_and_resumed(tmp_path, run_bytes):
     """Inline; and on three processes of which two are killed, in a run that is interrupted twice."""
     rows = b"".join(b"%d,%s\n" % (i, b"BAD" if i % 97 == 50 else b"x" * (i % 7)) for i in range(3000))

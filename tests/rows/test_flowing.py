@@ -498,6 +498,7 @@ def test_the_wrong_checksum(tmp_path, classifiers):
 # --- limits and budgets ------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_partial_result_knows_the_rows_that_it_lacks(cluster, tmp_path, classifiers):
     text = csv_of(100_000)
     (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))

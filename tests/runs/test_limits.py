@@ -241,6 +241,7 @@ def test_a_run_is_late_after_three_looks():
     assert seen == [0, 0, 0, 0, 0, 1, 0]
 
 
+@pytest.mark.long
 def test_the_command(command, tmp_path):
     """Exit codes 6 and 7, and --resume after each."""
     (tmp_path / "sleepy.py").write_text(SLEEPY)
