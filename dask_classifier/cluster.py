@@ -243,7 +243,7 @@ class EC2Cluster(ReplacingCluster):
         return self.fleet.launch(role, name, partial(self._user_data, role, name))
 
     def _user_data(self, role: str, name: str) -> str:
-        """Return what an instance that is asked for now does when it boots. Raises ClusterError."""
+        """Return what an instance that is launched at this moment does when it boots. Raises ClusterError."""
         times = {"launched": time.time(), "deadline": self.fleet.deadline}
         instance = {"role": role, "cluster": self.id, "name": name, "region": self.aws.region}
         installing = installation(self.packages, self.aws, self.fleet.deadline) if self.packages else []

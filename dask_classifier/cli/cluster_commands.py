@@ -13,7 +13,7 @@ from .. import s3
 from ..cluster import EC2Cluster
 from ..detached.following import is_at_work
 from ..ec2 import named_clusters, owners, prices, teardown
-from ..ec2.aws import Aws
+from ..ec2.aws import Aws, configured_region
 from ..ec2.doctor import examine
 from ..ec2.named_clusters import NamedCluster
 from ..ec2.policies import policies
@@ -261,21 +261,11 @@ def _terminate_all(aws: Aws, clusters: list[str]) -> None:
         )
 
 
-def _configured_region(region: str | None) -> str:
-    """Return a region or, without one, that of the configuration; "" if there is none."""
-    try:
-        return Aws(region).region
-    except DaskClassifyError:
-        if region:
-            raise
-        return ""
-
-
 def doctor(workers: int | None, output: str | None, options: dict, shown: str | None, *, detach: bool) -> None:
     """Print the findings, or what is to be shown instead. Raise DaskClassifyError if a run would fail."""
     if shown:
         wanted = (output, options["instance_profile"], options["staging"])
-        region = _configured_region(options["region"])
+        region = Aws(options["region"]).region if options["region"] else configured_region() or ""
         text = template(detach=detach) if shown == "template" else policies(*wanted, detach=detach, region=region)
         click.echo(json.dumps(text, indent=2))
         return

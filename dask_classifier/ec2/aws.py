@@ -154,6 +154,13 @@ class Aws:
         return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}
 
 
+def configured_region() -> str | None:
+    """Return the region that is configured for AWS; None if none is, or AWS has none of its name."""
+    with contextlib.suppress(UsageError):
+        return Aws().region
+    return None
+
+
 def _region_of(client: Any, bucket: str) -> str | None:
     """Return the region that S3 names for a bucket; None if it names none, as stores like it do."""
     try:

@@ -4,18 +4,16 @@ An instance, its volume and its public address are billed per second, 60 seconds
 https://aws.amazon.com/ec2/pricing/on-demand/
 """
 
-import contextlib
 import datetime
 import json
 import re
 from dataclasses import dataclass
 
-import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import DaskClassifyError
 from . import price_cache
-from .aws import Aws, code_of
+from .aws import Aws, code_of, configured_region
 from .placement import Placement
 from .spec import DISK_GIB, SCHEDULER_TYPES, ClusterSpec
 
@@ -78,7 +76,7 @@ def hourly(aws: Aws, spec: ClusterSpec, placement: Placement, workers: int) -> H
 
 def from_table(spec: ClusterSpec, workers: int) -> Hourly:
     """Estimate the price of a cluster without asking AWS, for us-east-1 if no region is given or configured."""
-    region = spec.region or _configured_region() or _TABLE_REGION
+    region = spec.region or configured_region() or _TABLE_REGION
     kind, scheduler = spec.instance_type[0], (spec.scheduler_instance_type or _schedulers(spec.instance_type[0]))[0]
     of_worker = Price(spec.price, "--price") if spec.price else _at_full_load(_tabled(kind, region), kind)
     of_scheduler = _tabled(scheduler, region)
@@ -87,12 +85,6 @@ def from_table(spec: ClusterSpec, workers: int) -> Hourly:
     if unknown := [each.source for each in (of_worker, of_scheduler) if each.dollars is None]:
         return Hourly(None, unknown[0])
     return _total(spec, workers, of_worker, of_scheduler, DISK_GIB)
-
-
-def _configured_region() -> str | None:
-    with contextlib.suppress(BotoCoreError):
-        return botocore.session.get_session().get_config_variable("region")
-    return None
 
 
 def _schedulers(worker: str) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ class Cut:
         more = sorted(name for name in names if name.startswith(f"{BLOCKS}/")) if growing else []
         chain = _chained("", blocks) if more else ""
         for content in map(json.loads, plan.folder.read_many(more)):
-            if content and content["after"] == chain:
+            if isinstance(content, dict) and content.get("after") == chain:
                 blocks += (added := list(blocks_of_lines(content["blocks"])))
                 chain = _chained(chain, added)
             # else a file was deleted, or another command has written some: what is behind it is cut again
