@@ -2,13 +2,15 @@
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import WrongAnswer
 from .part_format import PartFormat
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from ..rows.chunks import Parsed
     from .columns import Columns
@@ -59,22 +61,20 @@ class ParquetParts(PartFormat):
     @staticmethod
     def _frame(data: bytes) -> "pd.DataFrame":
         """Return the rows. Integers remain integers even with missing values, as in a categorical column."""
-        import pyarrow.parquet as pq
-
-        return pq.read_table(io.BytesIO(data)).to_pandas(integer_object_nulls=True)
+        return table_of(data).to_pandas(integer_object_nulls=True, use_threads=False)
 
     def first_values(
         self, url: str, size: int, names: Sequence[str], places: Sequence[int], most: int, *, header: bool
     ) -> dict[int, list[str]]:
         """Read the footer, and these columns of the first row group; missing values become empty texts."""
         import pandas as pd
-        import pyarrow.parquet as pq
 
         from .. import storage
 
         wanted = [names[place] for place in places]
         with storage.open_ranged(url) as stream:
-            batch = next(pq.ParquetFile(stream).iter_batches(most, row_groups=[0], columns=wanted), None)
+            batches = _opened(stream).iter_batches(most, row_groups=[0], columns=wanted, use_threads=False)
+            batch = next(batches, None)
         frame = batch.to_pandas() if batch else pd.DataFrame(columns=wanted)
         return {
             place: [
@@ -82,3 +82,19 @@ class ParquetParts(PartFormat):
             ]
             for place, name in zip(places, wanted, strict=True)
         }
+
+
+def table_of(data: bytes) -> "pa.Table":
+    """Return the rows of a Parquet file."""
+    return _opened(io.BytesIO(data)).read(use_threads=False)
+
+
+def _opened(stream: BinaryIO) -> "pq.ParquetFile":
+    """Open a Parquet file without the threads that read ahead.
+
+    They hold `stream` for some milliseconds longer than is needed. If the interpreter ends meanwhile, Arrow aborts the
+    process, or waits without end (apache/arrow, issues 33975 and 50482).
+    """
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(stream, pre_buffer=False)

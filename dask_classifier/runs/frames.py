@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from .. import storage
 from ..errors import StorageError, UsageError
 from ..parts.columns import read_csv
+from ..parts.parquet_parts import table_of
 from ..parts.receipts import QUARANTINE_COLUMNS
 from ..rows.layouts import Layout
 from ..rows.types import converted
@@ -91,7 +92,7 @@ def join_parquet(stream: BinaryIO, parts: Sequence[tuple[str, Callable[[], bytes
         schema = _common(schemas)
     with pq.ParquetWriter(stream, schema) as writer:
         for _, read in parts:
-            table = pq.read_table(io.BytesIO(read()))
+            table = table_of(read())
             with _same_types():
                 writer.write_table(table.select(schema.names).cast(schema))
 

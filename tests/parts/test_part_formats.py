@@ -3,6 +3,8 @@
 import gzip
 import inspect
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -146,3 +148,21 @@ def test_a_column_named_like_the_index_is_json(tmp_path):
     dc.run(dc.plan(tmp_path / "in.csv", lambda chunk: chunk.assign(id=chunk.index), **options), "inline")
     (part,) = (tmp_path / "run/parts").glob("*.jsonl.gz")
     assert json.loads(gzip.decompress(part.read_bytes())) == {"id": "1", "x": "2", "id.1": "1"}
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_reading_a_part_starts_no_threads(name):
+    """One that still holds the part when the interpreter ends aborts the process."""
+    script = f"""
+import pandas as pd, psutil, pyarrow, pyarrow.parquet
+from dask_classifier.parts.formats import FORMATS
+
+part_format = FORMATS[{name!r}]
+part = part_format.encode([pd.DataFrame({{"a": ["x", "y"], "b": [1, 2], "c": [0.5, 0.25]}})], None, header=False)
+before = psutil.Process().num_threads()
+for _ in range(3):
+    part_format.text(part, header=False)
+print(psutil.Process().num_threads() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
+    assert done.stdout == "0\n", done.stderr
