@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _MARK_BYTES = 2**18  # between marks, as if rows were of equal length
 _BATCH_ROWS = 8192  # decoded at a time
+_READ_BYTES = 2**20  # of a column, read from a disk at a time
 _UNNAMED = "__index_level_"  # the beginning of the names that pandas gives to an index without one
 
 
@@ -84,12 +85,18 @@ class ParquetFile(StoredFile):
 
     @contextmanager
     def _opened(self) -> "Iterator[pq.ParquetFile]":
+        """Open the file. Columns come from a disk in pieces, read by this thread, and as a whole from a bucket.
+
+        Whole columns take as many bytes as they have in the row group, and threads that read them may still hold the
+        stream when the interpreter ends, which they abort. But a request for each piece would be slow.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        ahead = not storage.is_local(self.url)
         with storage.open_ranged(self.url) as stream:
             try:
-                yield pq.ParquetFile(stream, pre_buffer=True)
+                yield pq.ParquetFile(stream, pre_buffer=ahead, buffer_size=0 if ahead else _READ_BYTES)
             except StorageError:  # which is an OSError, but says nothing of the file
                 raise
             except (pa.ArrowException, OSError, EOFError) as error:
@@ -136,13 +143,13 @@ class ParquetFile(StoredFile):
         finally:
             self._check_unchanged()  # afterwards: it may change while it is read
         if layout.typed:
-            frame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+            frame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True, use_threads=False)
             frame.columns = list(layout.columns)
             from .chunks import indexed  # imports pandas
 
             return indexed(frame, layout)
         with as_text(self.url):
-            frame = table.to_pandas(types_mapper=_type_for_text, ignore_metadata=True)
+            frame = table.to_pandas(types_mapper=_type_for_text, ignore_metadata=True, use_threads=False)
             frame.columns = list(layout.columns)
             if (name := nested_column(frame)) is not None:
                 raise UsageError(
@@ -205,7 +212,8 @@ def _rows(parquet: "pq.ParquetFile", span: Span, columns: tuple) -> "pa.Table":
     stop = span.first_row + span.rows
     groups = [n for n, count in enumerate(counts) if starts[n] < stop and starts[n] + count > span.first_row]
     batches, place = [], starts[groups[0]] if groups else 0
-    for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=groups, columns=names) if groups else ():
+    decoded = parquet.iter_batches(_BATCH_ROWS, row_groups=groups, columns=names, use_threads=False) if groups else ()
+    for batch in decoded:
         first, last = max(span.first_row - place, 0), min(stop - place, batch.num_rows)
         if first < last:
             batches.append(batch.slice(first, last - first))

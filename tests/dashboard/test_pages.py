@@ -44,6 +44,13 @@ def rows_done(page):
     return int(re.search(r">([\d,]+)</div><div[^>]*>rows done", shown(page)["head"])[1].replace(",", ""))
 
 
+def settled(page):
+    """What a page shows, or None between the messages of an update, which arrive one after the other."""
+    first = shown(page)
+    page.wait_for_timeout(200)
+    return first if shown(page) == first else None
+
+
 def rows_in_flight(page):
     """The cells of the table, row by row."""
     table = shown(page).get("flights", "")
@@ -102,7 +109,7 @@ def test_the_page_shows_one_moment_and_what_each_process_does(long_run, dashboar
     page = dashboard(long_run)
     wait_for(lambda: rows_in_flight(page))
     for _ in range(10):
-        now = wait_for(lambda: (first := shown(page)) == shown(page) and first)  # not between two messages of an update
+        now = wait_for(lambda: settled(page))
         done = int(re.search(r">([\d,]+)</div><div[^>]*>rows done", now["head"])[1].replace(",", ""))
         assert sum(now["workers"]["rows"]) == done, "bars, those of blocks in flight among them, add up to the headline"
     cells = wait_for(lambda: [row for row in rows_in_flight(page) if float(row[4].rstrip("s")) > 0 and row[6] != "0 B"])

@@ -3,6 +3,8 @@
 import datetime
 import decimal
 import io
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import classifiers as known
@@ -163,6 +165,29 @@ def test_an_error_of_the_storage_is_not_damage(file, monkeypatch):
     )
     with pytest.raises(StorageError, match=r"Cannot read .*in\.parquet: Input/output error"):
         ParquetFile(str(file), len(data), "1").inspect(Layout())
+
+
+def test_a_file_on_disk_is_read_without_threads_and_in_pieces(tmp_path):
+    """Threads may abort the interpreter at its end; a row group may be larger than memory."""
+    numbers = np.random.default_rng(0).integers(0, 2**62, 2_000_000)
+    pq.write_table(pa.table({"a": numbers, "b": numbers / 7}), tmp_path / "in.parquet", row_group_size=len(numbers))
+    script = """
+import tracemalloc
+import pandas, psutil, pyarrow.parquet
+from dask_classifier import storage
+from dask_classifier.rows.layouts import Layout
+from dask_classifier.rows.parquet_files import ParquetFile
+
+file, columns = ParquetFile.found("in.parquet", storage.identity("in.parquet"), Layout(), "").inspect(Layout())
+threads = psutil.Process().num_threads()
+tracemalloc.start()
+assert len(file.first_rows(10, Layout(columns=columns))) == 10
+print(psutil.Process().num_threads() - threads, tracemalloc.get_traced_memory()[1])
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    threads, most_bytes = map(int, done.stdout.split())
+    assert threads == 0 and most_bytes < (tmp_path / "in.parquet").stat().st_size / 2, done.stdout
 
 
 def test_a_file_that_changes_during_the_run(file):
