@@ -132,6 +132,11 @@ class SourceError(DaskClassifyError, ValueError):
 class WrongAnswer(DaskClassifyError, ValueError):
     """The classifier's answer does not fit its chunk."""
 
+    @classmethod
+    def not_unicode(cls, error: UnicodeEncodeError) -> Self:
+        """Return the error of an answer with text that cannot be written."""
+        return cls(f"it contains text that is not Unicode: {error}", "Return text that can be written as UTF-8.")
+
 
 class ProcessDied(DaskClassifyError, RuntimeError):
     """A classifier process ended, or was ended, before its task was done."""

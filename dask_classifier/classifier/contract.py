@@ -177,9 +177,7 @@ def _as_column(values: Values | list | tuple) -> Values:
     try:
         column = pd.Series(values)
     except UnicodeEncodeError as error:
-        raise WrongAnswer(
-            f"it contains text that is not Unicode: {error}", "Return text that can be written as UTF-8."
-        ) from error
+        raise WrongAnswer.not_unicode(error) from error
     return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
 
 

@@ -72,9 +72,7 @@ def _encoded(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise WrongAnswer(
-            f"it contains text that is not Unicode: {error}", "Return text that can be written as UTF-8."
-        ) from error
+        raise WrongAnswer.not_unicode(error) from error
 
 
 def _appended_to_rows(whole: pd.DataFrame, parsed: Parsed) -> bytes | None:

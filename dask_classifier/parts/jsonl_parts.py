@@ -32,9 +32,7 @@ class JsonLinesParts(PartFormat):
         try:
             return gzip_member("".join(map(_lines, frames)).encode())
         except UnicodeEncodeError as error:
-            raise WrongAnswer(
-                f"it contains text that is not Unicode: {error}", "Return text that can be written as UTF-8."
-            ) from error
+            raise WrongAnswer.not_unicode(error) from error
 
     def rows(self, data: bytes, *, header: bool) -> int:
         """Count the lines: JSON has no line break in a value."""
