@@ -16,7 +16,7 @@ PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_inf
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
 	@echo "make test              lint, then run all tests but the long ones, those of EC2, and the few slow ones"
-	@echo "make test-long         run the tests that take longest, of whole commands (three minutes)"
+	@echo "make test-long         run the tests that take longest: whole commands, documentation, notebooks (five minutes)"
 	@echo "make test-ec2          run the tests of EC2 with a simulated AWS (ten minutes)"
 	@echo "make test-all          run all tests"
 	@echo "make lint              fix style and formatting, check declared dependencies"
@@ -52,7 +52,7 @@ test: $(ENV)/installed-test tools
 	$(BIN)/deptry .
 	$(BIN)/python -m pytest -n 3 -m "not slow and not long and not rehearsal"
 
-test-long: $(ENV)/installed-test
+test-long: $(ENV)/installed-test tools
 	$(BIN)/python -m pytest -n 3 -m "long and not slow and not rehearsal"
 
 test-ec2: $(ENV)/installed-test

@@ -22,10 +22,12 @@ os.environ["AWS_DEFAULT_REGION"] = "us-east-1"  # whatever is configured here
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests of EC2: they take as long as all others together."""
+    """Mark the tests of EC2, which take as long as all others together, and the notebooks."""
     for item in items:
         if "region" in getattr(item, "fixturenames", ()):
             item.add_marker("rehearsal")
+        if item.path.suffix == ".ipynb":
+            item.add_marker("long")
 
 
 @pytest.fixture(scope="session")

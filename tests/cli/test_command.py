@@ -363,6 +363,7 @@ def test_a_suffix_that_would_lie_is_refused(command, tmp_path):
     assert not list(tmp_path.glob("out*bz2")) and not list(tmp_path.glob("out*XLSX"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("output_format", ["csv.gz", "csv.zst", "parquet"])
 @pytest.mark.parametrize("in_parts", [False, True])
 def test_a_fetched_file_has_one_header_line_whatever_the_run_has(command, tmp_path, output_format, in_parts):

@@ -126,6 +126,7 @@ def test_the_ledger_says_what_there_is_of_each_hour(prefix):
     assert [entry["rows"] for entry in entries[:3]] == [1, 2, 3] and entries[0]["at"] == "2026-11-26T00:00Z"
 
 
+@pytest.mark.long
 def test_backfill_prints_and_runs_what_is_missing(prefix):
     words, name = prefix
     printed = command("backfill", *SPAN, "--", *words).stdout.splitlines()

@@ -100,6 +100,7 @@ def left_by_runs(dask_worker):
     }
 
 
+@pytest.mark.long
 def test_a_killed_client_leaves_nothing_on_the_workers(tmp_path, classifiers):
     """Not its worker plugin, nor folder, timer and processes; and no worker that joins later gets them."""
     with (

@@ -133,6 +133,7 @@ def test_a_dask_worker_killed_and_another_joining_in_mid_run(dask_cluster, tmp_p
     assert run_bytes(tmp_path / "run") == reference(csv_of(20_000), known.lengths)
 
 
+@pytest.mark.long
 def test_the_worker_that_has_a_compressed_file_open_is_killed(
     dask_cluster, tmp_path, run_bytes, classifiers, monkeypatch
 ):

@@ -178,6 +178,7 @@ def _runs(dask_cluster):
     return dask_cluster.scheduler.plugins["dask-classify"].runs.values()
 
 
+@pytest.mark.long
 def test_a_connection_that_does_not_come_back_ends_the_run(link, tmp_path, run_bytes):
     """After ten seconds; and the run can be resumed."""
     with pytest.raises(ClusterError, match=r"^Lost the connection to the cluster: no new one within 10\.0s") as caught:

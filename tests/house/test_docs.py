@@ -46,6 +46,7 @@ def do(language, words, text, folder):
         assert done.returncode == int(expected[1] if expected else 0), f"{text}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_a_page_shows_is_run(page, tmp_path, request):
     blocks = FENCE.findall(page.read_text())
@@ -91,6 +92,7 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
+@pytest.mark.long
 def test_the_site_has_no_broken_link_and_no_warning(tmp_path):
     call = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", DOCS, tmp_path / "site"]
     done = subprocess.run(call, capture_output=True, text=True, timeout=600)

@@ -514,6 +514,7 @@ def test_a_partial_result_knows_the_rows_that_it_lacks(cluster, tmp_path, classi
     assert "growing" not in plan and plan["rows"] == 100_000
 
 
+@pytest.mark.long
 def test_a_limit_keeps_what_is_done(cluster, tmp_path, run_bytes, classifiers):
     text = csv_of(30_000)
     (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
@@ -632,6 +633,7 @@ def test_resume_with_a_file_whose_content_says_that_it_flows(tmp_path, run_bytes
     assert run_bytes(tmp_path / "run") == expected
 
 
+@pytest.mark.long
 def test_a_share_of_bad_rows_where_a_later_file_has_most_rows(tmp_path):
     """The second file has thirty times as many rows as its compressed size suggests."""
     rng = random.Random(3)

@@ -80,6 +80,7 @@ def test_each_kind_of_input_in_a_bucket_gives_the_bytes_of_a_folder(s3, cluster,
     assert (answers["missing"].astype(str) == "True").sum() == (ROWS // 5 + 20 if typed else 0)
 
 
+@pytest.mark.long
 def test_a_prefix_with_more_keys_than_a_page_has(s3):
     """S3 lists a thousand keys at a time."""
     folder = f"many-{time.time_ns()}/"

@@ -160,6 +160,7 @@ def classify(chunk):
 """
 
 
+@pytest.mark.long
 def test_the_events_of_runs_that_go_wrong(command, tmp_path, classifiers):
     """Before there is a plan, with a process that dies, with bad rows, partial; and a file that cannot be written."""
     log = ["--log-json", "events.jsonl", "--output", "run", "--overwrite", "--workers", 1]

@@ -275,6 +275,7 @@ def test_bad_limits(options, message, command, tmp_path):
     assert message in done.stderr and "Hint: " in done.stderr and not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_the_rest_of_a_run_is_estimated_not_the_whole(command, tmp_path):
     """Resumed with a time that is enough for what is missing."""
     words = ["--rows", 3000, "--slowness", 10, "--block-rows", 100, "--output", "run", "--workers", 2]

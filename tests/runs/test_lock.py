@@ -102,6 +102,7 @@ def _pairs(folder, tmp_path, count, die_sometimes):
 
 
 @pytest.mark.long
+@pytest.mark.long
 @pytest.mark.parametrize("pairs", [pytest.param(200, marks=pytest.mark.slow), 60])
 def test_of_many_pairs_in_a_folder_never_two_are_inside(tmp_path, pairs):
     """A third of them are killed while they have the lock: it dies with them."""
@@ -116,6 +117,7 @@ def bucket(s3):
     return RunFolder(f"s3://bucket/lease-{time.time_ns()}")
 
 
+@pytest.mark.long
 @pytest.mark.long
 @pytest.mark.parametrize("pairs", [pytest.param(50, marks=pytest.mark.slow), 20])
 def test_of_many_pairs_in_a_bucket_never_two_are_inside(bucket, tmp_path, pairs):

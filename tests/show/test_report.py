@@ -100,6 +100,7 @@ def test_a_run_that_classified_nothing_or_kept_no_times_has_no_speed(result):
         assert "<svg" in report.html(run) or not run.blocks
 
 
+@pytest.mark.long
 def test_the_command_shows_it_and_makes_the_page_again(result, command, tmp_path):
     page = Path(result.output, "report.html")
     before = page.read_text()
