@@ -200,7 +200,7 @@ def test_resume_in_the_middle_of_a_file(cluster, tmp_path, run_bytes, classifier
     watcher = Watcher(tmp_path / "run", interrupt_after(after))
     with pytest.raises(Interrupted):
         dc.run(dc.plan(**options, output=tmp_path / "run"), cluster, progress=watcher)
-    known_blocks = sum(len(json.loads(path.read_text())) for path in (tmp_path / "run/blocks").glob("*"))
+    known_blocks = sum(len(json.loads(path.read_text())["blocks"]) for path in (tmp_path / "run/blocks").glob("*"))
     assert known_blocks >= after and not (tmp_path / "run/manifest.json").exists()
     pieces = list((tmp_path / "run/unpacked").glob("*.csv"))
     for piece in pieces[::2]:
@@ -238,6 +238,23 @@ def test_files_with_blocks_that_are_no_longer_those_of_the_run(cluster, tmp_path
         dc.run(again, cluster, progress=Watcher(tmp_path / "run", interrupt_after(2)))
     result = dc.run(again, cluster)
     assert result.verify().rows == 9000 and run_bytes(tmp_path / "run") == reference(text, known.lengths)
+
+
+def test_blocks_that_an_earlier_version_has_stored_are_cut_again(cluster, tmp_path, run_bytes, classifiers):
+    """Its files had the blocks alone, and did not say what they follow."""
+    text = csv_of(4000)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
+    options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("lengths"), "block_rows": 300}
+    with pytest.raises(Interrupted):
+        dc.run(
+            dc.plan(**options, output=tmp_path / "run"), cluster, progress=Watcher(tmp_path / "run", interrupt_after(4))
+        )
+    files = list((tmp_path / "run/blocks").glob("*"))
+    assert files and not (tmp_path / "run/manifest.json").exists()
+    for file in files:
+        file.write_text(json.dumps(json.loads(file.read_text())["blocks"]))
+    result = dc.run(dc.plan(**options, output=tmp_path / "run", resume=True), cluster)
+    assert result.verify().rows == 4000 and run_bytes(tmp_path / "run") == reference(text, known.lengths)
 
 
 @pytest.mark.parametrize("places", [(0, 2), (0, -1)], ids=["another row", "another file"])
