@@ -18,7 +18,7 @@ from .errors import DaskClassifyError, LimitReached, UsageError
 from .mapping import check_bad_rows, classify_blocks
 from .parts.receipts import Receipt
 from .parts.run_folder import REPORT, single_file_name
-from .runs.earlier import Earlier, look
+from .runs.earlier import Earlier, look, look_unlocked
 from .runs.limits import Limits, Watch
 from .runs.lock import Lock, held
 from .runs.manifest import add_to_manifest, save_manifest
@@ -94,7 +94,7 @@ def run(
     """
     plan = replace(_changed(plan, resume, overwrite), prediction=prediction)
     progress = progress or notebook.following()
-    if look(plan).complete and not lacks_single_file(plan):
+    if look_unlocked(plan).complete and not lacks_single_file(plan):
         progress.stage("complete already")
         return open_run(plan.output)
     with progress.shown(), held(plan.folder) as lock:

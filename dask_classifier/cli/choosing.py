@@ -21,7 +21,7 @@ from ..planner.places import Fleet, asked, unasked
 from ..planner.planner import Planner, sample_of
 from ..planner.recommendation import recommend
 from ..planner.target import Target
-from ..runs.earlier import Earlier, look
+from ..runs.earlier import Earlier, look_unlocked
 from ..runs.limits import Limits
 from ..runs.outline import EXACT, Outline
 from ..runs.planning import Plan
@@ -161,7 +161,7 @@ def is_empty(plan: Plan) -> bool:
 def looked(plan: Plan, cluster: str) -> Earlier:
     """Look at the output folder, before anything is measured. Raise ClusterError if a run on EC2 cannot read it."""
     try:
-        return look(plan)
+        return look_unlocked(plan)
     except StorageError as error:
         if cluster == EC2:
             raise ClusterError(error.message, error.hint) from error

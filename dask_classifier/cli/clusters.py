@@ -10,7 +10,7 @@ from ..engine.local import LocalCluster
 from ..errors import ClusterError, StorageError, UsageError
 from ..planner.estimate import EC2, LOCAL
 from ..runs import planning
-from ..runs.earlier import look
+from ..runs.earlier import look_unlocked
 from ..show.terminal import Display
 
 
@@ -63,7 +63,7 @@ def is_complete(plan: planning.Plan) -> bool:
     This happens before instances are launched. Raises ClusterError, or what the run itself would raise.
     """
     try:
-        if look(plan).complete:
+        if look_unlocked(plan).complete:
             return True
         with plan.folder.probe():
             pass

@@ -20,7 +20,7 @@ from ..planner.estimate import EC2, LOCAL
 from ..planner.replay import replay_of
 from ..planner.target import Target
 from ..runs import planning
-from ..runs.earlier import look
+from ..runs.earlier import look_unlocked
 from ..runs.lock import held
 from ..runs.outline import Outline
 from ..runs.result import Result, open_run
@@ -93,7 +93,7 @@ def _run(
     cluster_options |= {"cluster": chosen.cluster, "workers": chosen.workers}
     _announce(plan, chosen.cluster, chosen.workers, display)
     quiet_dask = silence_logging_cmgr(logging.CRITICAL)  # errors that matter are raised by this package
-    complete = is_complete(plan) if chosen.cluster == EC2 else look(plan).complete
+    complete = is_complete(plan) if chosen.cluster == EC2 else look_unlocked(plan).complete
     complete = complete and not pipeline.lacks_single_file(plan)
     how = {
         "worker_timeout": worker_timeout,

@@ -7,6 +7,7 @@ from ..errors import OutputExists
 from ..parts.receipts import Receipt
 from ..parts.run_folder import COPIES, MANIFEST, PLAN, part_name, quarantine_name, receipt_name
 from ..units import count_of
+from .lock import refuse_if_held
 from .plan_file import Cut
 from .planning import CODE, Plan
 
@@ -18,6 +19,15 @@ class Earlier:
     cut: Cut | None = None
     receipts: tuple[Receipt, ...] = ()
     complete: bool = False
+
+
+def look_unlocked(plan: Plan) -> Earlier:
+    """Look before the lock is acquired. Raise RunInUse if the plan must not continue what another command works on."""
+    try:
+        return look(plan)
+    except OutputExists:
+        refuse_if_held(plan.folder)
+        raise
 
 
 def look(plan: Plan) -> Earlier:

@@ -54,7 +54,7 @@ def held(folder: RunFolder) -> Iterator[Lock]:
 
     Raise RunInUse if another command has it, StorageError if the store cannot be reached.
     """
-    me = f"{os.getpid()} {folder.url}"  # a process that was forked has not got the lock
+    me = _me(folder)
     if lock := dict(_held.get()).get(me):
         yield lock
         return
@@ -65,6 +65,16 @@ def held(folder: RunFolder) -> Iterator[Lock]:
     finally:
         _held.reset(before)
         lock.release()
+
+
+def refuse_if_held(folder: RunFolder) -> None:
+    """Raise RunInUse if another command is at work in a folder."""
+    if _me(folder) not in dict(_held.get()) and is_held(folder):
+        raise _in_use(folder, holder(folder))
+
+
+def _me(folder: RunFolder) -> str:
+    return f"{os.getpid()} {folder.url}"  # a process that was forked has not got the lock
 
 
 def _acquired(folder: RunFolder) -> Lock:
@@ -83,12 +93,15 @@ def _holder() -> dict[str, object]:
     }
 
 
-def _in_use(folder: RunFolder, text: bytes, hint: str) -> RunInUse:
+def _in_use(folder: RunFolder, text: bytes) -> RunInUse:
     try:
         holder = json.loads(text)
         who = f"process {holder['process']} on {holder['host']}, since {holder['since']}"
     except (ValueError, KeyError, TypeError):  # it has the lock, but has not written yet who it is
         who = "another command"
+    hint = "Wait for it, or choose another --output."
+    if s3.is_s3(folder.url):
+        hint += f" If it was killed, wait {STALE_SECONDS:.0f} s."
     return RunInUse(f"{folder} is in use by {who}.", hint)
 
 
@@ -108,7 +121,7 @@ def is_held(folder: RunFolder) -> bool:
 
 
 def holder(folder: RunFolder) -> bytes:
-    """Return who has the lease of a folder in S3; b"" if nobody has."""
+    """Return who has the lock of a folder; b"" if nobody has."""
     try:
         return folder.read(LOCK)
     except StorageError:
@@ -190,7 +203,7 @@ class FileLock(NoLock):
                 text = b""
         if text is None:
             return None  # there can be no such folder: the run itself will say so
-        raise _in_use(self.folder, text, "Wait for it, or choose another --output.")
+        raise _in_use(self.folder, text)
 
     def _opened(self) -> int:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -250,14 +263,10 @@ class Lease(NoLock):
         for _ in range(3):
             there = s3.version_and_age(self.url)
             if there and there[1] < STALE_SECONDS and self._is_others(self._content()):
-                raise self._refusal()
+                raise _in_use(self.folder, self._content())
             if version := self._written(there and there[0]):
                 return version
-        raise self._refusal()
-
-    def _refusal(self) -> RunInUse:
-        hint = f"Wait for it, or choose another --output. If it was killed, wait {STALE_SECONDS:.0f} s."
-        return _in_use(self.folder, self._content(), hint)
+        raise _in_use(self.folder, self._content())
 
     def _written(self, version: str | None) -> str | None:
         """Write the lease if its version is this one; return the new version, or None.

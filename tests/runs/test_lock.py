@@ -57,6 +57,18 @@ def test_the_command_ends_with_exit_code_2_before_anything_is_started(folder):
     assert not lock.is_held(folder)
 
 
+def test_the_command_is_told_so_also_if_the_other_one_has_begun(folder):
+    """And not that there is an incomplete run, which it could resume or overwrite."""
+    words = ["--rows", "500", "--slowness", "1", "--output", folder.url]
+    dc.run(dc.plan(rows=500, slowness=1, output=folder.url), "inline")
+    folder.delete("manifest.json")
+    with lock.held(folder):
+        done = subprocess.run([sys.executable, "-m", "dask_classifier", *words], capture_output=True, text=True)
+    assert done.returncode == 2 and f"is in use by process {os.getpid()}" in done.stderr
+    done = subprocess.run([sys.executable, "-m", "dask_classifier", *words], capture_output=True, text=True)
+    assert done.returncode == 2 and "already contains an incomplete run" in done.stderr
+
+
 def _compete(url, log, start, seconds, die):
     """Hold the lock for a while, with lines in a log; perhaps be killed within it."""
     storage.fsspec.get_filesystem_class("s3").clear_instance_cache()
