@@ -9,7 +9,7 @@ the same arrays as pandas.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,9 +179,10 @@ def indexed(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     return frame if index is None else frame.set_index(index)
 
 
-def text_frame(rows: Rows, layout: Layout) -> pd.DataFrame:
-    """Return rows as text, with all columns and without an index. Raise ValueError if one is malformed."""
-    return _text_frame(rows, 0, len(rows), layout)
+def well_formed(rows: Rows, layout: Layout) -> pd.DataFrame:
+    """Return the rows that can be parsed as text, with all columns and without an index."""
+    frames, _, _ = _salvage(rows, 0, len(rows), layout, _text_frame)
+    return pd.concat(frames) if frames else pd.DataFrame(columns=list(layout.columns), dtype=str)
 
 
 def _text_frame(rows: Rows, first: int, stop: int, layout: Layout) -> pd.DataFrame:
@@ -220,17 +221,17 @@ def _empty(layout: Layout) -> pd.DataFrame:
 
 
 def _salvage(
-    rows: Rows, first: int, stop: int, layout: Layout
+    rows: Rows, first: int, stop: int, layout: Layout, parse: Callable[..., pd.DataFrame] = _parse
 ) -> tuple[list[pd.DataFrame], list[int], list[tuple[int, Raised]]]:
     """Return the frames that can be parsed between two rows, the rows' places in the block, and the malformed rows."""
     try:
-        return [_parse(rows, first, stop, layout)], list(range(first, stop)), []
+        return [parse(rows, first, stop, layout)], list(range(first, stop)), []
     except ValueError as error:
         if stop - first == 1:
             return [], [], [(first, Raised(_reason(error, len(layout.columns))))]
     middle = (first + stop) // 2
-    left, right = _salvage(rows, first, middle, layout), _salvage(rows, middle, stop, layout)
-    return left[0] + right[0], left[1] + right[1], left[2] + right[2]
+    halves = _salvage(rows, first, middle, layout, parse), _salvage(rows, middle, stop, layout, parse)
+    return tuple(left + right for left, right in zip(*halves, strict=True))
 
 
 def _reason(error: ValueError, width: int) -> str:

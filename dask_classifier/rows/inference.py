@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import DaskClassifyError
+from ..errors import DaskClassifyError, SourceError
 from .borders import Rows
 from .layouts import Layout
 from .source import Source
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PLACES = 20  # in which rows are read
 _PLACE_ROWS = 500
+_LEAST_WELL_FORMED = 0.9  # of the rows of a place
 
 
 def infer_types(source: Source) -> Layout:
@@ -30,24 +31,29 @@ def infer_types(source: Source) -> Layout:
     layout, guessed = source.layout, {}
     columns = layout.wanted or layout.columns
     others = {layout.index_of(columns), *dict(layout.types)}
-    frames = list(_samples(source))
+    samples = list(_samples(source))
+    frames = [frame for frame in samples if frame is not None]
+    if samples and not frames:
+        raise SourceError(
+            "Types cannot be guessed: there are too many malformed rows.", "Give the columns types with --dtype."
+        )
     for name in columns:
         if name not in others and (kind := _kind(name, frames, layout)):
             guessed[name] = kind
     return replace(layout, types=(*layout.types, *guessed.items()), guessed=tuple(guessed))
 
 
-def _samples(source: Source) -> "Iterator[pd.DataFrame]":
-    """Yield rows as frames of text, from places that are evenly spread over the bytes of the source."""
-    from .chunks import text_frame
+def _samples(source: Source) -> "Iterator[pd.DataFrame | None]":
+    """Yield rows as frames of text, from places that are evenly spread over the bytes of the source.
+
+    Malformed rows are left out. Where there are many, the place is in the middle of quotes: it is None.
+    """
+    from .chunks import well_formed
 
     for file, rows in _places(source):
-        layout = file.layout_of_rows(source.layout)
         if isinstance(rows, Rows) and len(rows):
-            try:
-                yield text_frame(rows, layout)
-            except ValueError:  # malformed rows, or a place in the middle of quotes
-                continue
+            frame = well_formed(rows, file.layout_of_rows(source.layout))
+            yield frame if len(frame) >= _LEAST_WELL_FORMED * len(rows) else None
 
 
 def _places(source: Source) -> Iterator[tuple]:

@@ -34,6 +34,11 @@ class Layout:
     index: str | int = ""  # the column that becomes the index of a chunk, "" for the first one, or NO_INDEX
     format: str = CSV  # of the rows that blocks read: CSV or JSON_LINES
 
+    @property
+    def words_of_types(self) -> str:
+        """Columns and their types, as --dtype takes them."""
+        return ",".join(f"{name}={kind}" for name, kind in self.types)
+
     def index_of(self, columns: Sequence[str | int]) -> str | int | None:
         """Return which of these columns becomes the index; None if none does."""
         if self.index == NO_INDEX or not len(columns):

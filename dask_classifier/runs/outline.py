@@ -24,6 +24,7 @@ class Outline:
     processes: int
     classifier: str
     output: str
+    types: str  # of columns that are not text, as --dtype takes them
 
     @classmethod
     def of(cls, plan: Plan, processes: int) -> "Outline":
@@ -46,6 +47,7 @@ class Outline:
             processes=processes,
             classifier=plan.package.reference,
             output=plan.output,
+            types=plan.source.layout.words_of_types,
         )
 
     def estimated(self, rows: int, blocks: int | None) -> "Outline":
@@ -63,6 +65,7 @@ class Outline:
         sized = f" of {self.block_rows:,} rows" if self.block_rows else sized
         return {
             "source": self.source[0] if len(self.source) == 1 else f"{len(self.source):,} files",
+            **({"types": self.types} if self.types else {}),
             "rows": _with_precision(self.rows, self.rows_precision),
             "chunks": f"{_with_precision(self.chunks, self.rows_precision)} of {self.chunk_rows:,} rows",
             "blocks": f"{_with_precision(self.blocks, self.blocks_precision)}{sized}",

@@ -75,11 +75,7 @@ class Plan:
         """Labelled lines for people, made without reading the source."""
         return {
             "source": str(self.source),
-            **(
-                {"types": ", ".join(f"{name}={kind}" for name, kind in self.source.layout.types)}
-                if self.source.layout.types
-                else {}
-            ),
+            **({"types": types} if (types := self.source.layout.words_of_types) else {}),
             "classifier": self.package.reference,
             "output": self.output,
             **({"rows": f"the first {self.limit:,}"} if self.limit is not None else {}),

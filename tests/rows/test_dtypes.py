@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import dask_classifier as dc
-from dask_classifier.errors import UsageError
+from dask_classifier.errors import SourceError, UsageError
 from dask_classifier.rows.layouts import Layout
 from dask_classifier.rows.types import TYPES, converted, parse_types
 
@@ -189,6 +189,26 @@ def test_what_is_guessed(tmp_path, values, kind):
     (tmp_path / "in.csv").write_text("id,a\n" + "".join(f"{row},{value}\n" for row, value in enumerate(values)))
     plan = dc.plan(tmp_path / "in.csv", lambda c: c["a"], tmp_path / "run", infer_types=True)
     assert dict(plan.source.layout.types).get("a") == kind
+
+
+@pytest.mark.parametrize("every", [300, 25])
+def test_malformed_rows_prevent_no_guess(tmp_path, command, every):
+    """A row with a field too many is one bad row, and not the end of all guesses."""
+    lines = [f"{row},{row / 2}" + ",surplus" * (row % every == every - 1) for row in range(3000)]
+    (tmp_path / "in.csv").write_text("id,price\n" + "\n".join(lines) + "\n")
+    (tmp_path / "mine.py").write_text("def twice(df):\n    return df['price'] * 2\n")
+    words = ["--input", "in.csv", "--classifier", "mine.py:twice", "--infer-types", "--max-bad", 3000 // every]
+    shown = command("plan", *words, check=0).stdout
+    assert "types        price=float64\n" in shown
+    command(*words, "--output", "run", check=0)
+    assert dc.open_run(tmp_path / "run").to_pandas()["price"].iloc[1] == 0.5
+    assert len(dc.open_run(tmp_path / "run").quarantined()) == 3000 // every
+
+
+def test_rows_of_another_format_give_no_guess(tmp_path):
+    (tmp_path / "in.csv").write_text("id,price\n" + "1,2,3\n" * 100 + "1,2\n")
+    with pytest.raises(SourceError, match="Types cannot be guessed: there are too many malformed rows"):
+        dc.plan(tmp_path / "in.csv", lambda c: c["price"], tmp_path / "run", infer_types=True)
 
 
 def test_given_types_and_texts_come_before_guesses(tmp_path):
