@@ -81,7 +81,7 @@ def test_an_estimate_does_not_download_a_large_input(size, refused):
         ("in.csv", b"", True),
         ("in.csv", b"id,text\n1,2\n", False),
         ("in.csv", b"id,text\n1," + b"x" * 2**21 + b"\n", False),  # more than what is looked at
-        ("in.csv.gz", gzip.compress(b"id,text\n"), False),  # which is not known before it is read
+        ("in.csv.gz", gzip.compress(b"id,text\n", mtime=0), False),  # which is not known before it is read
         ("in.jsonl", b"", True),
     ],
 )
