@@ -190,6 +190,13 @@ def test_the_content_says_what_a_name_does_not(tmp_path, run_bytes, classifiers,
 # --- resume, and workers that die ----------------------------------------------------------------------------
 
 
+def interrupted(options, output, cluster, after):
+    """Run until so many blocks are finished; return its files with blocks, in order."""
+    with pytest.raises(Interrupted):
+        dc.run(dc.plan(**options, output=output), cluster, progress=Watcher(output, interrupt_after(after)))
+    return sorted((output / "blocks").glob("*"))
+
+
 @pytest.mark.parametrize("after", [1, 4, 12])
 def test_resume_in_the_middle_of_a_file(cluster, tmp_path, run_bytes, classifiers, after):
     """The blocks that were known stay the same, whatever their number; pieces are written again where they are gone."""
@@ -197,10 +204,8 @@ def test_resume_in_the_middle_of_a_file(cluster, tmp_path, run_bytes, classifier
     for name in ("a", "b"):
         (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress(text))
     options = {"input": tmp_path / "*.csv.gz", "classifier": classifiers("lengths"), "block_rows": 300}
-    watcher = Watcher(tmp_path / "run", interrupt_after(after))
-    with pytest.raises(Interrupted):
-        dc.run(dc.plan(**options, output=tmp_path / "run"), cluster, progress=watcher)
-    known_blocks = sum(len(json.loads(path.read_text())["blocks"]) for path in (tmp_path / "run/blocks").glob("*"))
+    files = interrupted(options, tmp_path / "run", cluster, after)
+    known_blocks = sum(len(json.loads(path.read_text())["blocks"]) for path in files)
     assert known_blocks >= after and not (tmp_path / "run/manifest.json").exists()
     pieces = list((tmp_path / "run/unpacked").glob("*.csv"))
     for piece in pieces[::2]:
@@ -222,11 +227,7 @@ def test_files_with_blocks_that_are_no_longer_those_of_the_run(cluster, tmp_path
     text = csv_of(9000)
     (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
     options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("lengths"), "block_rows": 300}
-    with pytest.raises(Interrupted):
-        dc.run(
-            dc.plan(**options, output=tmp_path / "run"), cluster, progress=Watcher(tmp_path / "run", interrupt_after(9))
-        )
-    files = sorted((tmp_path / "run/blocks").glob("*"))
+    files = interrupted(options, tmp_path / "run", cluster, 9)
     assert len(files) >= 4, "so there are some behind the one that is deleted"
     files[1].unlink()
     for file in files[2:]:  # as if they had been cut in another size
@@ -245,11 +246,7 @@ def test_blocks_that_an_earlier_version_has_stored_are_cut_again(cluster, tmp_pa
     text = csv_of(4000)
     (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text))
     options = {"input": tmp_path / "in.csv.gz", "classifier": classifiers("lengths"), "block_rows": 300}
-    with pytest.raises(Interrupted):
-        dc.run(
-            dc.plan(**options, output=tmp_path / "run"), cluster, progress=Watcher(tmp_path / "run", interrupt_after(4))
-        )
-    files = list((tmp_path / "run/blocks").glob("*"))
+    files = interrupted(options, tmp_path / "run", cluster, 4)
     assert files and not (tmp_path / "run/manifest.json").exists()
     for file in files:
         file.write_text(json.dumps(json.loads(file.read_text())["blocks"]))
@@ -264,13 +261,7 @@ def test_files_with_blocks_of_two_commands(cluster, tmp_path, run_bytes, classif
     for name in "ab":
         (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress(text))
     options = {"input": tmp_path / "*.csv.gz", "classifier": classifiers("lengths"), "block_rows": 300}
-    with pytest.raises(Interrupted):
-        dc.run(
-            dc.plan(**options, output=tmp_path / "run"),
-            cluster,
-            progress=Watcher(tmp_path / "run", interrupt_after(20)),
-        )
-    files = sorted((tmp_path / "run/blocks").glob("*"))
+    files = interrupted(options, tmp_path / "run", cluster, 20)
     behind, content = (json.loads(files[place].read_text()) for place in places)
     first = behind["blocks"][-1][0] + 1
     content["blocks"] = [[first + n, *line[1:]] for n, line in enumerate(content["blocks"])]
