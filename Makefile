@@ -16,7 +16,7 @@ PYTHON_OF_ENV = $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_inf
 help:
 	@echo "make run               classify $(ROWS) generated rows on all cores (ROWS=100k for more)"
 	@echo "make test              lint, then run all tests but the long ones, those of EC2, and the few slow ones"
-	@echo "make test-long         run the tests that take longest: whole commands, documentation, notebooks (five minutes)"
+	@echo "make test-long         run the tests that take longest: whole commands, documentation, notebooks (four minutes)"
 	@echo "make test-ec2          run the tests of EC2 with a simulated AWS (ten minutes)"
 	@echo "make test-all          run all tests"
 	@echo "make lint              fix style and formatting, check declared dependencies"
