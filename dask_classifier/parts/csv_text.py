@@ -1,5 +1,7 @@
 """Format a block's answers as CSV, byte for byte as pandas' `to_csv` writes them chunk by chunk.
 
+Arrow's nested values are written as Python's lists and dicts, because pandas shortens long ones.
+
 Calling `to_csv` for each chunk takes longer than reading, compressing and writing together. Two shortcuts are taken,
 each only if its output is provably the same:
 
@@ -15,6 +17,7 @@ import pandas as pd
 from ..classifier.contract import COLUMN, Answer
 from ..errors import WrongAnswer
 from ..rows.chunks import Parsed
+from .nested import with_objects
 
 _NEED_QUOTES = frozenset('",\r\n')
 
@@ -65,7 +68,7 @@ def _header(frame: pd.DataFrame) -> bytes:
 
 
 def _csv(frame: pd.DataFrame, *, header: bool = False) -> bytes:
-    return _encoded(frame.to_csv(header=header, lineterminator="\n"))
+    return _encoded(with_objects(frame).to_csv(header=header, lineterminator="\n"))
 
 
 def _encoded(text: str) -> bytes:

@@ -28,6 +28,8 @@ class ParquetParts(PartFormat):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        from .nested import readable
+
         frame = pd.concat(frames) if frames else pd.DataFrame()
         try:
             table = pa.Table.from_pandas(frame.reset_index() if len(frame) else frame, preserve_index=False)
@@ -36,6 +38,7 @@ class ParquetParts(PartFormat):
                 f"it cannot be stored as Parquet: {error.args[0]}",
                 "Return one type per column, or use --output-format csv.gz.",
             ) from error
+        table = table.replace_schema_metadata(readable(table.schema).metadata)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         return buffer.getvalue()
@@ -52,7 +55,9 @@ class ParquetParts(PartFormat):
 
     def text(self, data: bytes, *, header: bool) -> bytes:
         """Return the rows as pandas writes them to CSV."""
-        return self._frame(data).to_csv(index=False, header=False, lineterminator="\n").encode()
+        from .nested import with_objects
+
+        return with_objects(self._frame(data)).to_csv(index=False, header=False, lineterminator="\n").encode()
 
     def read(self, data: bytes, columns: "Columns", *, header: bool) -> "pd.DataFrame":
         """Read the rows with the types stored in Parquet."""
@@ -60,33 +65,37 @@ class ParquetParts(PartFormat):
 
     @staticmethod
     def _frame(data: bytes) -> "pd.DataFrame":
-        """Return the rows. Integers remain integers even with missing values, as in a categorical column."""
-        return table_of(data).to_pandas(integer_object_nulls=True, use_threads=False)
+        from .nested import to_pandas
+
+        return to_pandas(table_of(data))
 
     def first_values(
         self, url: str, size: int, names: Sequence[str], places: Sequence[int], most: int, *, header: bool
     ) -> dict[int, list[str]]:
         """Read the footer, and these columns of the first row group; missing values become empty texts."""
-        import pandas as pd
-
         from .. import storage
 
         wanted = [names[place] for place in places]
         with storage.open_ranged(url) as stream:
             batches = _opened(stream).iter_batches(most, row_groups=[0], columns=wanted, use_threads=False)
             batch = next(batches, None)
-        frame = batch.to_pandas() if batch else pd.DataFrame(columns=wanted)
         return {
-            place: [
-                "" if missing else str(value) for value, missing in zip(frame[name], frame[name].isna(), strict=True)
-            ]
+            place: list(map(_text, batch.column(name).to_pylist())) if batch else []
             for place, name in zip(places, wanted, strict=True)
         }
 
 
+def _text(value: object) -> str:
+    is_nan = isinstance(value, float) and value != value
+    return "" if value is None or is_nan else str(value)
+
+
 def table_of(data: bytes) -> "pa.Table":
-    """Return the rows of a Parquet file."""
-    return _opened(io.BytesIO(data)).read(use_threads=False)
+    """Return the rows of a Parquet file, with metadata that pandas can read."""
+    from .nested import readable
+
+    table = _opened(io.BytesIO(data)).read(use_threads=False)
+    return table.replace_schema_metadata(readable(table.schema).metadata)
 
 
 def _opened(stream: BinaryIO) -> "pq.ParquetFile":

@@ -13,6 +13,8 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..classifier.contract import Answer
 from ..classifier.job import Job
@@ -138,7 +140,8 @@ def _kind(values: pd.Index | pd.Series) -> str:
 
 def _are_plain_dates(values: pd.Index | pd.Series) -> bool:
     """Return whether dates can be read again from their text: no time zone, no nanoseconds, years of four digits."""
-    if not isinstance(values.dtype, np.dtype) or np.datetime_data(values.dtype)[0] == "ns":
+    dates = pa.array(values)
+    if pa.types.is_timestamp(dates.type) and (dates.type.tz or dates.type.unit == "ns"):
         return False
-    years = pd.DatetimeIndex(values).year
-    return not len(years.dropna()) or (years.min() >= 1000 and years.max() <= 9999)
+    years = pc.min_max(pc.year(dates)).as_py()
+    return years["min"] is None or (years["min"] >= 1000 and years["max"] <= 9999)

@@ -9,6 +9,7 @@ from ..errors import SourceError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 @contextmanager
@@ -32,25 +33,39 @@ def as_text(source: str) -> Iterator[None]:
 def nested_column(table: "pd.DataFrame") -> object:
     """Return the name of the first column whose values have no text of their own, such as lists; None if none has."""
     for place, name in enumerate(table.columns):
-        if _is_nested(table.iloc[:, place]):
+        if _has_no_text(table.iloc[:, place]):
             return name
     return None
 
 
-def _is_nested(column: "pd.Series") -> bool:
+def _has_no_text(column: "pd.Series") -> bool:
     """Return whether values are longer than their text may be, as of arrays, or are not text, as bytes."""
     import numpy as np
     import pandas as pd
     import pyarrow as pa
 
     if isinstance(column.dtype, pd.ArrowDtype):
-        arrow = column.dtype.pyarrow_dtype
-        while isinstance(arrow, pa.BaseExtensionType):  # a tensor is a list, and a UUID is bytes
-            arrow = arrow.storage_type
+        arrow = _stored_type(column.dtype.pyarrow_dtype)
         binary = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary
-        return pa.types.is_nested(arrow) or any(is_one(arrow) for is_one in binary)
+        return is_nested(arrow) or any(is_one(arrow) for is_one in binary)
     nested = (list, tuple, dict, set, frozenset, bytes, bytearray, np.ndarray, pd.Series, pd.DataFrame)
     return column.dtype == object and any(isinstance(value, nested) for value in column)
+
+
+def is_nested(arrow: "pa.DataType") -> bool:
+    """Return whether values of a type consist of several, as those of lists, structs and tensors."""
+    import pyarrow as pa
+
+    return pa.types.is_nested(_stored_type(arrow))
+
+
+def _stored_type(arrow: "pa.DataType") -> "pa.DataType":
+    """Return the type in which values are stored: a tensor is a list, and a UUID is bytes."""
+    import pyarrow as pa
+
+    while isinstance(arrow, pa.BaseExtensionType):
+        arrow = arrow.storage_type
+    return arrow
 
 
 def csv_of(table: "pd.DataFrame", *, header: bool = True) -> bytes:

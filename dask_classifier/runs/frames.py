@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from .. import storage
 from ..errors import StorageError, UsageError
 from ..parts.columns import read_csv
+from ..parts.nested import readable
 from ..parts.parquet_parts import table_of
 from ..parts.receipts import QUARANTINE_COLUMNS
 from ..rows.layouts import Layout
@@ -110,7 +111,7 @@ def _schema_of(part: tuple[str, Callable[[], bytes]]) -> pa.Schema:
 def _common(schemas: Sequence[pa.Schema]) -> pa.Schema:
     first = schemas[0]
     if all(first.equals(other) for other in schemas):
-        return first
+        return readable(first)
     return pa.unify_schemas([_plain(schema) for schema in schemas], promote_options="permissive")
 
 
