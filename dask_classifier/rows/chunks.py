@@ -84,7 +84,9 @@ class Parsed:
 
     def _text(self, place: int) -> str:
         if isinstance(self.rows, pd.DataFrame):
-            return self.rows.iloc[[place]].to_csv(header=False, lineterminator="\n").removesuffix("\n")
+            with_index = self.layout.index != NO_INDEX
+            row = self.rows.iloc[[place]].to_csv(header=False, index=with_index, lineterminator="\n")
+            return row.removesuffix("\n")
         raw = self.rows.text[self.rows.starts[place] : self.rows.starts[place + 1]].rstrip(b"\r\n")
         return raw.decode(self.layout.encoding, "backslashreplace")
 

@@ -12,7 +12,7 @@ from .csv_files import CsvFile
 from .frame_input import FrameInput
 from .generated import GeneratedRows
 from .json_lines import JsonLinesFile
-from .layouts import Layout, check_layout
+from .layouts import Layout, check_layout, check_wanted
 from .parquet_files import ParquetFile
 from .source import InputFile, NamedInput, Source, StoredFile, check_columns
 
@@ -54,7 +54,7 @@ def look(names: Iterable[str], layout: Layout, copies: str) -> Source:
     files = [file for name in names for file in _named(name, layout, copies)]
     if repeated := sorted(url for url, times in Counter(file.url for file in files).items() if times > 1):
         raise UsageError(f"{repeated[0]} is named twice.", "Name each file once.")
-    columns: tuple = ()
+    columns, with_rows = (), []
     for first in range(0, len(files), _INSPECTED):
         with ThreadPoolExecutor(_INSPECTED) as pool:
             inspected = list(pool.map(lambda file: file.inspect(layout), files[first : first + _INSPECTED]))
@@ -62,9 +62,24 @@ def look(names: Iterable[str], layout: Layout, copies: str) -> Source:
         for file, others in inspected:
             check_columns(files, columns, file, others)
             columns = columns or others
+            with_rows += [file] if others else []
         if columns:
             break
+    _check_keys(with_rows, layout, columns)
     return Source(replace(layout, columns=columns), tuple(files))
+
+
+def _check_keys(files: list[InputFile], layout: Layout, columns: tuple) -> None:
+    """Raise UsageError if all files are JSON Lines, and no first row has a column that the user names.
+
+    Other files were checked when they were inspected.
+    """
+    if not files or not all(isinstance(file, JsonLinesFile) for file in files):
+        return
+    keys = () if layout.wanted else columns
+    for file in files:
+        keys = tuple(dict.fromkeys([*keys, *file.keys(layout)])) if set(layout.wanted) - set(keys) else keys
+    check_wanted(layout, keys, files[0].url)
 
 
 def with_types(source: Source) -> Source:

@@ -14,7 +14,7 @@ from ..errors import SourceError
 from ..storage import Identity
 from .borders import Piece, Rows, Scan, lines_of, survey_lines
 from .csv_files import MARK_SPACING, CsvFile
-from .layouts import HEAD_BYTES, JSON_LINES, Layout, check_wanted, first_row_too_long, skip_mark
+from .layouts import HEAD_BYTES, JSON_LINES, Layout, first_row_too_long, skip_mark
 from .source import InputFile
 
 if TYPE_CHECKING:
@@ -53,17 +53,22 @@ class JsonLinesFile(CsvFile):
         """Return the format of lines with JSON."""
         return replace(layout, encoding="utf-8", format=JSON_LINES)
 
+    def keys(self, layout: Layout) -> tuple[str, ...]:
+        """Return the keys of the first rows."""
+        return self._keys(self._first_lines(self._head()[0]))
+
     def _inspected(self, head: bytes, layout: Layout) -> tuple[Self, tuple]:
-        start = skip_mark(head)
-        lines = Rows.of_lines(head[start:])
-        if not lines:
-            return replace(self, data_start=start), ()
+        """Return the file and its columns, of which its first rows, and all of its rows, may lack some."""
+        lines = self._first_lines(head)
+        columns = layout.wanted or self._keys(lines)
+        return replace(self, data_start=skip_mark(head)), columns if lines else ()
+
+    def _first_lines(self, head: bytes) -> Rows:
+        lines = Rows.of_lines(head[skip_mark(head) :])
         whole = len(lines) - (len(head) >= HEAD_BYTES)  # the last one may be truncated
-        if not whole:
+        if lines and not whole:
             raise first_row_too_long(self.url)
-        keys = self._keys(lines.part(0, min(_FIRST_ROWS, whole)))
-        check_wanted(layout, keys, self.url)
-        return replace(self, data_start=start), layout.wanted or keys
+        return lines.part(0, min(_FIRST_ROWS, whole)) if lines else lines
 
     def fits(self, first: InputFile, expected: tuple, columns: tuple) -> bool:
         """Return whether there are no other keys: some may be missing, and they may have another order."""

@@ -7,6 +7,7 @@ not depend on the other rows are allowed: a block has only some of them.
 import csv
 import io
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
@@ -29,17 +30,23 @@ _POINTED = "[.eE]"  # in a number that is written like a float
 TYPES = (*_INTEGERS, "float32", "float64", "Float32", "Float64", "bool", "boolean", "str", DATES)
 
 
-def parse_types(text: str) -> tuple[tuple[str, str], ...]:
-    """Return the columns and types of "price=float64,when=datetime64". Raise UsageError for what is not understood."""
-    types: dict[str, str] = {}
-    for item in text.split(","):
-        name, equals, kind = item.rpartition("=")
-        if not equals or not name:
-            raise UsageError(f"{item!r} is not a column with a type.", "Write --dtype price=float64,when=datetime64.")
+def parse_types(types: str | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return columns and types, of "price=float64,when=datetime64" or of a mapping, whose names may have commas.
+
+    Raise UsageError for what is not understood.
+    """
+    named = dict(map(_named, types.split(","))) if isinstance(types, str) else types
+    for kind in map(str, named.values()):
         if kind not in TYPES:
             raise UsageError(f"{kind!r} is not a type of a column.", f"Choose one of {', '.join(TYPES)}.")
-        types[name] = kind
-    return tuple(types.items())
+    return tuple((str(name), str(kind)) for name, kind in named.items())
+
+
+def _named(item: str) -> tuple[str, str]:
+    name, equals, kind = item.rpartition("=")
+    if not equals or not name:
+        raise UsageError(f"{item!r} is not a column with a type.", "Write --dtype price=float64,when=datetime64.")
+    return name, kind
 
 
 def converted(frame: "pd.DataFrame", layout: Layout) -> "pd.DataFrame":

@@ -297,7 +297,7 @@ def plan(
         header_row=header_row,
         wanted=_split(columns),
         typed=typed,
-        types=parse_types(dtype) if isinstance(dtype, str) else parse_types(_joined_types(dtype)) if dtype else (),
+        types=parse_types(dtype) if dtype else (),
         na_values=_split(na_values),
         index=index,
     )
@@ -376,10 +376,6 @@ def _positive(text: str | int, what: str) -> int:
 
 def _split(names: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(names.split(",") if isinstance(names, str) else names or ())
-
-
-def _joined_types(types: Mapping[str, str]) -> str:
-    return ",".join(f"{name}={kind}" for name, kind in types.items())
 
 
 def _whole_chunks(rows: int, chunk_rows: int) -> int:

@@ -96,6 +96,7 @@ def test_what_is_not_understood(tmp_path):
         with pytest.raises(UsageError):
             parse_types(wrong)
     assert parse_types("a=b=int64") == (("a=b", "int64"),)
+    assert parse_types({"price, USD": "float64"}) == (("price, USD", "float64"),)
     (tmp_path / "in.csv").write_text("id,x\n1,2\n")
     with pytest.raises(UsageError, match="does not have the column 'y'"):
         dc.plan(tmp_path / "in.csv", lambda c: c, tmp_path / "run", dtype="y=int64")

@@ -97,6 +97,41 @@ def test_chosen_columns_may_be_missing_in_rows_and_files_and_others_are_ignored(
     assert run_bytes(tmp_path / "run") == b"1,a\n2,\n3,b\n"
 
 
+@pytest.mark.parametrize("block_rows", [1000, 10**6])
+def test_a_chosen_column_may_be_rare(tmp_path, run_bytes, block_rows):
+    """One file has it only behind the first thousand rows, one nowhere, and of many files most are surveyed later."""
+    for number in range(40):
+        text = "".join(json.dumps({"id": row}) + "\n" for row in range(1200))
+        (tmp_path / f"{number:02d}.jsonl").write_text(text)
+    (tmp_path / "01.jsonl").write_text('{"id": 7, "rare": 1}\n')
+    with (tmp_path / "00.jsonl").open("a") as file:
+        file.write('{"id": 1200, "rare": 8}\n')
+    options = {"columns": "id,rare", "dtype": "rare=Int64", "index": "rare", "block_rows": block_rows}
+    dc.run(dc.plan(tmp_path / "*.jsonl", lambda c: c, tmp_path / "run", **options), "inline")
+    lines = run_bytes(tmp_path / "run").decode().splitlines()
+    assert len(lines) == 39 * 1200 + 2
+    assert [line for line in lines if not line.startswith(",")] == ["8,1200", "1,7"]
+
+
+def test_a_type_of_a_key_that_a_later_file_lacks(tmp_path, run_bytes):
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "rare": 5}\n')
+    (tmp_path / "b.jsonl").write_text('{"id": 2}\n')
+    dc.run(dc.plan(tmp_path / "*.jsonl", lambda c: c, tmp_path / "run", dtype="rare=Int64"), "inline")
+    assert run_bytes(tmp_path / "run") == b"1,5\n2,\n"
+
+
+def test_a_column_that_no_file_has(tmp_path):
+    for number in range(20):
+        (tmp_path / f"{number:02d}.jsonl").write_text('{"id": 1, "text": "a"}\n')
+    for options in ({"columns": "id,txt"}, {"dtype": "txt=Int64"}, {"index": "txt"}):
+        with pytest.raises(UsageError, match=r"00\.jsonl does not have the column 'txt'") as refused:
+            dc.plan(tmp_path / "*.jsonl", lambda c: c, tmp_path / "run", **options)
+        assert "It has id, text" in refused.value.hint
+    (tmp_path / "19.jsonl").write_text('{"id": 1, "row": 2}\n')
+    with pytest.raises(UsageError, match="does not have the column 'row'"):  # none of those that are inspected has it
+        dc.plan(tmp_path / "*.jsonl", lambda c: c, tmp_path / "run", columns="id,row", index="none")
+
+
 def test_another_key_in_another_file(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "a"}\n')
     (tmp_path / "b.jsonl").write_text('{"id": 3, "other": 2}\n')

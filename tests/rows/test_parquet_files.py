@@ -122,6 +122,34 @@ def test_bad_rows_of_a_file_with_types(tmp_path):
     assert bad["raw"].startswith('777,"a ""777"", b') or bad["raw"] == "777,,777"
 
 
+def test_a_bad_row_of_a_file_with_types_but_no_index(tmp_path):
+    def fails(df):
+        if (df["number"] == 7).any():
+            raise ValueError("seven")
+        return df["number"]
+
+    pq.write_table(pa.table({"number": [5, 6, 7], "text": ["a", "b", "c"]}), tmp_path / "in.parquet")
+    plan = dc.plan(tmp_path / "in.parquet", fails, tmp_path / "run", typed=True, max_bad=1, index="none")
+    (bad,) = dc.run(plan, "inline").quarantined().to_dict("records")
+    assert bad["raw"] == "7,c" and int(bad["row"]) == 3
+
+
+@pytest.mark.parametrize("output_format", ["csv.gz", "jsonl.gz"])
+def test_dates_come_back_from_parts_of_text(tmp_path, output_format):
+    zoned = pa.array([datetime.datetime(2026, 1, 1)] * ROWS, pa.timestamp("us", "UTC"))
+    old = pa.array([datetime.date(999, 1, 1)] + [datetime.date(2026, 1, 1)] * (ROWS - 1))
+    fine = pa.array([datetime.datetime(2026, 1, 1)] * ROWS, pa.timestamp("ns"))
+    data = table().append_column("zoned", zoned).append_column("old", old).append_column("fine", fine)
+    pq.write_table(data, tmp_path / "in.parquet")
+    options = {"typed": True, "output_format": output_format, "block_rows": 500}
+    result = dc.run(dc.plan(tmp_path / "in.parquet", lambda c: c, tmp_path / "run", **options), "inline").to_pandas()
+    types = {name: str(dtype) for name, dtype in result.dtypes.items()}
+    assert (types["when"], types["day"]) == ("datetime64[us]", "datetime64[us]")
+    assert (types["zoned"], types["old"], types["fine"]) == ("str", "str", "str")
+    days = table()["day"].to_pandas(date_as_object=False)
+    assert result["day"].astype("datetime64[s]").tolist() == days.astype("datetime64[s]").tolist()
+
+
 def test_a_run_is_resumed(tmp_path, run_bytes):
     pq.write_table(table(), tmp_path / "in.parquet", row_group_size=400)
     options = {"input": tmp_path / "in.parquet", "classifier": known.lengths, "block_rows": 300}
