@@ -8,8 +8,8 @@ from ..classifier.job import WRITE_PIECE, Report, Site
 from ..parts import assembly
 from ..parts.assembly import Assembly
 from ..parts.formats import format_of_file
-from ..runs.fetching import line_before_parts
 from ..runs.result import Result, open_run
+from ..runs.writing import line_before_parts
 from .executors import Executor
 from .outcomes import values
 

@@ -13,6 +13,7 @@ from .. import storage
 from ..errors import UsageError
 from ..parts.formats import format_of_file
 from ..parts.receipts import Receipt
+from .writing import line_before_parts
 
 if TYPE_CHECKING:
     from .result import Result
@@ -33,12 +34,6 @@ def fetch(result: "Result", file: str, *, header: bool) -> int:
             return stream.tell()
     with storage.explaining("write", url):
         return _Download(result, Path(url), header=header).complete()
-
-
-def line_before_parts(result: "Result", *, header: bool) -> bytes:
-    """Return the columns' names, as a part, if they are to stand before all parts, and the first part lacks them."""
-    begins = any(map(result.begins_with_names, result.receipts[:1]))
-    return result.part_format.header(result.columns) if header and not begins and result.columns else b""
 
 
 _TRIES = 5  # to lock an unfinished file that others finish

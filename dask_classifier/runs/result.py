@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import storage, templating
 from ..errors import DamagedRun, StorageError
 from ..parts.columns import Columns
-from ..parts.formats import CSV, CSV_GZ, FORMATS, format_of_file
+from ..parts.formats import CSV, CSV_GZ, FORMATS
 from ..parts.part_format import PartFormat
 from ..parts.receipts import Receipt
 from ..parts.run_folder import MANIFEST, MISSING, PLAN, REPORT, RunFolder, part_name, quarantine_name
@@ -17,6 +16,7 @@ from ..rows.borders import scan_part
 from .fetching import fetch
 from .manifest import Manifest
 from .verify import Verified, check_bytes, missing, verify
+from .writing import write_rows
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -310,17 +310,6 @@ class Result:
         """
         return fetch(self, str(file), header=header)
 
-    def _write_parquet(self, stream: BinaryIO) -> None:
-        from .frames import join_parquet, write_parquet
-
-        with_rows = [receipt for receipt in self.receipts if receipt.rows]
-        if self.part_format.joins:
-            write_parquet(stream, map(self.part, with_rows))
-        else:
-            names = [part_name(receipt.index, self.part_format.name) for receipt in with_rows]
-            reads = [partial(self.stored, receipt) for receipt in with_rows]
-            join_parquet(stream, list(zip(map(self.folder.path, names), reads, strict=True)))
-
     def write_to(self, stream: BinaryIO, name: str = "", *, header: bool | None = None) -> None:
         """Write all rows, in order, to a binary stream.
 
@@ -333,27 +322,7 @@ class Result:
         header : bool, optional
             Whether CSV begins with a line of the columns' names. Default: as in the run's first part.
         """
-        target = format_of_file(name)
-        if not target.joins:
-            self._write_parquet(stream)
-            return
-        header = self.manifest["header"] if header is None else header
-        if header and self.columns:  # a run without rows has none
-            stream.write(target.header(self.columns))
-        for member in self._members(target):
-            stream.write(member)
-
-    def _members(self, target: PartFormat) -> Iterator[bytes]:
-        """The rows of each part, in order, without a header, as parts of a format: those of the run's own format are
-        copied as they are.
-        """
-        columns = self._columns
-        for receipt, data in zip(self.receipts, self.read_ahead(self.stored), strict=True):
-            header = self.begins_with_names(receipt)
-            if target is self.part_format and not header:
-                yield data
-            elif receipt.rows:
-                yield target.convert(data, self.part_format, columns, header=header)
+        write_rows(self, stream, name, header=header)
 
     def read_ahead(
         self, read: Callable[[Receipt], bytes], receipts: Sequence[Receipt] | None = None

@@ -10,8 +10,8 @@ from ..parts.formats import CSV_GZ
 from ..parts.receipts import Receipt
 from ..parts.run_folder import MISSING, PLAN, part_name, quarantine_name, receipt_name
 from ..units import count_of, format_bytes
-from .fetching import line_before_parts
 from .holes import holes_of_plan
+from .writing import line_before_parts
 
 if TYPE_CHECKING:
     from .result import Result
