@@ -65,12 +65,13 @@ def read_quarantine(text: bytes) -> pd.DataFrame:
     return read_csv(text, QUARANTINE_COLUMNS).astype({"row": int})
 
 
-def write_parquet(stream: BinaryIO, frames: Iterable[pd.DataFrame]) -> None:
-    """Write all frames to one Parquet file, with the types of the first one. Raise UsageError if others differ."""
+def write_parquet(stream: BinaryIO, frames: Iterable[pd.DataFrame], empty: pd.DataFrame) -> None:
+    """Write all frames to one Parquet file, with the types of the first one or, if there is none, of `empty`.
+
+    Raise UsageError if others differ.
+    """
     tables = (frame.reset_index() for frame in frames)
-    first = next(tables, None)
-    if first is None:
-        raise _without_rows()
+    first = next(tables, empty.reset_index())
     table = pa.Table.from_pandas(first, preserve_index=False)
     with pq.ParquetWriter(stream, table.schema) as writer:
         writer.write_table(table)
@@ -80,13 +81,11 @@ def write_parquet(stream: BinaryIO, frames: Iterable[pd.DataFrame]) -> None:
 
 
 def join_parquet(stream: BinaryIO, parts: Sequence[tuple[str, Callable[[], bytes]]]) -> None:
-    """Write the rows of Parquet files, each given by its URL and a function that reads it, to one file.
+    """Write the rows of Parquet files, at least one, each given by its URL and a function that reads it, to one file.
 
     Types may differ as those of parts do: whole numbers of one where there are only missing values in another, or
     decimals of several precisions. Raise UsageError if no type holds the values of all.
     """
-    if not parts:
-        raise _without_rows()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         schemas = list(pool.map(_schema_of, parts))
     with _same_types():
@@ -119,10 +118,6 @@ def _plain(schema: pa.Schema) -> pa.Schema:
     """Return a schema with values in place of categories, whose numbers differ from part to part."""
     types = [field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in schema]
     return pa.schema(list(zip(schema.names, types, strict=True)))
-
-
-def _without_rows() -> UsageError:
-    return UsageError("Cannot write Parquet: a run without rows has no column types.", "Fetch the run as CSV.")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from ..errors import DamagedRun, StorageError
 from ..parts.receipts import Receipt, common_kinds
 from ..parts.run_folder import MANIFEST, MISSING, RunFolder, as_json
 from ..rows.blocks import Block
+from ..rows.layouts import Layout
 from ..units import count_of, format_bytes
 from .earlier import missing_files
 from .holes import holes_of
@@ -95,8 +96,7 @@ def save_manifest(
         "rows_out": sum(receipt.rows for receipt in receipts),
         "bad_rows": sum(receipt.bad_rows for receipt in receipts),
         "bytes": sum(receipt.bytes for receipt in receipts),
-        "columns": next((list(receipt.columns) for receipt in receipts if receipt.columns), []),
-        "kinds": common_kinds([receipt.kinds for receipt in receipts if receipt.columns]),
+        **_columns(receipts, cut.source.layout),
         "output_format": plan.part_format,
         "header": plan.header,
         "started": spent[0].started,
@@ -156,6 +156,14 @@ def add_to_manifest(folder: RunFolder, run: Mapping[str, Any], **entries: object
         elif s3.write_if(url, as_json(content | entries), there[0]):
             return True
     return False
+
+
+def _columns(receipts: Sequence[Receipt], layout: Layout) -> dict[str, Any]:
+    """Return names and kinds of the parts' columns or, of a run without rows, those that the classifier would get."""
+    with_rows = [receipt for receipt in receipts if receipt.columns]
+    names = with_rows[0].columns if with_rows else layout.names
+    kinds = common_kinds([receipt.kinds for receipt in with_rows]) if with_rows else "O" * len(names)
+    return {"columns": list(names), "kinds": kinds}
 
 
 def _check(plan: Plan, blocks: Sequence[Block], receipts: tuple[Receipt, ...]) -> None:

@@ -14,9 +14,19 @@ if TYPE_CHECKING:
 
 
 def line_before_parts(result: "Result", *, header: bool) -> bytes:
-    """Return the columns' names, as a part, if they are to stand before all parts, and the first part lacks them."""
-    begins = any(map(result.begins_with_names, result.receipts[:1]))
-    return result.part_format.header(result.columns) if header and not begins and result.columns else b""
+    """Return what is to stand before all parts: the columns' names, as a part, unless the first part has them."""
+    if any(map(result.begins_with_names, result.receipts[:1])):
+        return b""
+    return _beginning(result, result.part_format, header=header, follows=bool(result.receipts))
+
+
+def _beginning(result: "Result", target: PartFormat, *, header: bool, follows: bool) -> bytes:
+    """Return the columns' names, if they are wanted, or, if no part follows, a part without rows.
+
+    A compressed file without a byte is not valid.
+    """
+    names = target.header(result.columns) if header and result.columns else b""
+    return names if names or follows else target.encode([], None, header=False)
 
 
 def write_rows(result: "Result", stream: BinaryIO, name: str, *, header: bool | None) -> None:
@@ -26,8 +36,7 @@ def write_rows(result: "Result", stream: BinaryIO, name: str, *, header: bool | 
         _write_parquet(result, stream)
         return
     header = result.manifest["header"] if header is None else header
-    if header and result.columns:  # a run without rows has none
-        stream.write(target.header(result.columns))
+    stream.write(_beginning(result, target, header=header, follows=result.rows > 0))
     for member in _members(result, target):
         stream.write(member)
 
@@ -36,8 +45,8 @@ def _write_parquet(result: "Result", stream: BinaryIO) -> None:
     from .frames import join_parquet, write_parquet
 
     with_rows = [receipt for receipt in result.receipts if receipt.rows]
-    if result.part_format.joins:
-        write_parquet(stream, map(result.part, with_rows))
+    if result.part_format.joins or not with_rows:
+        write_parquet(stream, map(result.part, with_rows), _columns_of(result).empty())
     else:
         names = [part_name(receipt.index, result.part_format.name) for receipt in with_rows]
         reads = [partial(result.stored, receipt) for receipt in with_rows]
@@ -48,10 +57,14 @@ def _members(result: "Result", target: PartFormat) -> Iterator[bytes]:
     """The rows of each part, in order, without a header, as parts of a format: those of the run's own format are
     copied as they are.
     """
-    columns = Columns(tuple(result.columns), result.manifest["kinds"])
+    columns = _columns_of(result)
     for receipt, data in zip(result.receipts, result.read_ahead(result.stored), strict=True):
         header = result.begins_with_names(receipt)
         if target is result.part_format and not header:
             yield data
         elif receipt.rows:
             yield target.convert(data, result.part_format, columns, header=header)
+
+
+def _columns_of(result: "Result") -> Columns:
+    return Columns(tuple(result.columns), result.manifest["kinds"])

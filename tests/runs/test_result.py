@@ -38,12 +38,15 @@ def test_open_run_another_day(result, tmp_path):
         dc.open_run(tmp_path)
 
 
-def test_parquet_of_nothing_is_refused(cluster, tmp_path):
+def test_an_hour_without_rows_has_the_columns_of_its_input(cluster, tmp_path):
     (tmp_path / "in.csv").write_text("id,a\n")
     empty = dc.run(dc.plan(input=tmp_path / "in.csv", output=tmp_path / "run", classifier="blackbox"), cluster)
-    with pytest.raises(UsageError):
-        empty.fetch(str(tmp_path / "x.parquet"))
-    assert empty.fetch(str(tmp_path / "x.csv")) == 0
+    assert empty.columns == ["id", "a"] and list(empty.to_pandas().columns) == ["a"]
+    empty.fetch(tmp_path / "x.parquet")
+    frame = pd.read_parquet(tmp_path / "x.parquet")
+    assert list(frame.columns) == ["id", "a"] and len(frame) == 0
+    empty.fetch(tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_text() == "id,a\n"
 
 
 def test_bad_rows_of_a_parquet_run(cluster, tmp_path, classifiers):

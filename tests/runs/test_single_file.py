@@ -72,6 +72,32 @@ def test_parquet_is_joined_by_a_worker(cluster, output):
     assert len(frame) == 1000 and frame.iloc[0, 0] == result.to_pandas().index[0]
 
 
+@pytest.mark.parametrize("lines", [0, 150], ids=["no rows", "bad rows only"])
+@pytest.mark.parametrize("output_format", ["csv.gz", "csv.zst", "jsonl.gz", "parquet"])
+def test_an_hour_without_good_rows(output, tmp_path, output_format, lines):
+    """There is a valid file for those who wait for it, with the columns of the input."""
+    (tmp_path / "in.csv").write_text("id,text,price\n" + "1,a,2,too many\n" * lines)
+    options = {"output_format": output_format, "header": True, "max_bad": lines, "columns": "price,id"}
+    plan = dc.plan(tmp_path / "in.csv", "blackbox", output, single_file=True, block_rows=100, **options)
+    result = dc.run(plan, "inline")
+    assert (result.rows, result.bad_rows, len(result.receipts)) == (0, lines, lines // 75)
+    assert result.verify().rows == 0
+    file = tmp_path / f"result.{output_format}"
+    file.write_bytes(storage.read(storage.join(output, file.name)))
+    if file.suffix == ".gz":
+        subprocess.run(["gzip", "-t", file], check=True)
+    if "csv" in output_format:
+        assert list(pd.read_csv(file).columns) == ["price", "id"]
+        assert duckdb.sql(f"SELECT * FROM '{file}'").columns == ["price", "id"]
+    if output_format == "parquet":
+        assert duckdb.sql(f"SELECT * FROM '{file}'").columns == ["price", "id"]
+        assert polars.read_parquet(file).shape == (0, 2) and list(pd.read_parquet(file).columns) == ["price", "id"]
+    for name in ("other.parquet", "other.jsonl.gz", "other.csv.gz"):
+        dc.publish(result, tmp_path / name, cluster="inline")
+    subprocess.run(["gzip", "-t", tmp_path / "other.jsonl.gz", tmp_path / "other.csv.gz"], check=True)
+    assert polars.read_parquet(tmp_path / "other.parquet").columns == ["price", "id"]
+
+
 def test_an_earlier_run_gets_its_file_when_it_is_resumed(output):
     options = {"rows": "1k", "slowness": 1, "block_rows": 100, "output": output}
     before = dict(dc.run(dc.plan(**options), "inline").manifest)
