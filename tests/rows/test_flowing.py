@@ -96,6 +96,22 @@ def test_bytes_of_a_file_that_flows(cluster, tmp_path, run_bytes, classifiers, s
         assert 0 < max(watcher.pieces) <= 3 * 2 + 3 + 1, "pieces are those of the blocks under way"
 
 
+def test_the_first_rows_are_classified_before_more_is_read(cluster, tmp_path, classifiers, monkeypatch):
+    unpack, seen = growing.GrowingCut._unpack, []
+
+    def after_the_first(self, *arguments):
+        deadline = time.monotonic() + 60
+        while seen and not list((tmp_path / "run/parts").glob("*.json")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        seen.append(len(list((tmp_path / "run/parts").glob("*.json"))))
+        return unpack(self, *arguments)
+
+    monkeypatch.setattr(growing.GrowingCut, "_unpack", after_the_first)
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(csv_of(5000)))
+    dc.run(dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", block_rows=100), cluster)
+    assert seen[0] == 0 and seen[1] > 0 and len(seen) > 10
+
+
 def test_a_mix_of_files(cluster, tmp_path, run_bytes, classifiers):
     """Blocks are numbered in the order of inputs, of which some flow, some are small and packed, some are plain."""
     texts = [csv_of(rows) for rows in (250, 3000, 30, 5, 2000, 1500, 0, 310)]
