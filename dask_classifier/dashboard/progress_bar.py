@@ -41,7 +41,7 @@ def progress_bar(
     }
     return templating.render(
         "progress.html",
-        stage=now.stage,
+        stage=", ".join(filter(None, (now.stage, now.counted))),
         title=title,
         link=link,
         share=now.share,

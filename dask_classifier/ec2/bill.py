@@ -1,15 +1,18 @@
 """What the instances of a cluster have cost, as an estimate: from their launches to their ends."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from ..errors import DaskClassifyError
+from ..runs.account import INSTANCES
 from . import prices
 from .aws import Aws
 from .spec import ClusterSpec
 
+_log = logging.getLogger(INSTANCES)
 _ASK_AGAIN_SECONDS = 60.0  # for a price that AWS did not give
 
 
@@ -31,6 +34,25 @@ class Launched:
     def seconds(self) -> float:
         """From its launch to its end, or until now."""
         return (self.ended or time.time()) - self.at
+
+
+class Launches(dict[str, Launched]):
+    """The instances of a cluster, by their ids. Each that is launched or has ended is logged, with an `instance`."""
+
+    def __setitem__(self, id: str, launched: Launched) -> None:
+        """Set what is known of an instance."""
+        before = self.get(id)
+        super().__setitem__(id, launched)
+        if before and before.ended == launched.ended:
+            return
+        state = "ended" if launched.ended else "launched"
+        fields = {"id": id, "name": launched.name, "type": launched.type, "market": launched.market, "state": state}
+        _log.info("%s, %s, has %s", launched.name, id, state, extra={"instance": fields})
+
+    def have_ended(self, ids: set[str], moment: float) -> None:
+        """Record when instances have ended, unless that is known already."""
+        for id in ids & set(self):
+            self[id] = self[id].until(moment)
 
 
 Kind = tuple[bool, str, str]  # of an instance: whether it is a worker, its type and its market

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ..errors import ClusterError, Stopped
 from . import ingress, owners, reasons, teardown
 from .aws import Aws, code_of, explain, explained, has_unknown_outcome, is_transient
-from .bill import Launched, Prices, bill, cost, highest_price
+from .bill import Launched, Launches, Prices, bill, cost, highest_price
 from .placement import Offer, Placement
 from .request import request_of
 from .retries import Retries
@@ -60,7 +60,7 @@ class Fleet:
         self.aws, self.spec, self.placement, self.cluster, self.say = aws, spec, placement, cluster, say
         self.deadline = time.time() + spec.deadline
         self.started: dict[str, str] = {}  # instance id to name
-        self.launched: dict[str, Launched] = {}  # by instance id
+        self.launched = Launches()
         self.packages: dict[str, object] = {}  # that the instances install, for the record
         self.prices = Prices(aws, spec, placement.disk_gib)
         self.group_ids = list(spec.security_group)
@@ -292,8 +292,7 @@ class Fleet:
         self._absent = {id: self._absent.get(id, now) for id in self._seen & set(self.started) - set(states)}
         ended = {id for id, state in states.items() if state not in {"pending", "running"}}
         ended |= {id for id, since in self._absent.items() if now - since >= _ABSENT_SECONDS}
-        for id in ended & set(self.launched):
-            self.launched[id] = self.launched[id].until(min(now, self.deadline))
+        self.launched.have_ended(ended, min(now, self.deadline))
         return ended
 
     def _count_unanswered(self) -> None:
@@ -377,6 +376,8 @@ class Fleet:
             limit=self.spec.teardown_limit,
             say=self.say,
         )
+        if set(ending.left) <= set(self.launched):  # else it is not known which are left
+            self.launched.have_ended(set(self.launched) - {*ending.left, self._spared}, time.time())
         with contextlib.suppress(Exception):  # no reason to fail now
             where = {
                 "image": self.spec.container_image,

@@ -1,6 +1,7 @@
 """What comes before the first block: the trial, copies of inputs, the survey, the cut."""
 
 import contextlib
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -133,12 +134,25 @@ def survey(source: Source, executor: Executor, limit: int | None = None) -> tupl
     while True:
         wave = tasks[len(found) : len(found) + at_once]
         arguments = [([(source.files[file], start) for file, start in pieces], source.layout) for pieces in wave]
-        numbered = sorted(values(executor.each(SURVEY, arguments)), key=lambda numbered: numbered[0])
-        found += [pieces for _, pieces in numbered]
+        outcomes = _counted(values(executor.each(SURVEY, arguments)), tasks, len(found), executor)
+        found += [pieces for _, pieces in sorted(outcomes, key=lambda numbered: numbered[0])]
         at_once *= 2
         known, surveyed, rows = _joined(source, tasks, found)
         if len(found) == len(tasks) or (limit is not None and rows >= limit):
             return known, beginnings(surveyed, limit)
+
+
+def _counted(
+    outcomes: Iterator[tuple[int, list[Surveyed]]], tasks: list, found: int, executor: Executor
+) -> Iterator[tuple[int, list[Surveyed]]]:
+    """Yield what tasks of a survey find, behind those that have `found` something, and count their pieces."""
+    pieces = sum(map(len, tasks))
+    what = "files" if pieces == len({number for task in tasks for number, _ in task}) else "pieces"
+    done = sum(map(len, tasks[:found]))
+    for outcome in outcomes:
+        done += len(outcome[1])
+        executor.progress.counted(done, pieces, what)
+        yield outcome
 
 
 def _joined(source: Source, tasks: list, found: list[list[Surveyed]]) -> tuple[Source, list[Marks], int]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..units import format_dollars, format_seconds
 
+INSTANCES = "dask_classifier.instances"  # the logger of instances that are launched, and that have ended
 _SHOWN, _IDS = 12, 2  # digits of a digest; ids of instances of a type
 
 

@@ -32,6 +32,7 @@ class Snapshot:
     seconds_left: float | None
     by_worker: dict[str, int] = field(default_factory=dict)  #: rows of finished blocks
     finish_by: float | None = None  #: when it should have ended, in seconds since 1970
+    counted: str = ""  #: of what a stage before "classifying" works on, such as "120 of 10,000 files"
     is_estimate: bool = False  #: whether rows and blocks are estimates, since a compressed input is not read to its end
 
     @property
@@ -103,7 +104,7 @@ class Progress:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._stage = "starting"
+        self._stage, self._counted = "starting", ""
         self._rows = self._blocks = 0
         self._is_estimate = False
         self._finished: set[int] = set()  # numbers of blocks
@@ -124,7 +125,11 @@ class Progress:
 
     def stage(self, name: str) -> None:
         """Enter another stage: 'trying the classifier', 'finding rows', 'classifying' ..."""
-        self._stage = name
+        self._stage, self._counted = name, ""
+
+    def counted(self, done: int, total: int, what: str) -> None:
+        """Record how much of the input a stage before 'classifying' has looked at."""
+        self._counted = f"{done:,} of {total:,} {what}"
 
     def aim(self, finish_by: float | None) -> None:
         """Record when the run should have ended, in seconds since 1970."""
@@ -216,6 +221,7 @@ class Progress:
                 left,
                 rows_by_name(self._by_place),
                 self._finish_by,
+                self._counted,
                 self._is_estimate,
             )
 

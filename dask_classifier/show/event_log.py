@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -10,6 +11,8 @@ from typing import Any, TextIO
 from .. import __version__
 from ..errors import DaskClassifyError, Interrupted, StorageError
 from ..parts.receipts import Receipt
+from ..parts.run_folder import quarantine_name
+from ..runs.account import INSTANCES
 from ..runs.planning import Plan
 from ..runs.result import Result
 from .terminal import Display
@@ -33,7 +36,8 @@ def event_log(file: str | None, run: str | None) -> "Iterator[EventLog | None]":
     with stream:
         log = EventLog(stream, run or "")
         try:
-            yield log
+            with _logging_instances(log):
+                yield log
         except KeyboardInterrupt:
             log.write("end", outcome="interrupted", exit_code=Interrupted.exit_code)
             raise
@@ -45,6 +49,25 @@ def event_log(file: str | None, run: str | None) -> "Iterator[EventLog | None]":
         except Exception as error:
             log.write("end", outcome="failed", exit_code=1, error=type(error).__name__, message=str(error))
             raise
+
+
+@contextlib.contextmanager
+def _logging_instances(log: "EventLog") -> Iterator[None]:
+    """Write an event for each instance that is launched or has ended within the `with` block."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            log.write("instance", **record.instance)
+
+    logger, handler = logging.getLogger(INSTANCES), Handler()
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 class EventLog:
@@ -114,6 +137,9 @@ class LoggingDisplay(Display):
         now = self.snapshot()
         numbers = {name: getattr(receipt, name) for name in ("rows", "bad_rows", "bytes", "seconds", "worker", "host")}
         self.log.write("block", block=receipt.index, **numbers, rows_done=now.done, blocks_done=now.blocks_done)
+        if receipt.bad_rows:
+            bad = {"bad_rows": receipt.bad_rows, "kind": receipt.first_kind, "file": quarantine_name(receipt.index)}
+            self.log.write("bad_rows", block=receipt.index, **bad)
 
     def died(self, index: int, manner: str, again: bool) -> None:
         """Log the end of a process in the middle of a block."""

@@ -128,7 +128,7 @@ class Display(Progress):
     def _live_view(self) -> RenderableType:
         now = self.snapshot()
         if not now.rows:
-            return f"{now.stage} ..."
+            return describe(now)
         grid = Table.grid()
         grid.add_row(ProgressBar(total=now.rows, completed=min(now.done, now.rows), width=self.console.width))
         grid.add_row(Text(describe(now, self.console.width), no_wrap=True))
@@ -139,7 +139,7 @@ class Display(Progress):
 def describe(now: Snapshot, width: int | None = None) -> str:
     """Return the progress in one line, with as many items as fit, the most important first."""
     if not now.rows:
-        return f"{now.stage} ..."
+        return f"{now.stage} ... {now.counted}".rstrip()
     rows, blocks = (f"~{roughly(n):,}" if now.is_estimate else f"{n:,}" for n in (now.rows, now.blocks))
     items = [f"{100 * now.done // now.rows}%", f"{now.done:,}/{rows} rows"]
     if now.pace:

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -34,6 +35,7 @@ def test_the_very_same_command_runs_on_ec2_and_gives_the_same_bytes(ec2, profile
     """With `cluster: ec2` and `output:` in the configuration, as root of a private image, with a profile."""
     configured = {"DASK_CLASSIFIER__OUTPUT": "s3://bucket/main", "DASK_CLASSIFIER__SLOWNESS": "1"}
     options = ["--image", PRIVATE_IMAGE, "--instance-profile", profile, "--tag", "team=data & more"]
+    options += ["--log-json", str(ec2.folder / "events.jsonl")]
     done = ec2.command("--rows", "20k", "--workers", "2", *options, "--json", check=0, **configured)
     assert re.search(r"rows of worker-0 on \S+ +[\d,]+", done.stderr_text)
     assert re.search(r"rows of worker-1 on \S+ +[\d,]+", done.stderr_text)
@@ -49,6 +51,17 @@ def test_the_very_same_command_runs_on_ec2_and_gives_the_same_bytes(ec2, profile
     here = command("verify", "here", "--json", check=0)
     assert json.loads(proven.stdout_text)["sha256"] == json.loads(here.stdout)["sha256"]
     _check_machines(ec2, profile)
+    events = [json.loads(line) for line in (ec2.folder / "events.jsonl").read_text().splitlines()]
+    instances = [event for event in events if event["event"] == "instance"]
+    states = Counter((event["id"], event["state"]) for event in instances)
+    booted = {event["id"] for event in ec2.events("boot")}
+    assert states == Counter({(id, state): 1 for id in booted for state in ("launched", "ended")})
+    kinds = {(event["name"], event["type"], event["market"]) for event in instances}
+    assert kinds == {
+        ("scheduler", "t3.small", "on-demand"),
+        ("worker-0", "c7i.large", "on-demand"),
+        ("worker-1", "c7i.large", "on-demand"),
+    }
 
 
 def _check_machines(ec2, profile):

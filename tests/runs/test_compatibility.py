@@ -14,8 +14,10 @@ import pytest
 from referencing import Registry, Resource
 
 import dask_classifier as dc
+from dask_classifier.ec2.bill import Launched, Launches
 from dask_classifier.runs.limits import Limits
 from dask_classifier.runs.planning import versions
+from dask_classifier.show.event_log import LoggingDisplay, event_log
 
 DATA = Path(__file__).parents[1] / "data" / "run-27c68f7"
 
@@ -150,6 +152,26 @@ def test_the_events_of_a_run_fit_the_schema(command, tmp_path, classifiers):
     assert {"start", "connected", "begin", "size", "message"} <= {event["event"] for event in events}
 
 
+def test_bad_rows_and_instances_are_events(tmp_path):
+    (tmp_path / "in.csv").write_text("id,x\n" + "1,2\n" * 200 + "1,2,3\n" * 7)
+    with event_log(str(tmp_path / "events.jsonl"), None) as log:
+        plan = dc.plan(tmp_path / "in.csv", lambda c: c, tmp_path / "run", block_rows=100, max_bad=7)
+        log.started(plan)
+        dc.run(plan, "inline", progress=LoggingDisplay(log, quiet=True))
+        launches = Launches()
+        launches["i-1"] = Launched("worker-0", "c7i.large", "spot", 1.0)
+        launches.have_ended({"i-1", "i-2"}, 2.0)
+        launches.have_ended({"i-1"}, 3.0)
+    launches["i-3"] = Launched("worker-1", "c7i.large", "spot", 1.0)  # behind the log
+    events = events_of(tmp_path / "events.jsonl")
+    (bad,) = [event for event in events if event["event"] == "bad_rows"]
+    quarantine = "quarantine/part-00002.csv.gz"
+    assert (bad["block"], bad["bad_rows"], bad["kind"], bad["file"]) == (2, 7, "malformed", quarantine)
+    assert (tmp_path / "run" / quarantine).is_file()
+    told = [(event["id"], event["name"], event["state"]) for event in events if event["event"] == "instance"]
+    assert told == [("i-1", "worker-0", "launched"), ("i-1", "worker-0", "ended")]
+
+
 KILLER = """
 import os
 
@@ -178,6 +200,8 @@ def test_the_events_of_runs_that_go_wrong(command, tmp_path, classifiers):
         ("failed", 3, "TooManyBadRows"),
         ("partial", 7, None),
     ]
+    bad = [event for event in events if event["event"] == "bad_rows"]
+    assert not bad, "a block with too many bad rows leaves no files"
     died = [event for event in events if event["event"] == "process_died"]
     assert [event["again"] for event in died] == [True, True, False] and {event["block"] for event in died} == {1}
     done = command("--rows", 10, "--output", "other", "--log-json", "no/such/folder", check=1)

@@ -6,7 +6,8 @@ import time
 import pytest
 from rich.console import Console
 
-from dask_classifier.runs.progress import Snapshot
+import dask_classifier as dc
+from dask_classifier.runs.progress import Progress, Snapshot
 from dask_classifier.show.terminal import _two_columns, describe
 
 
@@ -21,6 +22,30 @@ def test_whether_it_ends_in_time_is_in_the_narrowest_line(width, finish_in, word
     ends = time.strftime("%H:%M", time.localtime(time.time() + 4000))
     assert len(line) <= width and f"ends {ends}" in line and words in line, line
     assert line.startswith("50%  5,000,000/10,000,000 rows  ")
+
+
+def test_files_are_counted_while_their_rows_are_looked_for(tmp_path, cluster):
+    """Of many files, as their survey goes on; of a single one, its pieces; and no longer in the next stage."""
+
+    class Watcher(Progress):
+        lines = ()
+
+        def counted(self, done, total, what):
+            super().counted(done, total, what)
+            self.lines += (describe(self.snapshot()),)
+
+    for number in range(250):
+        (tmp_path / f"{number:03d}.csv").write_text("id,x\n1,2\n")
+    watcher = Watcher()
+    dc.run(dc.plan(tmp_path / "*.csv", "blackbox", tmp_path / "run"), cluster, progress=watcher)
+    assert len(watcher.lines) > 1 and watcher.lines[-1] == "finding rows ... 250 of 250 files"
+    assert watcher.lines[0].startswith("finding rows ... ") and watcher.lines[0] != watcher.lines[-1]
+    assert not watcher.snapshot().counted
+    with (tmp_path / "large.csv").open("w") as file:
+        file.write("id,x\n" + "1,2\n" * 5_000_000)
+    alone = Watcher()
+    dc.run(dc.plan(tmp_path / "large.csv", "blackbox", tmp_path / "one", limit=100), cluster, progress=alone)
+    assert alone.lines[-1] == "finding rows ... 2 of 2 pieces"
 
 
 def test_the_time_left_is_there_without_a_target():
