@@ -87,19 +87,27 @@ def _compete(url, log, start, seconds, die):
             file.write(f"refused {os.getpid()}\n")
 
 
-def _pairs(folder, tmp_path, count, die_sometimes):
+def _pairs(folder, tmp_path, count, each, dead_seconds=0.0):
+    """Let pairs compete, and return how many had one that was refused.
+
+    In one of `each` pairs, both are killed while they have the lock, which another one can have `dead_seconds` later.
+    """
     generator, refused = random.Random(7), 0
     for number in range(count):
         log = tmp_path / f"log-{number}"
         start = time.time() + 0.02
         offsets = (0, generator.random() * 0.03)
-        die = die_sometimes and number % 3 == 0
+        die = number % each == 0
         of = [(folder.url, log, start + offset, generator.uniform(0.04, 0.08), die) for offset in offsets]
         pair = [CONTEXT.Process(target=_compete, args=args) for args in of]
         for process in pair:
             process.start()
         for process in pair:
             process.join(60)
+        killed = [process.exitcode for process in pair if process.exitcode]
+        assert (-signal.SIGKILL in killed) == die and set(killed) <= {-signal.SIGKILL}
+        if die:
+            time.sleep(dead_seconds)
         words = [line.split() for line in log.read_text().splitlines()]
         inside = set()
         for what, pid in words:
@@ -114,11 +122,10 @@ def _pairs(folder, tmp_path, count, die_sometimes):
 
 
 @pytest.mark.long
-@pytest.mark.long
 @pytest.mark.parametrize("pairs", [pytest.param(200, marks=pytest.mark.slow), 60])
 def test_of_many_pairs_in_a_folder_never_two_are_inside(tmp_path, pairs):
     """A third of them are killed while they have the lock: it dies with them."""
-    assert _pairs(RunFolder(str(tmp_path / "run")), tmp_path, pairs, die_sometimes=True) > pairs / 10
+    assert _pairs(RunFolder(str(tmp_path / "run")), tmp_path, pairs, each=3) > pairs / 10
 
 
 # --- leases --------------------------------------------------------------------------------------------------
@@ -130,10 +137,12 @@ def bucket(s3):
 
 
 @pytest.mark.long
-@pytest.mark.long
 @pytest.mark.parametrize("pairs", [pytest.param(50, marks=pytest.mark.slow), 20])
-def test_of_many_pairs_in_a_bucket_never_two_are_inside(bucket, tmp_path, pairs):
-    assert _pairs(bucket, tmp_path, pairs, die_sometimes=False) > pairs / 10
+def test_of_many_pairs_in_a_bucket_never_two_are_inside(bucket, tmp_path, pairs, monkeypatch):
+    """Those of every fifth pair are killed, and the next two compete for a lease that is stale."""
+    monkeypatch.setattr(lock, "RENEW_SECONDS", 0.5)
+    monkeypatch.setattr(lock, "STALE_SECONDS", 5.0)
+    assert _pairs(bucket, tmp_path, pairs, each=5, dead_seconds=6.5) > pairs / 10
 
 
 def test_a_lease_that_is_not_renewed_is_taken_over(bucket, monkeypatch):
