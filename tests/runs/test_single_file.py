@@ -16,6 +16,8 @@ import pandas as pd
 import polars
 import pytest
 from faulty_s3 import Fault, faulty_s3
+from generated_csv import csv_of
+from reference import reference
 
 import dask_classifier as dc
 from dask_classifier import s3 as in_s3
@@ -52,17 +54,59 @@ def test_a_run_leaves_one_file_with_the_bytes_of_its_parts(cluster, output, outp
     assert not in_s3.unfinished_uploads(output) and not [name for name in storage.sizes(output) if ".tmp-" in name]
 
 
-def test_what_reads_the_file(cluster, tmp_path):
-    """gzip -t, pandas, polars and DuckDB, with the digest that verify prints."""
-    plan = dc.plan(rows="5k", slowness=1, block_rows=300, output=tmp_path / "run", single_file=True, header=True)
-    verified = dc.run(plan, cluster).verify()
-    file = tmp_path / "run/result.csv.gz"
-    subprocess.run(["gzip", "-t", file], check=True)
-    assert hashlib.sha256(gzip.decompress(file.read_bytes())).hexdigest() == verified.sha256
-    frame = pd.read_csv(file)
-    assert len(frame) == 5000 and frame.columns[0] == "ID" and frame["ID"].is_monotonic_increasing
-    assert duckdb.sql(f"SELECT count(*) FROM '{file}'").fetchall() == [(5000,)]
-    assert polars.read_csv(file).shape == frame.shape
+def with_lengths(chunk):
+    """The number of characters of each row."""
+    return chunk.assign(LENGTH=sum(chunk[name].str.len() for name in chunk.columns))
+
+
+def readers(file, names):
+    """What others make of a file, as frames of text, by their names."""
+    if file.name.endswith("csv.gz"):
+        text = {"dtype": str, "keep_default_na": False}
+        yield "pandas", pd.read_csv(file, header=None, names=names, **text)
+        yield "polars", polars.read_csv(file, has_header=False, new_columns=names, infer_schema=False).to_pandas()
+        options = f"header=false, all_varchar=true, names={names}"
+        yield "DuckDB", duckdb.sql(f"SELECT * FROM read_csv('{file}', {options})").df()
+    elif file.name.endswith("jsonl.gz"):
+        yield "pandas", pd.read_json(file, lines=True, dtype=str)
+        yield "polars", polars.read_ndjson(gzip.decompress(file.read_bytes())).to_pandas()
+        yield "DuckDB", duckdb.sql(f"SELECT * FROM '{file}'").df()
+    else:
+        yield "pandas", pd.read_parquet(file)
+        yield "polars", polars.read_parquet(file).to_pandas()
+        yield "DuckDB", duckdb.sql(f"SELECT * FROM '{file}'").df()
+
+
+@pytest.mark.parametrize("output_format", ["csv.gz", "jsonl.gz", "parquet"])
+def test_what_reads_the_file(cluster, output, tmp_path, output_format):
+    """gzip -t, pandas, polars and DuckDB find the rows of one process; of CSV, they have its digest, too."""
+    (tmp_path / "in.csv").write_bytes(csv_of(5000))
+    options = {"block_rows": 300, "output_format": output_format, "single_file": True}
+    result = dc.run(dc.plan(tmp_path / "in.csv", with_lengths, output, **options), cluster)
+    verified, file = result.verify(), tmp_path / f"result.{output_format}"
+    file.write_bytes(storage.read(storage.join(output, file.name)))
+    alone = reference(csv_of(5000), with_lengths)
+    if output_format == "csv.gz":
+        assert verified.sha256 == hashlib.sha256(alone).hexdigest()
+    if file.suffix == ".gz":
+        subprocess.run(["gzip", "-t", file], check=True)
+        assert hashlib.sha256(gzip.decompress(file.read_bytes())).hexdigest() == verified.sha256
+    expected = pd.read_csv(io.BytesIO(alone), names=result.columns, dtype=str, keep_default_na=False)
+    found = dict(readers(file, result.columns))
+    assert len(found) == 3 and len(expected) == 5000
+    for name, frame in found.items():
+        pd.testing.assert_frame_equal(frame.fillna("").astype(str).astype("str"), expected.astype("str"), obj=name)
+
+
+def test_a_file_in_a_bucket_is_read_from_there(cluster, s3):
+    """By pandas and by polars, which has its own access to S3."""
+    output = f"s3://bucket/read {time.time_ns()}"
+    dc.run(dc.plan(rows="2k", slowness=1, output=output, output_format="parquet", single_file=True), cluster)
+    url = storage.join(output, "result.parquet")
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    frame = pd.read_parquet(url, storage_options={"client_kwargs": {"endpoint_url": endpoint}})
+    options = {"aws_endpoint_url": endpoint, "aws_allow_http": "true", "aws_region": "us-east-1"}
+    assert polars.read_parquet(url, storage_options=options).shape == frame.shape == (2000, 8)
 
 
 def test_parquet_is_joined_by_a_worker(cluster, output):
