@@ -137,8 +137,11 @@ def survey(source: Source, executor: Executor, limit: int | None = None) -> tupl
         outcomes = _counted(values(executor.each(SURVEY, arguments)), tasks, len(found), executor)
         found += [pieces for _, pieces in sorted(outcomes, key=lambda numbered: numbered[0])]
         at_once *= 2
-        known, surveyed, rows = _joined(source, tasks, found)
-        if len(found) == len(tasks) or (limit is not None and rows >= limit):
+        if len(found) == len(tasks):
+            known, surveyed = source.surveyed(_numbered(tasks, found))
+            return known, beginnings(surveyed, limit)
+        known, surveyed, rows = _so_far(source, tasks, found)
+        if rows >= limit:
             return known, beginnings(surveyed, limit)
 
 
@@ -155,23 +158,23 @@ def _counted(
         yield outcome
 
 
-def _joined(source: Source, tasks: list, found: list[list[Surveyed]]) -> tuple[Source, list[Marks], int]:
-    """Return what the first tasks of a survey have found: source, marks, and the number of rows that can be cut.
+def _numbered(tasks: list, found: list[list[Surveyed]]) -> list[tuple[int, Surveyed]]:
+    """Return what the first tasks of a survey have found, with the numbers of the files."""
+    numbers = (number for pieces in tasks[: len(found)] for number, _ in pieces)
+    return list(zip(numbers, (piece for several in found for piece in several), strict=True))
+
+
+def _so_far(source: Source, tasks: list, found: list[list[Surveyed]]) -> tuple[Source, list[Marks], int]:
+    """Return what a survey that goes on has found: source, marks, and the number of rows that can be cut.
 
     A file that is not surveyed to its end ends, for its marks, where the next piece begins. Rows behind its last but
     one mark, of which the last may be longer, cannot be cut.
     """
-    done, rest = tasks[: len(found)], tasks[len(found) :]
-    numbers = (number for pieces in done for number, _ in pieces)
-    pieces = list(zip(numbers, (piece for several in found for piece in several), strict=True))
-    if not rest:
-        known, surveyed = source.surveyed(pieces)
-        return known, surveyed, sum(marks.rows[-1] for marks in surveyed)
-    number, start = rest[0][0]
+    pieces, (number, start) = _numbered(tasks, found), tasks[len(found)][0]
     files = list(source.files)
     if start:
         files[number] = replace(files[number], data_size=start)
-        pieces = [(n, _ending_at(start, found) if n == number else found) for n, found in pieces]
+        pieces = [(n, _ending_at(start, piece) if n == number else piece) for n, piece in pieces]
     behind = number + bool(start)
     known, surveyed = replace(source, files=tuple(files[:behind])).surveyed(pieces)
     complete = sum(marks.rows[-1] for marks in surveyed[:number])
