@@ -60,7 +60,7 @@ class Fleet:
         self.aws, self.spec, self.placement, self.cluster, self.say = aws, spec, placement, cluster, say
         self.deadline = time.time() + spec.deadline
         self.started: dict[str, str] = {}  # instance id to name
-        self.launched = Launches()
+        self.launched: Launches = Launches()
         self.packages: dict[str, object] = {}  # that the instances install, for the record
         self.prices = Prices(aws, spec, placement.disk_gib)
         self.group_ids = list(spec.security_group)
