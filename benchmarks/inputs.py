@@ -3,7 +3,7 @@
 Rates are stated beside `zcat | wc -l` and `pyarrow.parquet.read_table`. Memory and the space of pieces are looked at
 five times a second.
 
-python benchmarks/inputs.py [--rows 30M] [--workers 2] [--folder FOLDER]
+python benchmarks/inputs.py [--rows 37M] [--workers 2] [--folder FOLDER]
 """
 
 import argparse
@@ -117,7 +117,7 @@ def apart(function, *args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", default="30M")
+    parser.add_argument("--rows", default="37M")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", help="where inputs are kept")
     arguments = parser.parse_args()
