@@ -17,7 +17,7 @@ import pandas as pd
 from ..classifier.contract import COLUMN, Answer
 from ..errors import WrongAnswer
 from ..rows.chunks import Parsed
-from .nested import with_objects
+from ..rows.tables import with_objects
 
 _NEED_QUOTES = frozenset('",\r\n')
 

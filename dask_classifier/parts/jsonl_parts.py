@@ -92,8 +92,8 @@ def _values(column: "pd.Series") -> list[str]:
 
 def _csv_values(column: "pd.Series") -> list[str]:
     """The text of each value, as pandas writes it."""
+    from ..rows.tables import with_objects
     from .columns import read_csv
-    from .nested import with_objects
 
     return read_csv(with_objects(column.to_frame("value")).to_csv(**_PLAIN_CSV).encode(), ["value"])["value"].tolist()
 

@@ -1,7 +1,6 @@
-"""Nested values of Arrow, such as lists and structs: pandas does not write long ones in full, nor read their types.
+"""Nested values of Arrow, such as lists and structs, in Parquet that pandas has written.
 
-Of a list with more than 1,000 values, it writes the first and the last three to CSV. In Parquet's metadata, its type is
-`list<item: int64>[pyarrow]`, a name that pandas does not know when it reads the file.
+In its metadata, the type of a list is `list<item: int64>[pyarrow]`, a name that pandas does not know when it reads it.
 """
 
 import json
@@ -12,19 +11,6 @@ import pyarrow as pa
 from ..rows.tables import is_nested
 
 _PANDAS = b"pandas"  # the key of what pandas says of the columns, in the metadata of a schema
-
-
-def with_objects(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame with Python's lists and dicts in place of Arrow's nested values, in the index, too."""
-    places = [place for place, dtype in enumerate(frame.dtypes) if _is_nested(dtype)]
-    if places:
-        frame = frame.copy(deep=False)
-        for place in places:
-            frame.isetitem(place, _objects(frame.iloc[:, place].tolist(), frame.index))
-    if _is_nested(frame.index.dtype):
-        name = frame.index.name
-        frame = frame.set_axis(pd.Index(_objects(frame.index.tolist()), dtype=object, name=name))
-    return frame
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -59,11 +45,3 @@ def _is_known(name: str) -> bool:
     except (TypeError, ValueError, NotImplementedError):
         return False
     return True
-
-
-def _is_nested(dtype: object) -> bool:
-    return isinstance(dtype, pd.ArrowDtype) and is_nested(dtype.pyarrow_dtype)
-
-
-def _objects(values: list, index: pd.Index | None = None) -> pd.Series:
-    return pd.Series(values, index, dtype=object)

@@ -55,7 +55,7 @@ class ParquetParts(PartFormat):
 
     def text(self, data: bytes, *, header: bool) -> bytes:
         """Return the rows as pandas writes them to CSV."""
-        from .nested import with_objects
+        from ..rows.tables import with_objects
 
         return with_objects(self._frame(data)).to_csv(index=False, header=False, lineterminator="\n").encode()
 
@@ -79,15 +79,16 @@ class ParquetParts(PartFormat):
         with storage.open_ranged(url) as stream:
             batches = _opened(stream).iter_batches(most, row_groups=[0], columns=wanted, use_threads=False)
             batch = next(batches, None)
-        return {
-            place: list(map(_text, batch.column(name).to_pylist())) if batch else []
-            for place, name in zip(places, wanted, strict=True)
-        }
+        return {place: _texts(batch.column(name)) if batch else [] for place, name in zip(places, wanted, strict=True)}
 
 
-def _text(value: object) -> str:
-    is_nan = isinstance(value, float) and value != value
-    return "" if value is None or is_nan else str(value)
+def _texts(column: "pa.Array") -> list[str]:
+    """Return values as text; such that Python does not have, as dates after the year 9999, as Arrow writes them."""
+    try:
+        values = column.to_pylist()
+    except (ValueError, OverflowError):
+        values = column.cast("string").to_pylist()
+    return ["" if value is None or value != value else str(value) for value in values]  # NaN differs from itself
 
 
 def table_of(data: bytes) -> "pa.Table":

@@ -22,6 +22,7 @@ from .blocks import Span
 from .borders import Rows
 from .json_lines import json_frame
 from .layouts import CSV, JSON_LINES, NO_INDEX, READ_TEXT, ROW, Layout, is_utf8
+from .tables import with_objects
 from .types import converted
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -85,8 +86,8 @@ class Parsed:
     def _text(self, place: int) -> str:
         if isinstance(self.rows, pd.DataFrame):
             with_index = self.layout.index != NO_INDEX
-            row = self.rows.iloc[[place]].to_csv(header=False, index=with_index, lineterminator="\n")
-            return row.removesuffix("\n")
+            row = with_objects(self.rows.iloc[[place]])
+            return row.to_csv(header=False, index=with_index, lineterminator="\n").removesuffix("\n")
         raw = self.rows.text[self.rows.starts[place] : self.rows.starts[place + 1]].rstrip(b"\r\n")
         return raw.decode(self.layout.encoding, "backslashreplace")
 

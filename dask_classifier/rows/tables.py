@@ -59,6 +59,25 @@ def is_nested(arrow: "pa.DataType") -> bool:
     return pa.types.is_nested(_stored_type(arrow))
 
 
+def with_objects(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a table with Python's lists and dicts in place of Arrow's nested values, in the index, too.
+
+    pandas would write only the first and the last three values of a list that has more than 1,000.
+    """
+    import pandas as pd
+
+    def are_nested(values: "pd.Series | pd.Index") -> bool:
+        return isinstance(values.dtype, pd.ArrowDtype) and is_nested(values.dtype.pyarrow_dtype)
+
+    places = [place for place in range(table.shape[1]) if are_nested(table.iloc[:, place])]
+    table = table.copy(deep=False) if places else table
+    for place in places:
+        table.isetitem(place, pd.Series(table.iloc[:, place].tolist(), table.index, dtype=object))
+    if are_nested(table.index):
+        table = table.set_axis(pd.Index(pd.Series(table.index.tolist(), dtype=object), name=table.index.name))
+    return table
+
+
 def _stored_type(arrow: "pa.DataType") -> "pa.DataType":
     """Return the type in which values are stored: a tensor is a list, and a UUID is bytes."""
     import pyarrow as pa

@@ -1,5 +1,6 @@
 """Lists, structs and other nested values of Parquet, in parts of each format."""
 
+import datetime
 import decimal
 
 import pandas as pd
@@ -77,6 +78,27 @@ def test_a_run_with_nested_values_is_fetched_as_csv(run, tmp_path):
 def test_the_report_samples_nested_values(run):
     tags = samples.answers(run, ["id", "place"])
     assert "['a', 'b1']" in str(tags)
+
+
+def test_a_bad_row_has_all_of_its_values(file, tmp_path):
+    def fails_on_seven(chunk):
+        if (chunk["place"].struct.field("x") == 7).any():
+            raise ValueError("seven")
+        return chunk
+
+    plan = dc.plan(file, fails_on_seven, tmp_path / "run", typed=True, max_bad=1, columns="id,place,long")
+    (bad,) = dc.run(plan, "inline").quarantined().to_dict("records")
+    assert bad["row"] == 8 and bad["raw"] == f"7,{{'x': 7}},\"{LONG}\""
+
+
+def test_the_report_samples_dates_that_python_does_not_have(tmp_path):
+    like = datetime.date(1970, 1, 1) + datetime.timedelta(4_000_000 - 27 * 146_097)  # 27 times 400 years before
+    days = pa.array([4_000_000] * 50, pa.date32())
+    pq.write_table(pa.table({"id": list(range(50)), "day": days}), tmp_path / "in.parquet")
+    options = {"typed": True, "output_format": "parquet"}
+    result = dc.run(dc.plan(tmp_path / "in.parquet", lambda c: c, tmp_path / "run", **options), "inline")
+    (answers,) = samples.answers(result, ["id"])
+    assert answers.values == ((f"{like.year + 27 * 400}-{like:%m-%d}", 50),)
 
 
 @pytest.mark.parametrize("where", ["part", "single file", "fetched"])
