@@ -78,7 +78,7 @@ def _check_keys(files: list[InputFile], layout: Layout, columns: tuple) -> None:
         return
     keys = () if layout.wanted else columns
     for file in files:
-        keys = tuple(dict.fromkeys([*keys, *file.keys(layout)])) if set(layout.wanted) - set(keys) else keys
+        keys = tuple(dict.fromkeys([*keys, *file.keys()])) if set(layout.wanted) - set(keys) else keys
     check_wanted(layout, keys, files[0].url)
 
 

@@ -53,15 +53,15 @@ class JsonLinesFile(CsvFile):
         """Return the format of lines with JSON."""
         return replace(layout, encoding="utf-8", format=JSON_LINES)
 
-    def keys(self, layout: Layout) -> tuple[str, ...]:
+    def keys(self) -> tuple[str, ...]:
         """Return the keys of the first rows."""
         return self._keys(self._first_lines(self._head()[0]))
 
     def _inspected(self, head: bytes, layout: Layout) -> tuple[Self, tuple]:
         """Return the file and its columns, of which its first rows, and all of its rows, may lack some."""
         lines = self._first_lines(head)
-        columns = layout.wanted or self._keys(lines)
-        return replace(self, data_start=skip_mark(head)), columns if lines else ()
+        keys = self._keys(lines)  # also if they are not needed: it refuses what is not JSON
+        return replace(self, data_start=skip_mark(head)), (layout.wanted or keys) if lines else ()
 
     def _first_lines(self, head: bytes) -> Rows:
         lines = Rows.of_lines(head[skip_mark(head) :])

@@ -132,6 +132,16 @@ def test_a_column_that_no_file_has(tmp_path):
         dc.plan(tmp_path / "*.jsonl", lambda c: c, tmp_path / "run", columns="id,row", index="none")
 
 
+@pytest.mark.parametrize("number", [1, 19])
+def test_a_later_file_is_not_json_lines(tmp_path, number):
+    """Among those that are looked at before the run, and among those that workers look at."""
+    for each in range(20):
+        (tmp_path / f"{each:02d}.jsonl").write_text('{"id": 1, "text": "a"}\n')
+    (tmp_path / f"{number:02d}.jsonl").write_text("id,text\n1,a\n")
+    with pytest.raises(SourceError, match=rf"{number:02d}\.jsonl is not JSON Lines: row 1 is not valid JSON"):
+        dc.run(dc.plan(tmp_path / "*.jsonl", lambda c: c, tmp_path / "run", columns="id", max_bad=99), "inline")
+
+
 def test_another_key_in_another_file(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "a"}\n')
     (tmp_path / "b.jsonl").write_text('{"id": 3, "other": 2}\n')
