@@ -1,6 +1,7 @@
 """What the instances of a cluster have cost, as an estimate: from their launches to their ends."""
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from .aws import Aws
 from .spec import ClusterSpec
 
 _log = logging.getLogger(INSTANCES)
+_ending = threading.Lock()  # two threads may notice an end
 _ASK_AGAIN_SECONDS = 60.0  # for a price that AWS did not give
 
 
@@ -37,7 +39,7 @@ class Launched:
 
 
 class Launches(dict[str, Launched]):
-    """The instances of a cluster, by their ids. Each that is launched or has ended is logged, with an `instance`."""
+    """The instances of a cluster, by their ids. Each that is set, or has ended, is logged, with an `instance`."""
 
     def __setitem__(self, id: str, launched: Launched) -> None:
         """Set what is known of an instance."""
@@ -51,8 +53,9 @@ class Launches(dict[str, Launched]):
 
     def have_ended(self, ids: set[str], moment: float) -> None:
         """Record when instances have ended, unless that is known already."""
-        for id in ids & set(self):
-            self[id] = self[id].until(moment)
+        with _ending:
+            for id in ids & set(self):
+                self[id] = self[id].until(moment)
 
 
 Kind = tuple[bool, str, str]  # of an instance: whether it is a worker, its type and its market

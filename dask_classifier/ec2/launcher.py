@@ -376,8 +376,9 @@ class Fleet:
             limit=self.spec.teardown_limit,
             say=self.say,
         )
-        if set(ending.left) <= set(self.launched):  # else it is not known which are left
-            self.launched.have_ended(set(self.launched) - {*ending.left, self._spared}, time.time())
+        left = {what for what in ending.left if not what.startswith("sg-")}
+        if left <= set(self.launched):  # else it is not known which instances are left
+            self.launched.have_ended(set(self.launched) - left - {self._spared}, time.time())
         with contextlib.suppress(Exception):  # no reason to fail now
             where = {
                 "image": self.spec.container_image,

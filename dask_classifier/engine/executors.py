@@ -292,9 +292,7 @@ class DaskExecutor:
     def _each(self, flight: Flight, arguments: Iterable[tuple]) -> Iterator[Outcome]:
         left = _numbered(arguments)
         try:
-            # one for each process first: the next arguments may only be known after more of the input was read
-            flight.submit(itertools.islice(left, min(self.processes, flight.room())))
-            flight.submit(itertools.islice(left, flight.room()))
+            flight.begin(left)
             for outcome in flight.landed():
                 if outcome:
                     yield outcome

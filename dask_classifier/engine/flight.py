@@ -5,6 +5,7 @@ the scheduler starts again on the next connection.
 """
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -59,6 +60,15 @@ class Flight:
 
     def _window_is_old(self) -> bool:
         return time.monotonic() - self._window[0] > _WINDOW_SECONDS
+
+    def begin(self, tasks: Iterator[tuple[int, tuple]]) -> None:
+        """Start one task for each process, then those that wait behind them.
+
+        The first ones start one by one: which task is next may only be known after more of the input was read.
+        """
+        for task in itertools.islice(tasks, self.room() // _TASKS_A_PROCESS):
+            self.submit([task])
+        self.submit(itertools.islice(tasks, self.room()))
 
     def is_low(self) -> bool:
         """Whether it is time for more tasks. Many at a time cost the client a third of one by one; until then, more

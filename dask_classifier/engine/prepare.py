@@ -146,12 +146,12 @@ def survey(source: Source, executor: Executor, limit: int | None = None) -> tupl
 
 
 def _counted(
-    outcomes: Iterator[tuple[int, list[Surveyed]]], tasks: list, found: int, executor: Executor
+    outcomes: Iterator[tuple[int, list[Surveyed]]], tasks: list, before: int, executor: Executor
 ) -> Iterator[tuple[int, list[Surveyed]]]:
-    """Yield what tasks of a survey find, behind those that have `found` something, and count their pieces."""
+    """Yield what a wave of the tasks of a survey finds, and show how many pieces it has; `before` tasks are done."""
     pieces = sum(map(len, tasks))
     what = "files" if pieces == len({number for task in tasks for number, _ in task}) else "pieces"
-    done = sum(map(len, tasks[:found]))
+    done = sum(map(len, tasks[:before]))
     for outcome in outcomes:
         done += len(outcome[1])
         executor.progress.counted(done, pieces, what)

@@ -18,15 +18,18 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
     Integers remain integers even with missing values, as in a categorical column.
     """
-    frame = table.to_pandas(integer_object_nulls=True, use_threads=False)
-    for place, column in enumerate(table.columns):
-        if is_nested(column.type):
-            frame.isetitem(place, pd.array(column, dtype=pd.ArrowDtype(column.type)))
-    return frame
+
+    def of_nested(kind: pa.DataType) -> pd.ArrowDtype | None:
+        return pd.ArrowDtype(kind) if is_nested(kind) else None
+
+    return table.to_pandas(integer_object_nulls=True, use_threads=False, types_mapper=of_nested)
 
 
 def readable(schema: pa.Schema) -> pa.Schema:
-    """Return a schema in whose metadata no type has a name that pandas cannot read: such columns have objects."""
+    """Return a schema whose metadata call a column `object` if pandas does not know the name of its type.
+
+    Such types are nested ones, decimals, and bytes of a fixed length.
+    """
     metadata = schema.metadata or {}
     if _PANDAS not in metadata:
         return schema

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .columns import Columns
 
 
+_MOST_NESTED = 1000  # characters of a value
+
+
 class ParquetParts(PartFormat):
     """Parquet, compressed with zstd."""
 
@@ -54,7 +57,7 @@ class ParquetParts(PartFormat):
         return data
 
     def text(self, data: bytes, *, header: bool) -> bytes:
-        """Return the rows as pandas writes them to CSV."""
+        """Return the rows as pandas writes them to CSV, but nested values as Python writes them."""
         from ..rows.tables import with_objects
 
         return with_objects(self._frame(data)).to_csv(index=False, header=False, lineterminator="\n").encode()
@@ -83,12 +86,23 @@ class ParquetParts(PartFormat):
 
 
 def _texts(column: "pa.Array") -> list[str]:
-    """Return values as text; such that Python does not have, as dates after the year 9999, as Arrow writes them."""
+    """Return values as text, as Arrow writes it where Python has no such values, as dates after the year 9999.
+
+    Nested values are cut off; those of which neither has a text are empty.
+    """
+    import pyarrow as pa
+
+    from ..rows.tables import is_nested
+
     try:
         values = column.to_pylist()
     except (ValueError, OverflowError):
-        values = column.cast("string").to_pylist()
-    return ["" if value is None or value != value else str(value) for value in values]  # NaN differs from itself
+        try:
+            values = column.cast("string").to_pylist()
+        except pa.ArrowException:
+            values = [None] * len(column)
+    most = _MOST_NESTED if is_nested(column.type) else None
+    return ["" if value is None or value != value else str(value)[:most] for value in values]  # NaN is not NaN
 
 
 def table_of(data: bytes) -> "pa.Table":

@@ -36,15 +36,16 @@ class Layout:
 
     @property
     def words_of_types(self) -> str:
-        """Columns and their types, as --dtype takes them."""
+        """Columns and their types, for people."""
         return ",".join(f"{name}={kind}" for name, kind in self.types)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the index and the columns of a chunk."""
-        columns = self.wanted or self.columns
-        index = ROW if columns and self.index == NO_INDEX else self.index_of(columns)
-        return (str(index), *(str(name) for name in columns if name != index)) if columns else ()
+        if not (columns := self.wanted or self.columns):
+            return ()
+        index = ROW if self.index == NO_INDEX else self.index_of(columns)
+        return str(index), *(str(name) for name in columns if name != index)
 
     def index_of(self, columns: Sequence[str | int]) -> str | int | None:
         """Return which of these columns becomes the index; None if none does."""

@@ -66,14 +66,14 @@ def with_objects(table: "pd.DataFrame") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    def are_nested(values: "pd.Series | pd.Index") -> bool:
-        return isinstance(values.dtype, pd.ArrowDtype) and is_nested(values.dtype.pyarrow_dtype)
+    def is_nested_type(dtype: object) -> bool:
+        return isinstance(dtype, pd.ArrowDtype) and is_nested(dtype.pyarrow_dtype)
 
-    places = [place for place in range(table.shape[1]) if are_nested(table.iloc[:, place])]
+    places = [place for place, dtype in enumerate(table.dtypes) if is_nested_type(dtype)]
     table = table.copy(deep=False) if places else table
     for place in places:
         table.isetitem(place, pd.Series(table.iloc[:, place].tolist(), table.index, dtype=object))
-    if are_nested(table.index):
+    if is_nested_type(table.index.dtype):
         table = table.set_axis(pd.Index(pd.Series(table.index.tolist(), dtype=object), name=table.index.name))
     return table
 

@@ -65,13 +65,13 @@ def read_quarantine(text: bytes) -> pd.DataFrame:
     return read_csv(text, QUARANTINE_COLUMNS).astype({"row": int})
 
 
-def write_parquet(stream: BinaryIO, frames: Iterable[pd.DataFrame], empty: pd.DataFrame) -> None:
-    """Write all frames to one Parquet file, with the types of the first one or, if there is none, of `empty`.
+def write_parquet(stream: BinaryIO, frames: Iterable[pd.DataFrame], names: Sequence[str]) -> None:
+    """Write all frames to one Parquet file, with the types of the first one. Raise UsageError if others differ.
 
-    Raise UsageError if others differ.
+    Without a frame, the file has columns of text with these names.
     """
     tables = (frame.reset_index() for frame in frames)
-    first = next(tables, empty.reset_index())
+    first = next(tables, pd.DataFrame(columns=list(names), dtype=str))
     table = pa.Table.from_pandas(first, preserve_index=False)
     with pq.ParquetWriter(stream, table.schema) as writer:
         writer.write_table(table)

@@ -32,8 +32,8 @@ class Snapshot:
     seconds_left: float | None
     by_worker: dict[str, int] = field(default_factory=dict)  #: rows of finished blocks
     finish_by: float | None = None  #: when it should have ended, in seconds since 1970
-    counted: str = ""  #: of what a stage before "classifying" works on, such as "120 of 10,000 files"
     is_estimate: bool = False  #: whether rows and blocks are estimates, since a compressed input is not read to its end
+    counted: str = ""  #: of what a stage before "classifying" works on, such as "120 of 10,000 files"
 
     @property
     def share(self) -> float:
@@ -221,8 +221,8 @@ class Progress:
                 left,
                 rows_by_name(self._by_place),
                 self._finish_by,
-                self._counted,
                 self._is_estimate,
+                self._counted,
             )
 
     def rows_by_worker(self, flying: Mapping[Place, int]) -> dict[str, int]:

@@ -109,7 +109,7 @@ def _is_line_before_parts(data: bytes, result: "Result") -> bool:
     """Return whether this is the line of names before the parts, if one is needed, however it was compressed."""
     wanted = line_before_parts(result, header=result.manifest["header"])
     content = result.part_format.content
-    return content(data) == content(wanted) if data and wanted else data == wanted
+    return (content(data) if data else b"") == (content(wanted) if wanted else b"")  # earlier versions wrote no byte
 
 
 def _check_single_file(result: "Result") -> None:

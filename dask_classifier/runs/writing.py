@@ -46,7 +46,7 @@ def _write_parquet(result: "Result", stream: BinaryIO) -> None:
 
     with_rows = [receipt for receipt in result.receipts if receipt.rows]
     if result.part_format.joins or not with_rows:
-        write_parquet(stream, map(result.part, with_rows), _columns_of(result).empty())
+        write_parquet(stream, map(result.part, with_rows), result.columns)
     else:
         names = [part_name(receipt.index, result.part_format.name) for receipt in with_rows]
         reads = [partial(result.stored, receipt) for receipt in with_rows]
@@ -57,14 +57,10 @@ def _members(result: "Result", target: PartFormat) -> Iterator[bytes]:
     """The rows of each part, in order, without a header, as parts of a format: those of the run's own format are
     copied as they are.
     """
-    columns = _columns_of(result)
+    columns = Columns(tuple(result.columns), result.manifest["kinds"])
     for receipt, data in zip(result.receipts, result.read_ahead(result.stored), strict=True):
         header = result.begins_with_names(receipt)
         if target is result.part_format and not header:
             yield data
         elif receipt.rows:
             yield target.convert(data, result.part_format, columns, header=header)
-
-
-def _columns_of(result: "Result") -> Columns:
-    return Columns(tuple(result.columns), result.manifest["kinds"])

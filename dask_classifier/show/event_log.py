@@ -57,17 +57,22 @@ def _logging_instances(log: "EventLog") -> Iterator[None]:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            log.write("instance", **record.instance)
+            try:
+                log.write("instance", **record.instance)
+            except Exception:  # no reason for a launch to fail
+                self.handleError(record)
 
     logger, handler = logging.getLogger(INSTANCES), Handler()
-    before = logger.level
+    before = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # other handlers have not asked for these records
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 class EventLog:

@@ -138,3 +138,15 @@ def test_no_staging_is_no_bucket():
         archive_of(ClusterSpec.of(staging=NO_STAGING), "x86_64")
     with pytest.raises(ParamValidationError):  # which botocore raises before a request
         validate_bucket_name({"Bucket": NO_STAGING.removeprefix("s3://")})
+
+
+@pytest.mark.parametrize(
+    ("left", "ended"), [((), {"i-1", "i-2"}), (("sg-1",), {"i-1", "i-2"}), (("i-2",), {"i-1"}), (("some",), set())]
+)
+def test_which_instances_have_ended(clock, monkeypatch, left, ended):
+    one = fleet(Ec2(["i-1", "i-2"]))
+    for name in ("worker-0", "worker-1"):
+        one.launch("worker", name, lambda: "user data").result()
+    monkeypatch.setattr(launcher.teardown, "end", lambda *args, **options: launcher.teardown.Ending(2, 2, left))
+    one.end()
+    assert {id for id, launched in one.launched.items() if launched.ended} == ended

@@ -101,17 +101,26 @@ def test_the_report_samples_dates_that_python_does_not_have(tmp_path):
     assert answers.values == ((f"{like.year + 27 * 400}-{like:%m-%d}", 50),)
 
 
-@pytest.mark.parametrize("where", ["part", "single file", "fetched"])
-def test_pandas_reads_nested_values_from_parquet(run, tmp_path, where):
-    if run.part_format.name != "parquet":
-        where = "fetched"
-    places = {"part": run.urls()[0], "single file": f"{run.output}/result.parquet", "fetched": tmp_path / "all.parquet"}
-    if where == "fetched":
-        run.fetch(tmp_path / "all.parquet")
-    frame = pd.read_parquet(places[where])
-    assert len(frame) == (100 if where == "part" else 250)
-    long = frame["long"][3]
-    assert (long if isinstance(long, str) else list(long)) == expected(run, "long", LONG)
+def test_pandas_reads_nested_values_from_parquet(run, tmp_path):
+    run.fetch(tmp_path / "all.parquet")
+    files = {tmp_path / "all.parquet": 250}
+    if run.part_format.name == "parquet":
+        files |= {run.urls()[0]: 100, f"{run.output}/result.parquet": 250}
+    for file, rows in files.items():
+        frame = pd.read_parquet(file)
+        long = frame["long"][3]
+        assert len(frame) == rows
+        assert (long if isinstance(long, str) else list(long)) == expected(run, "long", LONG)
+
+
+def test_nested_dates_that_python_does_not_have(tmp_path):
+    days = pa.array([[4_000_000]] * 50, pa.list_(pa.date32()))
+    pq.write_table(pa.table({"id": list(range(50)), "days": days}), tmp_path / "in.parquet")
+    options = {"typed": True, "output_format": "parquet"}
+    result = dc.run(dc.plan(tmp_path / "in.parquet", lambda c: c, tmp_path / "run", **options), "inline")
+    assert len(result.to_pandas()) == len(result.head(50)) == 50
+    (answers,) = samples.answers(result, ["id"])
+    assert answers.rows == 50
 
 
 def test_types_that_pandas_knows_stay_in_the_metadata(file, tmp_path):

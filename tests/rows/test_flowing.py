@@ -107,6 +107,7 @@ def test_the_first_rows_are_classified_before_more_is_read(cluster, tmp_path, cl
         return unpack(self, *arguments)
 
     monkeypatch.setattr(growing.GrowingCut, "_unpack", after_the_first)
+    monkeypatch.setattr(growing, "_MOST_AT_ONCE", 1)  # fewer pieces at once than there are processes
     (tmp_path / "in.csv.gz").write_bytes(gzip.compress(csv_of(5000)))
     dc.run(dc.plan(tmp_path / "in.csv.gz", classifiers("lengths"), tmp_path / "run", block_rows=100), cluster)
     assert seen[0] == 0 and seen[1] > 0 and len(seen) > 10

@@ -90,7 +90,7 @@ def _compete(url, log, start, seconds, die):
 def _pairs(folder, tmp_path, count, each, dead_seconds=0.0):
     """Let pairs compete, and return how many had one that was refused.
 
-    In one of `each` pairs, both are killed while they have the lock, which another one can have `dead_seconds` later.
+    In one of `each` pairs, whoever gets the lock is killed with it, and others can have it `dead_seconds` later.
     """
     generator, refused = random.Random(7), 0
     for number in range(count):

@@ -20,4 +20,5 @@ until [[ -s $folder/address ]]; do
 done
 TEST_SWIFT=1 AWS_ENDPOINT_URL=$(cat "$folder/address") AWS_ACCESS_KEY_ID=test:tester AWS_SECRET_ACCESS_KEY=testing \
     AWS_DEFAULT_REGION=us-east-1 .venv/bin/python -m pytest -p no:cacheprovider -m "not slow" \
-    tests/runs/test_single_file.py tests/engine/test_clusters.py tests/promises/test_verify.py -k "bucket or s3 or object or key or uploads" "$@"
+    tests/runs/test_single_file.py tests/engine/test_clusters.py tests/promises/test_verify.py \
+    -k "bucket or s3 or object or key or uploads" "$@"
